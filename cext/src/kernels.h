@@ -1,0 +1,29 @@
+/* kernels.h - the table that each instruction set fills in, and what the kernels are asked to do.
+ *
+ * Everything below the public functions and above the templates. The tables are the only symbols that the stamps
+ * (kernels_*.c) export; on a processor family that a stamp is not for, its table has no kernels. */
+#ifndef SOFTXENT_KERNELS_H
+#define SOFTXENT_KERNELS_H
+
+#include "softxent.h"
+
+/* What to compute of each sample. */
+typedef enum {
+    OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */
+    OP_SOFTMAX,
+    OP_LOG_SOFTMAX,
+    OP_LOGSUMEXP /* into `loss` */
+} softxent_op;
+
+/* Returns n_samples, or the index of the first sample whose label is no class. */
+typedef ptrdiff_t softxent_kernel(const softxent_block *block, softxent_op op);
+
+struct softxent_isa {
+    const char *name;
+    softxent_kernel *run_f32, *run_f64; /* NULL where this build has no such kernels */
+};
+
+extern const softxent_isa softxent_kernels_scalar, softxent_kernels_avx2, softxent_kernels_avx512,
+    softxent_kernels_neon;
+
+#endif

@@ -1,0 +1,315 @@
+/* lane_kernel.h - template: LANES samples at a time, one per lane. For few classes, and for every layout whose class
+ * axis is not contiguous.
+ *
+ * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. Where samples lie
+ * side by side a tile is loaded as it is, where classes do it is transposed in registers, else it is gathered. The
+ * samples of a problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles
+ * again, and the exps wait in the output. */
+#ifndef SOFTXENT_LANE_KERNEL_TILE
+#  define SOFTXENT_LANE_KERNEL_TILE
+enum { TILE = LANE_KERNEL_CLASSES };
+#endif
+
+/* LANES samples of a strided 2-D array, from class 0. */
+typedef struct {
+    real *data;
+    ptrdiff_t sample_stride, class_stride;
+    int lanes; /* the samples that there are; the lanes beyond hold zeros */
+} T(lane_view);
+
+SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
+{
+    const real *p = v.data + from * v.class_stride;
+    if (v.sample_stride == 1) {
+        for (int c = 0; c < classes; ++c)
+            tile[c] = v.lanes == LANES ? V(load)(p + c * v.class_stride)
+                                       : V(load_till)(p + c * v.class_stride, v.lanes, 0);
+    } else if (v.class_stride == 1) {
+        for (int c = 0; c < classes; c += LANES) {
+            for (int i = 0; i < LANES; ++i)
+                tile[c + i] = i < v.lanes ? V(load_till)(p + i * v.sample_stride + c, classes - c, 0) : V(set1)(0);
+            V(transpose)(tile + c);
+        }
+    } else {
+        for (int c = 0; c < classes; ++c) {
+            real lanes[LANES];
+            for (int i = 0; i < LANES; ++i)
+                lanes[i] = i < v.lanes ? p[i * v.sample_stride + c * v.class_stride] : 0;
+            tile[c] = V(load)(lanes);
+        }
+    }
+}
+
+/* The tile is spent: transposed in place on its way out. */
+SIMD_INLINE void T(store_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
+{
+    real *p = v.data + from * v.class_stride;
+    if (v.sample_stride == 1) {
+        for (int c = 0; c < classes; ++c)
+            if (v.lanes == LANES)
+                V(store)(p + c * v.class_stride, tile[c]);
+            else
+                V(store_till)(p + c * v.class_stride, v.lanes, tile[c]);
+    } else if (v.class_stride == 1) {
+        for (int c = 0; c < classes; c += LANES) {
+            V(transpose)(tile + c);
+            for (int i = 0; i < v.lanes; ++i) V(store_till)(p + i * v.sample_stride + c, classes - c, tile[c + i]);
+        }
+    } else {
+        for (int c = 0; c < classes; ++c) {
+            real lanes[LANES];
+            V(store)(lanes, tile[c]);
+            for (int i = 0; i < v.lanes; ++i) p[i * v.sample_stride + c * v.class_stride] = lanes[i];
+        }
+    }
+}
+
+/* LANES samples and all that is known of them. */
+typedef struct {
+    const softxent_block *b;
+    ptrdiff_t begin; /* the first sample */
+    T(lane_view) logits, target, out;
+    ptrdiff_t label[LANES];
+    vec label_logit, upstream;
+    mask counted; /* not ignored; the others' logits are taken for zeros */
+    int all_counted, has_target, resident;
+} T(group);
+
+SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
+{
+    const ptrdiff_t left = g->b->n_classes - from;
+    return (int)(left < TILE ? left : TILE);
+}
+
+SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
+{
+    const int classes = T(classes_from)(g, from);
+    T(load_tile)(tile, g->logits, from, classes);
+    if (g->all_counted) return;
+    for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
+}
+
+SIMD_INLINE T(lane_view) T(lane_view_of)(const void *data, ptrdiff_t sample_stride, ptrdiff_t class_stride,
+                                         ptrdiff_t begin, int lanes)
+{
+    real *first = data ? (real *)data + begin * sample_stride : NULL;
+    const T(lane_view) v = {first, sample_stride, class_stride, lanes};
+    return v;
+}
+
+/* The samples from `begin` on, up to `lanes`, but only to the first label that is no class: a shorter group. */
+SIMD_INLINE T(group) T(group_of)(const softxent_block *b, ptrdiff_t begin, int lanes, int has_labels)
+{
+    T(group) g;
+    real label_logit[LANES] = {0}, upstream[LANES] = {0}, counted[LANES] = {0};
+    const real *logits = (const real *)b->logits + begin * b->logits_sample_stride;
+    g.b = b, g.begin = begin, g.all_counted = 1, g.resident = b->n_classes <= TILE;
+    for (int i = 0; i < lanes; ++i) {
+        const ptrdiff_t y = has_labels ? label_class(b, begin + i) : 0;
+        if (y == LABEL_BAD) lanes = i;
+        else if (y == LABEL_IGNORED) g.all_counted = 0;
+        else {
+            counted[i] = 1;
+            upstream[i] = T(upstream)(b, begin + i);
+            label_logit[i] = has_labels ? logits[i * b->logits_sample_stride + y * b->logits_class_stride] : 0;
+        }
+        g.label[i] = y;
+    }
+    g.counted = V(eq)(V(load)(counted), V(set1)(1));
+    g.label_logit = V(load)(label_logit), g.upstream = V(load)(upstream);
+    g.logits = T(lane_view_of)(b->logits, b->logits_sample_stride, b->logits_class_stride, begin, lanes);
+    g.target = T(lane_view_of)(b->target, b->target_sample_stride, b->target_class_stride, begin, lanes);
+    g.out = T(lane_view_of)(b->out, b->out_sample_stride, b->out_class_stride, begin, lanes);
+    g.has_target = !has_labels && b->target;
+    return g;
+}
+
+/* First sweep. A resident tile holds the logits afterwards. */
+SIMD_INLINE vec T(lane_max)(const T(group) * g, vec *tile)
+{
+    vec vmax = V(set1)(-(real)INFINITY);
+    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
+        const int classes = T(classes_from)(g, from);
+        T(load_logits)(g, tile, from);
+        for (int c = 0; c < classes; ++c) vmax = V(max)(tile[c], vmax);
+    }
+    return vmax;
+}
+
+/* Second sweep: sums. The exps stay in a resident tile, or wait in the output if `keep` says so. */
+SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T(shift) shift, int keep,
+                                   softxent_op op)
+{
+    T(compensated) others = T(zero)();
+    vec ties = V(set1)(0);
+    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
+        const int classes = T(classes_from)(g, from);
+        if (!g->resident) T(load_logits)(g, tile, from);
+        for (int c = 0; c < classes; c += 4) {
+            vec four = V(set1)(0);
+            if (c + 4 <= classes)
+                UNROLL for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
+            else
+                for (int i = c; i < classes; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
+            T(accumulate)(&others, four);
+        }
+        if (keep && !g->resident) T(store_tile)(tile, g->out, from, classes);
+    }
+    return T(stats_of)(row_max, shift, ties, V(sub)(others.sum, others.carry), op);
+}
+
+/* Third sweep: out (+)= exp(z) scale - t upstream, but for the one maximum of a target, which is known already. */
+typedef struct {
+    vec scale, upstream, argmax, top_gradient;
+} T(lane_finish);
+
+SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, int kept, T(lane_finish) f)
+{
+    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
+        const int classes = T(classes_from)(g, from);
+        vec target[TILE];
+        if (!g->resident && kept) T(load_tile)(tile, g->out, from, classes);
+        if (!g->resident && !kept) {
+            T(load_logits)(g, tile, from);
+            for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
+        }
+        for (int c = 0; c < classes; ++c) tile[c] = V(mul)(tile[c], f.scale);
+        if (g->has_target) {
+            T(load_tile)(target, g->target, from, classes);
+            for (int c = 0; c < classes; ++c)
+                tile[c] = V(select)(V(eq)(V(set1)((real)(from + c)), f.argmax), f.top_gradient,
+                                    V(fnma)(target[c], f.upstream, tile[c]));
+        }
+        if (g->b->accumulate) {
+            T(load_tile)(target, g->out, from, classes);
+            for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], target[c]);
+        }
+        T(store_tile)(tile, g->out, from, classes);
+    }
+}
+
+/* Third sweep of log_softmax: (z - m) - log S. */
+SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec row_max, vec log_sum)
+{
+    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
+        const int classes = T(classes_from)(g, from);
+        T(load_logits)(g, tile, from);
+        for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], row_max), log_sum);
+        T(store_tile)(tile, g->out, from, classes);
+    }
+}
+
+/* The sums over the targets and, where one class is the maximum, its index (in reals, and so only below 2^24). */
+SIMD_INLINE T(target_sums) T(lane_target)(const T(group) * g, const vec *resident, vec row_max, vec *argmax)
+{
+    vec tile[TILE], target[TILE];
+    T(target_sums) sums = T(target_zero)();
+    *argmax = V(set1)(-1);
+    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
+        const int classes = T(classes_from)(g, from);
+        if (!g->resident) T(load_logits)(g, tile, from);
+        const vec *z = g->resident ? resident : tile;
+        T(load_tile)(target, g->target, from, classes);
+        for (int c = 0; c < classes; ++c) {
+            T(target_term)(&sums, z[c], target[c], row_max);
+            *argmax = V(select)(V(eq)(z[c], row_max), V(set1)((real)(from + c)), *argmax);
+        }
+    }
+    return sums;
+}
+
+SIMD_INLINE void T(write_lanes)(const T(group) * g, vec value)
+{
+    real lanes[LANES];
+    V(store)(lanes, value);
+    real *loss = (real *)g->b->loss + g->begin * g->b->loss_stride;
+    for (int i = 0; i < g->logits.lanes; ++i) loss[i * g->b->loss_stride] = lanes[i];
+}
+
+/* Writes a gradient, and then the entries at the labels over it. */
+SIMD_INLINE void T(lane_write_index)(const T(group) * g, vec *tile, T(shift) shift, int keep, T(stats) s)
+{
+    const vec scale = V(div)(g->upstream, T(sum_exp)(s));
+    const T(lane_finish) f = {scale, g->upstream, V(set1)(-1), scale};
+    real at_label[LANES];
+    V(store)(at_label, T(label_gradient)(s, g->label_logit, shift, scale));
+    const T(lane_view) out = g->out;
+    for (int i = 0; i < out.lanes && g->b->accumulate; ++i)
+        if (g->label[i] >= 0) at_label[i] += out.data[i * out.sample_stride + g->label[i] * out.class_stride];
+    T(lane_write)(g, tile, shift, keep, f);
+    for (int i = 0; i < out.lanes; ++i)
+        if (g->label[i] >= 0) out.data[i * out.sample_stride + g->label[i] * out.class_stride] = at_label[i];
+}
+
+/* One group of cross-entropy with class indices. */
+SIMD_INLINE void T(lane_index)(const T(group) * g)
+{
+    vec tile[TILE];
+    const vec row_max = T(lane_max)(g, tile);
+    const T(shift) shift = T(shift_of)(row_max);
+    const int keep = g->b->out && !g->b->accumulate;
+    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, OP_CROSS_ENTROPY);
+    const vec loss = V(add)(T(log_sum)(s), V(sub)(row_max, g->label_logit));
+    T(write_lanes)(g, V(select)(g->counted, loss, V(set1)(0)));
+    if (g->b->out) T(lane_write_index)(g, tile, shift, keep, s);
+}
+
+/* One group of cross-entropy with target distributions. */
+SIMD_INLINE void T(lane_distribution)(const T(group) * g)
+{
+    vec tile[TILE], argmax;
+    const vec row_max = T(lane_max)(g, tile), one = V(set1)(1);
+    const T(shift) shift = T(shift_of)(row_max);
+    const int keep = g->b->out && !g->b->accumulate;
+    const T(target_sums) t = T(lane_target)(g, tile, row_max, &argmax);
+    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, OP_CROSS_ENTROPY);
+    const vec others_weight = V(sub)(t.others.sum, t.others.carry);
+    const vec weight = V(add)(others_weight, V(sub)(t.top.sum, t.top.carry));
+    T(write_lanes)(g, V(fma)(weight, T(log_sum)(s), V(sub)(t.dot.sum, t.dot.carry)));
+    if (!g->b->out) return;
+
+    const vec scale = V(div)(g->upstream, T(sum_exp)(s));
+    const int exact_index = g->b->n_classes <= 1 << 24;
+    const T(lane_finish) f = {
+        V(mul)(scale, weight),
+        g->upstream,
+        V(select)(V(eq)(s.ties, exact_index ? one : V(set1)(-1)), argmax, V(set1)(-1)),
+        T(top_gradient)(s, weight, others_weight, g->upstream, scale),
+    };
+    T(lane_write)(g, tile, shift, keep, f);
+}
+
+/* One group of the softmax family. */
+SIMD_INLINE void T(lane_softmax)(const T(group) * g, softxent_op op)
+{
+    vec tile[TILE];
+    const vec row_max = T(lane_max)(g, tile), one = V(set1)(1);
+    const T(shift) shift = T(shift_of)(row_max);
+    const int keep = op == OP_SOFTMAX;
+    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, op);
+    if (op == OP_LOGSUMEXP) {
+        T(write_lanes)(g, V(add)(T(log_sum)(s), row_max));
+    } else if (op == OP_LOG_SOFTMAX) {
+        T(lane_write_log)(g, tile, row_max, T(log_sum)(s));
+    } else {
+        const T(lane_finish) f = {V(div)(one, T(sum_exp)(s)), one, V(set1)(-1), one};
+        T(lane_write)(g, tile, shift, keep, f);
+    }
+}
+
+static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
+{
+    const int has_labels = op == OP_CROSS_ENTROPY && b->labels;
+    for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
+        const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
+        const T(group) g = T(group_of)(b, begin, lanes, has_labels);
+        if (has_labels)
+            T(lane_index)(&g);
+        else if (op == OP_CROSS_ENTROPY)
+            T(lane_distribution)(&g);
+        else
+            T(lane_softmax)(&g, op);
+        if (g.logits.lanes < lanes) return begin + g.logits.lanes;
+    }
+    return b->n_samples;
+}

@@ -1,0 +1,134 @@
+/* sample.h - template: what is computed of one sample, in every lane. Both kernels are made of these pieces.
+ *
+ * A kernel first finds the maximum m of a sample's logits, then passes every logit through term() once, which is
+ * where the sums are formed, and finishes with the functions of `stats`. In the row kernel the lanes are classes of
+ * one sample and are summed across in between; in the lane kernel each lane is a sample of its own.
+ *
+ * The lanes that hold the maximum are kept out of the sum and counted. So with S = sum exp(z - m), S - 1 is at hand
+ * without a subtraction, and log S and 1 - p keep their relative precision however small they are. */
+
+/* A sum of many vectors whose error does not grow with their number (Kahan 1965): the value is sum - carry. */
+typedef struct {
+    vec sum, carry;
+} T(compensated);
+
+SIMD_INLINE T(compensated) T(zero)(void)
+{
+    const T(compensated) zero = {V(set1)(0), V(set1)(0)};
+    return zero;
+}
+
+SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
+{
+    const vec y = V(sub)(x, c->carry);
+    const vec sum = V(add)(c->sum, y);
+    c->carry = V(sub)(V(sub)(sum, c->sum), y);
+    c->sum = sum;
+}
+
+/* Across the lanes, in every lane of the result. */
+SIMD_INLINE vec T(across)(T(compensated) c)
+{
+    return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry)));
+}
+
+/* |m| < 64: shifted by a power of two, 2^round(m / ln 2), so that z - m is never rounded, as it would be by several
+ * eps where most of the mass lies far below the maximum. Beyond, z - m is exact wherever it matters: for z within 32
+ * of such an m both are multiples of the difference's last place. Without a finite maximum no shift makes sense, and
+ * none leaves -inf what it is. */
+SIMD_INLINE T(shift) T(shift_of)(vec row_max)
+{
+    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER));
+    const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
+    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const vec n0 = V(sub)(V(fma)(row_max, V(set1)(D(LOG2E)), rounder), rounder);
+    const vec n = V(select)(near, n0, zero);
+    const vec bias = V(set1)(D(BIAS));
+    const T(shift) shift = {
+        V(select)(near, zero, V(select)(finite, row_max, zero)),
+        V(sub)(V(add)(rounder, bias), n),
+        V(mul)(V(sub)(n, bias), V(set1)(D(LN2))),
+    };
+    return shift;
+}
+
+/* One logit of each lane: its exp is returned, and added to `others` unless it is the maximum, which is counted. */
+SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ties)
+{
+    const vec e = T(exp_shifted)(z, shift);
+    const mask is_max = V(eq)(z, row_max);
+    *others = V(add_unless)(is_max, *others, e);
+    *ties = V(add_where)(is_max, *ties, V(set1)(1));
+    return e;
+}
+
+/* What the sweep over a sample leaves: the exp of its maximum, how many classes have it, the sum of all the others. */
+typedef struct {
+    vec row_max, exp_max, ties, others;
+} T(stats);
+
+/* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf. */
+SIMD_INLINE T(stats) T(stats_of)(vec row_max, T(shift) shift, vec ties, vec others, softxent_op op)
+{
+    vec nan_or_0 = V(sub)(row_max, row_max);
+    if (op == OP_LOGSUMEXP)
+        nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
+    const T(stats) stats = {row_max, T(exp_shifted)(row_max, shift), ties, V(add)(others, nan_or_0)};
+    return stats;
+}
+
+SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.ties, s.exp_max, s.others); }
+
+/* log S = lse - m. */
+SIMD_INLINE vec T(log_sum)(T(stats) s)
+{
+    return T(log1p)(V(add)(V(sub)(s.ties, V(set1)(1)), V(div)(s.others, s.exp_max)));
+}
+
+/* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, times `scale`
+ * (upstream gradient / sum_exp). Where y is not the only maximum the others are half the sum or more, and e_y may be
+ * taken off. Subtracted from 0 so that nothing is 0, not -0. */
+SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, vec scale)
+{
+    const mask is_max = V(eq)(label_logit, s.row_max);
+    const vec one = V(set1)(1), zero = V(set1)(0);
+    const vec maxima = V(sub)(s.ties, V(select)(is_max, one, zero));
+    const vec label_exp = V(select)(is_max, zero, T(exp_shifted)(label_logit, shift));
+    return V(sub)(zero, V(mul)(V(fma)(maxima, s.exp_max, V(sub)(s.others, label_exp)), scale));
+}
+
+/* A target distribution needs three sums more: t (m - z), and t over the maxima and over the others. */
+typedef struct {
+    T(compensated) dot, top, others;
+} T(target_sums);
+
+SIMD_INLINE T(target_sums) T(target_zero)(void)
+{
+    const T(target_sums) zero = {T(zero)(), T(zero)(), T(zero)()};
+    return zero;
+}
+
+/* 0 (m - z) is 0 also where z is -inf. */
+SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec t, vec row_max)
+{
+    const vec zero = V(set1)(0);
+    const mask is_max = V(eq)(z, row_max);
+    const vec product = V(mul)(t, V(sub)(row_max, z));
+    T(accumulate)(&s->dot, V(select)(V(eq)(t, zero), zero, product));
+    T(accumulate)(&s->top, V(select)(is_max, t, zero));
+    T(accumulate)(&s->others, V(select)(is_max, zero, t));
+}
+
+/* The gradient at the one maximum, t and p both less than their sums by what the other classes have:
+ * p W - t = (W - t) - W (1 - p), neither of them found by subtraction. */
+SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream, vec scale)
+{
+    return V(fnma)(V(mul)(weight, s.others), scale, V(mul)(others_weight, upstream));
+}
+
+/* The upstream gradient of a sample. */
+SIMD_INLINE real T(upstream)(const softxent_block *b, ptrdiff_t sample)
+{
+    const real *grad_output = (const real *)b->grad_output;
+    return (real)(grad_output ? b->grad_scale * grad_output[sample * b->grad_output_stride] : b->grad_scale);
+}

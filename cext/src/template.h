@@ -1,0 +1,39 @@
+/* template.h - every template of one dtype, for the instruction set whose vector layer is included.
+ *
+ * Included once with DTYPE f32 and once with f64 by a stamp that has set ISA. It gives the templates their words:
+ * `real`, `vec` and `mask`; V(op), an operation of the vector layer; D(NAME), a constant of the dtype; T(name), a
+ * type or inline function; K(name), a kernel, named in full so that it can be found in a profile. */
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define V(op) PASTE(op, DTYPE)
+#define D(NAME) PASTE(NAME, DTYPE)
+#define T(name) PASTE(name, DTYPE)
+#define K(name) PASTE(PASTE(name, DTYPE), ISA)
+#define real PASTE(real, DTYPE)
+#define vec PASTE(vec, DTYPE)
+#define mask PASTE(mask, DTYPE)
+#define LANES D(LANES)
+
+#include "exp.h"
+#include "sample.h"
+#include "row_kernel.h"
+#include "lane_kernel.h"
+
+/* Rows are read along their classes where these lie side by side and fill a few vectors; else samples go in lanes.
+ * The choice depends on nothing but the sample's own layout: its batch has no say in its bits. */
+static ptrdiff_t K(run)(const softxent_block *b, softxent_op op)
+{
+    const int in_rows = b->logits_class_stride == 1 && b->n_classes > LANE_KERNEL_CLASSES;
+    return in_rows ? K(row_run)(b, op) : K(lane_run)(b, op);
+}
+
+#undef PASTE_
+#undef PASTE
+#undef V
+#undef D
+#undef T
+#undef K
+#undef real
+#undef vec
+#undef mask
+#undef LANES

@@ -1,0 +1,22 @@
+"""Softmax cross-entropy and its fused gradient for NumPy arrays, at the speed of memory.
+
+The plain definition of everything here, in NumPy, is the module ``softxent.reference``.
+"""
+
+from ._config import show_config
+from ._loss import cross_entropy, cross_entropy_and_grad
+from ._softmax import log_softmax, logsumexp, softmax
+from ._threads import get_num_threads, set_num_threads
+from ._version import __version__
+
+__all__ = [
+    "__version__",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+]

@@ -1,0 +1,120 @@
+"""What a terminal shows: text, a framed picture, a progress bar, a curve drawn in dots.
+
+`rich` colours and frames where it is installed and someone is looking; without it, or in a pipe, the same is
+plain text, and in a pipe without a control character. What is shown is decided by the subcommands, not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+Advance = Callable[[int, str], None]  # (how much is done, a note beside the bar)
+
+BRAILLE = 0x2800
+# The bit of the dot in (row, column) of a braille character: dots 1, 2, 3 go down the left, 4, 5, 6 down the
+# right, and 7, 8 came later, below them.
+DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+ASCII: dict[int, int | str] = {
+    **dict.fromkeys(range(BRAILLE + 1, BRAILLE + 256), "*"),
+    **str.maketrans("┤└─│", "++-|"),
+}
+
+
+def say(text: str = "") -> None:
+    """Print a line, or several, now."""
+    print(_encodable(text), flush=True)
+
+
+def picture(title: str, drawing: str) -> None:
+    """Show a drawing under its title, in a frame where there is one to be had."""
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+            from rich.panel import Panel
+            from rich.text import Text
+        except ImportError:
+            pass
+        else:
+            Console().print(Panel.fit(Text(_encodable(drawing), style="cyan", no_wrap=True), title=title))
+            return
+    say(f"{title}\n{drawing}")
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A bar on stderr that fills while the block runs; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, note: None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    except ImportError:
+        with _plain_bar(title, total) as advance:
+            yield advance
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    note_column = TextColumn("{task.fields[note]}", markup=False)
+    with Progress(*columns, note_column, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=note)
+
+
+@contextlib.contextmanager
+def _plain_bar(title: str, total: int, width: int = 30) -> Iterator[Advance]:
+    shown = ""
+
+    def advance(done: int, note: str) -> None:
+        nonlocal shown
+        share = done / total if total else 1.0
+        line = f"{title} [{'#' * int(share * width):<{width}}] {share:4.0%} {note}"
+        if line != shown:
+            print(f"\r{line:<{len(shown)}}", end="", file=sys.stderr, flush=True)
+            shown = line
+
+    try:
+        yield advance
+    finally:
+        print(file=sys.stderr)
+
+
+def curve(values: Sequence[float], x_label: str, y_label: str, width: int = 60, height: int = 12) -> str:
+    """Draw positive `values` against their index, on a logarithmic axis, in braille dots."""
+    y = np.log(values)
+    low, high = float(y.min()), float(y.max())
+    columns = np.interp(np.linspace(0, len(y) - 1, 2 * width), np.arange(len(y)), y)
+    rows = np.rint((high - columns) / ((high - low) or 1.0) * (4 * height - 1)).astype(int)
+
+    dots = np.zeros((4 * height, 2 * width), dtype=bool)
+    for column, (start, end) in enumerate(zip(np.r_[rows[0], rows[:-1]], rows, strict=True)):
+        # from where the last column ended, so that a steep fall is a line and not a gap
+        dots[min(start, end) : max(start, end) + 1, column] = True
+    characters = BRAILLE + (dots.reshape(height, 4, width, 2) * DOTS[:, np.newaxis]).sum(axis=(1, 3))
+    drawn = ["".join(map(chr, row)).replace(chr(BRAILLE), " ").rstrip() for row in characters]
+
+    margin, last = " " * 9, str(len(y) - 1)
+    ticks = dict.fromkeys(range(height), margin + "│")
+    for row in (0, height // 2, height - 1):
+        ticks[row] = f"{np.exp(high - (high - low) * row / (height - 1)):8.3f} ┤"
+    return "\n".join(
+        [
+            f" {y_label}, log scale",
+            *(ticks[row] + drawn[row] for row in range(height)),
+            margin + "└" + "─" * width,
+            margin + " 0" + x_label.center(width - 1 - len(last)) + last,
+        ]
+    )
+
+
+def _encodable(text: str) -> str:
+    """The text in characters that stdout can take: where it has no dots and lines, in stars and dashes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text

@@ -1,0 +1,138 @@
+"""How many threads a call may use. How work is divided among them is in ``_kernels.pyx``.
+
+The default is decided once, at the first call that asks: ``SOFTXENT_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
+processors that this process may run on (its affinity, and its control group's quota). A forked child gets one thread:
+the OpenMP runtime of its parent is not usable there.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from pathlib import Path
+
+_chosen: int | None = None  # by set_num_threads
+_default: tuple[int, str] | None = None
+_forked = False
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the number of threads that calls without ``n_threads`` use.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1; ``None`` goes back to the default, which is described at :func:`get_num_threads`.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is less than 1.
+    TypeError
+        If ``n`` is not an integer.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.set_num_threads(2)
+    >>> softxent.get_num_threads()
+    2
+    >>> softxent.set_num_threads(None)
+    """
+    global _chosen
+    _chosen = None if n is None else check_n_threads(n, "n")
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that calls without ``n_threads`` use.
+
+    It is what :func:`set_num_threads` set; else the environment variable ``SOFTXENT_NUM_THREADS``; else
+    ``OMP_NUM_THREADS``; else the number of processors that the process may run on, by its CPU affinity and its control
+    group's quota. Small problems run on the calling thread whatever the number, and so does everything in a forked
+    child process and in a build without OpenMP.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.get_num_threads() >= 1
+    True
+    """
+    return num_threads_and_reason()[0]
+
+
+def check_n_threads(n: int, name: str = "n_threads") -> int:
+    """``n`` as an int, or an error that names the argument."""
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, at least 1; got {n!r}") from None
+    if n < 1:
+        raise ValueError(f"{name} must be at least 1; got {n}")
+    return min(n, 2**31 - 1)
+
+
+def threads_for(n_threads: int | None) -> int:
+    """The number of threads of one call, from its ``n_threads``."""
+    if n_threads is not None:
+        n = check_n_threads(n_threads)
+        return 1 if _forked else n
+    return num_threads_and_reason()[0]
+
+
+def num_threads_and_reason() -> tuple[int, str]:
+    """The number of threads by default, and what decided it."""
+    global _default
+    if _forked:
+        return 1, "a forked child process"
+    if _chosen is not None:
+        return _chosen, "set_num_threads"
+    if _default is None:
+        _default = _from_environment() or _from_system()
+    return _default
+
+
+def _from_environment() -> tuple[int, str] | None:
+    for name in ("SOFTXENT_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OpenMP allows a list, one number for each level of nesting. What is no number is passed over, as there.
+        first = os.environ.get(name, "").split(",")[0].strip()
+        if first.isascii() and first.isdigit() and int(first) >= 1:
+            return min(int(first), 2**31 - 1), name
+    return None
+
+
+def _from_system() -> tuple[int, str]:
+    if hasattr(os, "sched_getaffinity"):
+        n, reason = len(os.sched_getaffinity(0)), "CPU affinity"
+    else:
+        n, reason = os.cpu_count() or 1, "processors"
+    quota = _cgroup_quota()
+    return (quota, "control group quota") if quota is not None and quota < n else (n, reason)
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Whole processors, rounded up, that the control group (version 2 or 1) allows; None where there is no limit."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()[:2]
+        else:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        # "max" (version 2) and -1 (version 1) mean that there is none.
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def _after_fork_in_child() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,63 @@
+# cext.pxd - the C library for Cython: mirrors cext/include/softxent.h, where every name is explained.
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cdef extern from "softxent.h" nogil:
+    int SOFTXENT_OK
+    int SOFTXENT_BAD_ARGUMENT
+    int SOFTXENT_BAD_LABEL
+    int SOFTXENT_BAD_ISA
+
+    int SOFTXENT_INT8
+    int SOFTXENT_INT16
+    int SOFTXENT_INT32
+    int SOFTXENT_INT64
+    int SOFTXENT_UINT8
+    int SOFTXENT_UINT16
+    int SOFTXENT_UINT32
+    int SOFTXENT_UINT64
+
+    ctypedef struct softxent_isa:
+        pass
+
+    int softxent_isa_select(const char *name, const softxent_isa **isa)
+    const char *softxent_isa_name(const softxent_isa *isa)
+    const char *softxent_isa_usable(int i)
+    const char *softxent_strerror(int status)
+
+    ctypedef struct softxent_block:
+        size_t size
+        const softxent_isa *isa
+        ptrdiff_t n_samples
+        ptrdiff_t n_classes
+        const void *logits
+        ptrdiff_t logits_sample_stride
+        ptrdiff_t logits_class_stride
+        const void *labels
+        ptrdiff_t labels_stride
+        int label_type
+        int use_ignore_index
+        int64_t ignore_index
+        const void *target
+        ptrdiff_t target_sample_stride
+        ptrdiff_t target_class_stride
+        void *loss
+        ptrdiff_t loss_stride
+        void *out
+        ptrdiff_t out_sample_stride
+        ptrdiff_t out_class_stride
+        int accumulate
+        double grad_scale
+        const void *grad_output
+        ptrdiff_t grad_output_stride
+
+    int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_softmax_f32(const softxent_block *block)
+    int softxent_softmax_f64(const softxent_block *block)
+    int softxent_log_softmax_f32(const softxent_block *block)
+    int softxent_log_softmax_f64(const softxent_block *block)
+    int softxent_logsumexp_f32(const softxent_block *block)
+    int softxent_logsumexp_f64(const softxent_block *block)
+    int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
