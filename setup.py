@@ -30,7 +30,7 @@ class BuildExtension(build_ext):
             compile_flags, candidates = ["/O2", "/std:c11"], [(["/openmp"], [])]
         else:
             # No contraction of a * b + c behind the templates' back: what is fused is fused by name.
-            compile_flags = ["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
+            compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
             candidates = [(["-fopenmp"], ["-fopenmp"])]
             if sys.platform == "darwin":
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]

@@ -1,15 +1,14 @@
 /* exp.h - template: exp and log1p in the vector type, over the ranges that softmax needs.
  *
- * exp(z - base) 2^-n0 for the terms of a softmax, and log1p(t) for t >= 0. The coefficients and their errors come
- * from tools/minimax.py; cext/tests holds both functions to the errors stated here. Which lanes are summed, and
- * what a row's constants are, is in sample.h. */
+ * exp(z - m) for the terms of a softmax with maximum m, and log1p(t) for t >= 0. The coefficients and their errors
+ * come from tools/minimax.py; cext/tests holds both functions to the errors stated here. Which lanes are summed is in
+ * sample.h. */
 
 /* Where the two types differ: the layout of the format, and polynomials long enough for it.
  *
- * LN2_HI has 11 (float64: 15) trailing zero bits, so that n LN2_HI is exact also without a fused multiply-add.
+ * LN2_HI has 11 (float64: 16) trailing zero bits, so that n LN2_HI is exact also without a fused multiply-add.
  * EXP: exp(r) = 1 + r + r^2 q(r) for |r| <= ln(2)/2: at most 0.037 eps (float32) and 0.044 eps (float64) off, both
- * at r = -0.34; with the roundings of its evaluation 0.70 eps in all (0.80 in the scalar layer, which has no fused
- * operation). LOG: 2 atanh(s) = 2 s + s w q(w), w = s^2, |s| <= 0.1717: below 0.01 eps off. */
+ * at r = -0.34. LOG: 2 atanh(s) = 2 s + s w q(w), w = s^2, |s| <= 0.1717: below 0.01 eps off. */
 #ifndef SOFTXENT_EXP_CONSTANTS
 #  define SOFTXENT_EXP_CONSTANTS
 #  define ROUNDER_f32 0x1.8p23f /* adding it rounds to an integer, and leaves that in the low bits */
@@ -36,22 +35,52 @@ enum { EXP_TERMS_f32 = 5, EXP_TERMS_f64 = 10, LOG_TERMS_f32 = 3, LOG_TERMS_f64 =
        0x1.74664d245fa1ep-3, 0x1.39a037cdf3bf2p-3, 0x1.2f155c48ec514p-3}
 #endif
 
-/* How a row's logits become arguments of exp: exp(z - base) 2^-n0 is normal, and at most sqrt(2) where z is the
- * row's maximum. `rounder` adds the exponent bias and takes n0 off; x below `floor` has no normal result. */
+/* x - n ln 2. With a fused multiply-add one rounded ln 2 is enough in float32: over the exponents that a row spans
+ * its error is 0.02 eps for each unit of |z - m|. */
+SIMD_INLINE vec T(reduced)(vec x, vec n)
+{
+    if (FUSED && sizeof(real) == sizeof(float)) return V(fnma)(n, V(set1)(D(LN2)), x);
+    return V(fnma)(n, V(set1)(D(LN2_LO)), V(fnma)(n, V(set1)(D(LN2_HI)), x));
+}
+
+/* How a row's logits z become exp(z - m) without z - m ever being rounded: that could cost several eps where most
+ * of the mass lies far below m. With x = z - base, an exact difference,
+ *     x = n ln 2 + a,   m - base = n0 ln 2 + center,   exp(z - m) = 2^(n - n0) exp(a - center),
+ * and the small remainders lose nothing. `rounder` turns x / ln 2 into n, takes n0 off and adds the exponent's bias;
+ * below `floor` there is no normal result. */
 typedef struct {
-    vec base, rounder, floor;
+    vec base, center, rounder, floor;
 } T(shift);
 
-/* exp(z - base) 2^-n0; exactly 0 where that is below the normal numbers, nan where z is nan. */
+/* |m| < 64: base is 0. Beyond, base is m, and z - m is exact wherever it matters: for z within 32 of such an m both are
+ * multiples of the difference's last place. Without a finite maximum no shift makes sense, and this one leaves -inf
+ * and nan what they are. */
+SIMD_INLINE T(shift) T(shift_of)(vec row_max)
+{
+    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS));
+    const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
+    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const vec x = V(select)(near, row_max, zero);
+    const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), rounder), rounder);
+    const vec center = T(reduced)(x, n0);
+    const T(shift) shift = {
+        V(select)(near, zero, V(select)(finite, row_max, zero)),
+        center,
+        V(sub)(V(add)(rounder, bias), n0),
+        V(fma)(V(sub)(n0, bias), V(set1)(D(LN2)), center),
+    };
+    return shift;
+}
+
+/* exp(z - m): exactly 1 at the maximum, exactly 0 below the normal numbers, nan where z is nan; else within
+ * 1.1 eps (1 + 0.03 (m - z)). */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift)
 {
     static const real coefficient[] = D(EXP_TABLE);
     const vec x = V(max)(shift.floor, V(sub)(z, shift.base));
-    const vec t = V(fma)(x, V(set1)(D(LOG2E)), shift.rounder);
+    const vec t = V(fma)(V(sub)(x, shift.center), V(set1)(D(LOG2E)), shift.rounder);
     const vec power = V(to_exponent)(t); /* 2^(n - n0); n - n0 = -BIAS gives 0 */
-    const vec n = V(sub)(t, shift.rounder);
-    vec r = V(fnma)(n, V(set1)(D(LN2_HI)), x);
-    r = V(fnma)(n, V(set1)(D(LN2_LO)), r);
+    const vec r = V(sub)(T(reduced)(x, V(sub)(t, shift.rounder)), shift.center);
     vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
     UNROLL for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
     q = V(fma)(q, r, V(set1)(1));

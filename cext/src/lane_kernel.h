@@ -155,7 +155,7 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
         }
         if (keep && !g->resident) T(store_tile)(tile, g->out, from, classes);
     }
-    return T(stats_of)(row_max, shift, ties, V(sub)(others.sum, others.carry), op);
+    return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
 }
 
 /* Third sweep: out (+)= exp(z) scale - t upstream, but for the one maximum of a target, which is known already. */

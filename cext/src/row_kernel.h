@@ -13,12 +13,11 @@ enum { NO_OUTPUT, STORED, RECOMPUTED };
 
 /* Logs that LANES rows are waiting for: loss = offset + weight log S. */
 typedef struct {
-    real exp_max[LANES], ties[LANES], others[LANES], offset[LANES], weight[LANES];
+    real ties[LANES], others[LANES], offset[LANES], weight[LANES];
 } T(pending);
 
 SIMD_INLINE void T(pend)(T(pending) * p, int row, T(stats) s, vec offset, vec weight)
 {
-    p->exp_max[row] = V(first)(s.exp_max);
     p->ties[row] = V(first)(s.ties);
     p->others[row] = V(first)(s.others);
     p->offset[row] = V(first)(offset);
@@ -29,14 +28,14 @@ SIMD_INLINE void T(pend)(T(pending) * p, int row, T(stats) s, vec offset, vec we
 SIMD_INLINE void T(pend_nothing)(T(pending) * p, int row)
 {
     const vec zero = V(set1)(0), one = V(set1)(1);
-    const T(stats) s = {zero, one, one, zero};
+    const T(stats) s = {zero, one, zero};
     T(pend)(p, row, s, zero, zero);
 }
 
 SIMD_INLINE void T(write_losses)(const T(pending) * p, real *loss, ptrdiff_t stride, int rows)
 {
     real value[LANES];
-    const T(stats) s = {V(set1)(0), V(load)(p->exp_max), V(load)(p->ties), V(load)(p->others)};
+    const T(stats) s = {V(set1)(0), V(load)(p->ties), V(load)(p->others)};
     V(store)(value, V(fma)(V(load)(p->weight), T(log_sum)(s), V(load)(p->offset)));
     for (int i = 0; i < rows; ++i) loss[i * stride] = value[i];
 }
@@ -95,7 +94,7 @@ SIMD_INLINE T(stats) T(row_stats)(const real *z, ptrdiff_t n, vec row_max, T(shi
         if (exps) V(store_till)(exps + k, n - k, e);
     }
     T(accumulate)(&others, last);
-    return T(stats_of)(row_max, shift, V(set1)((real)V(hsum)(ties)), T(across)(others), op);
+    return T(stats_of)(row_max, V(set1)((real)V(hsum)(ties)), T(across)(others), op);
 }
 
 /* Third sweep, plain: the stored exps become probabilities or gradients. */
@@ -235,7 +234,7 @@ SIMD_INLINE void T(row_softmax)(const softxent_block *b, int mode, softxent_op o
 SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, softxent_op op, int mode, int has_labels)
 {
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
-        T(pending) pending = {{0}};
+        T(pending) pending = {{0}, {0}, {0}, {0}};
         const int rows = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
         int row = 0;
         for (; row < rows; ++row) {

@@ -32,26 +32,6 @@ SIMD_INLINE vec T(across)(T(compensated) c)
     return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry)));
 }
 
-/* |m| < 64: shifted by a power of two, 2^round(m / ln 2), so that z - m is never rounded, as it would be by several
- * eps where most of the mass lies far below the maximum. Beyond, z - m is exact wherever it matters: for z within 32
- * of such an m both are multiples of the difference's last place. Without a finite maximum no shift makes sense, and
- * none leaves -inf what it is. */
-SIMD_INLINE T(shift) T(shift_of)(vec row_max)
-{
-    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER));
-    const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
-    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
-    const vec n0 = V(sub)(V(fma)(row_max, V(set1)(D(LOG2E)), rounder), rounder);
-    const vec n = V(select)(near, n0, zero);
-    const vec bias = V(set1)(D(BIAS));
-    const T(shift) shift = {
-        V(select)(near, zero, V(select)(finite, row_max, zero)),
-        V(sub)(V(add)(rounder, bias), n),
-        V(mul)(V(sub)(n, bias), V(set1)(D(LN2))),
-    };
-    return shift;
-}
-
 /* One logit of each lane: its exp is returned, and added to `others` unless it is the maximum, which is counted. */
 SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ties)
 {
@@ -62,28 +42,25 @@ SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ti
     return e;
 }
 
-/* What the sweep over a sample leaves: the exp of its maximum, how many classes have it, the sum of all the others. */
+/* What the sweep over a sample leaves: the maximum, how many classes have it, and the sum of all the others' exps. */
 typedef struct {
-    vec row_max, exp_max, ties, others;
+    vec row_max, ties, others;
 } T(stats);
 
 /* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf. */
-SIMD_INLINE T(stats) T(stats_of)(vec row_max, T(shift) shift, vec ties, vec others, softxent_op op)
+SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec ties, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
     if (op == OP_LOGSUMEXP)
         nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
-    const T(stats) stats = {row_max, T(exp_shifted)(row_max, shift), ties, V(add)(others, nan_or_0)};
+    const T(stats) stats = {row_max, ties, V(add)(others, nan_or_0)};
     return stats;
 }
 
-SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.ties, s.exp_max, s.others); }
+SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(add)(s.ties, s.others); }
 
 /* log S = lse - m. */
-SIMD_INLINE vec T(log_sum)(T(stats) s)
-{
-    return T(log1p)(V(add)(V(sub)(s.ties, V(set1)(1)), V(div)(s.others, s.exp_max)));
-}
+SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(V(add)(V(sub)(s.ties, V(set1)(1)), s.others)); }
 
 /* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, times `scale`
  * (upstream gradient / sum_exp). Where y is not the only maximum the others are half the sum or more, and e_y may be
@@ -94,7 +71,7 @@ SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, v
     const vec one = V(set1)(1), zero = V(set1)(0);
     const vec maxima = V(sub)(s.ties, V(select)(is_max, one, zero));
     const vec label_exp = V(select)(is_max, zero, T(exp_shifted)(label_logit, shift));
-    return V(sub)(zero, V(mul)(V(fma)(maxima, s.exp_max, V(sub)(s.others, label_exp)), scale));
+    return V(sub)(zero, V(mul)(V(add)(maxima, V(sub)(s.others, label_exp)), scale));
 }
 
 /* A target distribution needs three sums more: t (m - z), and t over the maxima and over the others. */

@@ -368,7 +368,7 @@ cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
 
 
-def plain_cross_entropy(object logits, object labels, object out, str reduction, int n_threads, bint with_grad):
+def plain_cross_entropy(object logits, object labels, object out, object reduction, int n_threads, bint with_grad):
     """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, reduction "mean"

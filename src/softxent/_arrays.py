@@ -1,0 +1,189 @@
+"""From what the user gave to what the kernels take: dtypes, the class axis, `out`, and the folding of sample axes.
+
+The kernels take native float32 or float64 in three axes: two of samples, one of classes. Sample axes that lie behind
+each other in memory in every array are folded into one, without a copy; should more than two remain, the pieces of
+the leading ones are taken in turn. Arrays in another dtype, byte order or alignment are converted in pieces of bounded
+size, so that nothing of the logits' size is ever made. What is computed is in ``_loss.py`` and ``_softmax.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.stride_tricks import as_strided
+
+Array = npt.NDArray[Any]
+
+# Logits in a piece that is converted: it stays in the second-level cache.
+PIECE_LOGITS = 1 << 16
+
+
+def as_real_array(value: npt.ArrayLike, name: str) -> Array:
+    """``value`` as an array of real numbers, or a TypeError that says what it was."""
+    array = np.asarray(value)
+    if array.dtype.kind in "buif" and array.dtype.itemsize <= 8:
+        return array
+    if is_bfloat16(array.dtype):
+        return array
+    raise TypeError(
+        f"{name} must hold real numbers (float32, float64, float16, integers or bool); got dtype {array.dtype}"
+    )
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """ml_dtypes' type, known by its name: that package is not needed here."""
+    return dtype.name == "bfloat16"
+
+
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of losses and gradients: the logits' own if it is a float's, else float64."""
+    if dtype.kind == "f" or is_bfloat16(dtype):
+        return dtype.newbyteorder("=")
+    return np.dtype(np.float64)
+
+
+def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that the kernels compute in."""
+    return np.dtype(np.float64 if result_dtype(dtype).itemsize == 8 else np.float32)
+
+
+def as_logits(logits: npt.ArrayLike, axis: int) -> Array:
+    """The logits as a real array with its class axis moved last."""
+    z = as_real_array(logits, "logits")
+    if z.ndim == 0:
+        raise ValueError("logits must have at least one axis, the classes; got a single number")
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer; got {axis!r}") from None
+    z = np.moveaxis(z, normalize_axis_index(axis, z.ndim), -1)
+    if z.shape[-1] == 0:
+        raise ValueError("logits must have at least one class; their class axis is empty")
+    return z
+
+
+def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, Array | None]) -> Array:
+    """``out`` itself, if results of the shape and dtype of ``like`` can be written to it.
+
+    It may be one of the ``inputs`` where that is the logits, entry by entry; it may not overlap them otherwise.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
+    if out.shape != like.shape:
+        raise ValueError(f"out must have {name_of_like}'s shape {like.shape}; got {out.shape}")
+    if out.dtype.newbyteorder("=") != result_dtype(like.dtype):
+        raise TypeError(f"out must have dtype {result_dtype(like.dtype)}; got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; give an array that can be written to")
+    if any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"out has entries that share their memory (strides {out.strides}); give an array of its own")
+    for name, array in inputs.items():
+        if array is None or (name == "logits" and is_same_view(out, array)):
+            continue
+        if overlap(out, array):
+            raise ValueError(f"out overlaps {name} in memory; give an array of its own, or the logits themselves")
+    return out
+
+
+def is_same_view(a: Array, b: Array) -> bool:
+    """Whether both are the same entries of the same memory, in the same order."""
+    same_place = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    return same_place and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Whether they share memory; where that is too hard to tell, yes."""
+    try:
+        return bool(np.shares_memory(a, b, max_work=100_000))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def check_integer(value: int, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Folding and pieces.
+
+
+def fold(n_sample_axes: int, *arrays: Array | None) -> list[Array | None]:
+    """Views with the sample axes, which come first in every array, folded into as few as possible, but two at least.
+
+    The first array decides their order, the largest stride first.
+    """
+    given = [a for a in arrays if a is not None]
+    shape = given[0].shape[:n_sample_axes]
+    axes = [axis for axis in range(n_sample_axes) if shape[axis] != 1]
+    axes.sort(key=lambda axis: -abs(given[0].strides[axis]))
+    groups: list[list[int]] = []
+    for axis in axes:
+        if groups and all(a.strides[groups[-1][-1]] == a.strides[axis] * shape[axis] for a in given):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    padding = max(0, 2 - len(groups))
+    sizes = [1] * padding + [math.prod(shape[axis] for axis in group) for group in groups]
+
+    def folded(a: Array) -> Array:
+        strides = [0] * padding + [a.strides[group[-1]] for group in groups]
+        return as_strided(a, (*sizes, *a.shape[n_sample_axes:]), (*strides, *a.strides[n_sample_axes:]))
+
+    return [None if a is None else folded(a) for a in arrays]
+
+
+def pieces(logits: Array, whole: bool) -> Iterator[tuple[Any, ...]]:
+    """Indices into folded arrays that leave two sample axes; of few samples each, unless ``whole``."""
+    *leading, n_outer, n_inner, n_classes = logits.shape
+    n_samples = max(1, PIECE_LOGITS // n_classes)
+    outer_step = n_outer if whole else max(1, n_samples // n_inner)
+    inner_step = n_inner if whole else n_samples
+    for index in np.ndindex(*leading):
+        for outer in range(0, n_outer, outer_step):
+            for inner in range(0, n_inner, inner_step):
+                yield (*index, slice(outer, outer + outer_step), slice(inner, inner + inner_step))
+
+
+def is_native(array: Array | None, dtype: np.dtype[Any]) -> bool:
+    """Whether the kernels can take the array as it is."""
+    if array is None:
+        return True
+    on_grid = all(stride % dtype.itemsize == 0 for stride in array.strides)
+    return array.dtype == dtype and array.flags.aligned and on_grid
+
+
+def input_piece(array: Array | None, index: tuple[Any, ...], dtype: np.dtype[Any]) -> Array | None:
+    """A piece of an input in ``dtype``: a view where possible, else a copy."""
+    if array is None:
+        return None
+    piece = array[index]
+    return piece if is_native(array, dtype) else np.array(piece, dtype=dtype)
+
+
+class OutputPiece:
+    """A piece of an output in the kernels' dtype, written back at the end where it had to be another array.
+
+    ``with OutputPiece(...) as buffer`` gives None where there is no output. ``load`` if its old values count.
+    """
+
+    def __init__(self, array: Array | None, index: tuple[Any, ...], dtype: np.dtype[Any], load: bool = False) -> None:
+        self.piece = None if array is None else array[index]
+        self.buffer = self.piece
+        if self.piece is not None and not is_native(array, dtype):
+            self.buffer = np.array(self.piece, dtype=dtype) if load else np.empty(self.piece.shape, dtype)
+
+    def __enter__(self) -> Array | None:
+        return self.buffer
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None and self.piece is not None and self.buffer is not self.piece:
+            self.piece[...] = self.buffer
