@@ -78,7 +78,10 @@ kernels = Extension(
     sources=["src/softxent/_kernels.pyx", *C_SOURCES],
     depends=[path.as_posix() for path in Path("cext").rglob("*.h")],
     include_dirs=["cext/include", "cext/src", numpy.get_include()],
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+    define_macros=[
+        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+    ],
 )
 
 setup(

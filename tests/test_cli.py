@@ -153,9 +153,7 @@ def test_demo_shows_the_loss_as_it_falls(run):
 
 
 def test_demo_repeats_itself_with_the_same_seed_and_not_with_another(run):
-    accuracy = [
-        re.search("test accuracy.*", run("demo", "--steps", 20, "--seed", seed)[1])[0] for seed in "778"
-    ]
+    accuracy = [re.search("test accuracy.*", run("demo", "--steps", 20, "--seed", seed)[1])[0] for seed in "778"]
     assert accuracy[0] == accuracy[1] != accuracy[2]
 
 
@@ -233,9 +231,7 @@ def test_curve_can_be_drawn_of_very_little(values):
 )
 @pytest.mark.parametrize("block", [1, 100, 700, 1 << 24])
 @pytest.mark.parametrize("ignore_index", [None, -100, 2])
-def test_evaluate_equals_the_whole_array_at_once(
-    run, tmp_path, monkeypatch, order, shape, axis, block, ignore_index
-):
+def test_evaluate_equals_the_whole_array_at_once(run, tmp_path, monkeypatch, order, shape, axis, block, ignore_index):
     monkeypatch.setattr(_evaluate, "BLOCK_BYTES", block)
     logits, labels = sample(shape, axis)
     if ignore_index is not None and labels.ndim > 0:
@@ -264,9 +260,7 @@ def test_evaluate_equals_the_whole_array_at_once(
     ],
 )
 @pytest.mark.parametrize("label_dtype", ["i8", ">i4", "u1", "u8"])
-def test_evaluate_takes_every_real_dtype(
-    run, tmp_path, monkeypatch, block, dtype, found_dtype, tolerance, label_dtype
-):
+def test_evaluate_takes_every_real_dtype(run, tmp_path, monkeypatch, block, dtype, found_dtype, tolerance, label_dtype):
     monkeypatch.setattr(_evaluate, "BLOCK_BYTES", block)
     logits, labels = sample((40, 6), -1, dtype=dtype)
     files = store(tmp_path, logits, labels.astype(label_dtype))
@@ -442,16 +436,12 @@ def test_evaluate_refuses_an_ignored_index_beside_a_distribution(refused, tmp_pa
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("bad", [-1, 7, 127])
-def test_evaluate_names_the_place_of_a_bad_label_in_the_whole_file(
-    refused, tmp_path, monkeypatch, order, bad
-):
+def test_evaluate_names_the_place_of_a_bad_label_in_the_whole_file(refused, tmp_path, monkeypatch, order, bad):
     monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 24)
     logits, labels = sample((4, 7, 5, 6), 1)
     labels[2, 4, 3] = bad
     files = store(tmp_path, logits, labels.astype(np.int8), order)
-    message = refused(
-        "evaluate", *files, "--axis", 1, "--ignore-index", -100, "--grad", tmp_path / "grad.npy"
-    )
+    message = refused("evaluate", *files, "--axis", 1, "--ignore-index", -100, "--grad", tmp_path / "grad.npy")
     assert f"labels.npy: labels[2, 4, 3] is {bad}: not a class in [0, 7)" in message
 
 
@@ -471,9 +461,7 @@ def test_evaluate_refuses_an_output_that_is_no_file_or_in_no_folder(refused, fil
     assert "cannot be written" in refused("evaluate", *files, "--grad", files[0] / "grad.npy")
 
 
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt, MemoryError, RuntimeError("SOFTXENT_ISA"), ValueError("no")]
-)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError("SOFTXENT_ISA"), ValueError("no")])
 def test_evaluate_leaves_nothing_behind_when_it_is_stopped(run, files, tmp_path, monkeypatch, error):
     monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 100)
     library, calls = softxent.cross_entropy_and_grad, []

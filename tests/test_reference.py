@@ -158,9 +158,7 @@ def test_confident_curvature_is_not_rounded_to_zero():
     logits, q = [0.0, 40.0], math.exp(-40)
     _, _, hess_diag = reference.cross_entropy_grad_hess(logits, 1)
     np.testing.assert_allclose(hess_diag, [q, q], rtol=1e-13)
-    np.testing.assert_allclose(
-        reference.cross_entropy_hvp(logits, 1, [1, 1e3]), [-999 * q, 999 * q], rtol=1e-13
-    )
+    np.testing.assert_allclose(reference.cross_entropy_hvp(logits, 1, [1, 1e3]), [-999 * q, 999 * q], rtol=1e-13)
     np.testing.assert_allclose(reference.softmax_jvp(logits, [1, 1e3]), [-999 * q, 999 * q], rtol=1e-13)
     np.testing.assert_allclose(reference.softmax_jacobian(logits), [[q, -q], [-q, q]], rtol=1e-13)
 
@@ -198,8 +196,7 @@ def test_longdouble_goes_in_and_comes_out_and_is_wider():
         loss = mpmath.fsum(t_k * (lse - z_k) for t_k, z_k in zip(t, z, strict=True)) / mpmath.log(3)
         loss += mpmath.mpf(0.1) * lse**2
         grad = [
-            ((p_k - t_k) / mpmath.log(3) + 2 * mpmath.mpf(0.1) * lse * p_k) / 0.7
-            for p_k, t_k in zip(p, t, strict=True)
+            ((p_k - t_k) / mpmath.log(3) + 2 * mpmath.mpf(0.1) * lse * p_k) / 0.7 for p_k, t_k in zip(p, t, strict=True)
         ]
         # A longdouble as the sum of two doubles.
         truth = [np.longdouble(float(x)) + np.longdouble(float(x - float(x))) for x in [loss, *grad]]
@@ -490,9 +487,7 @@ def test_z_loss_is_weighted_by_samples_but_not_by_classes_nor_by_base():
     lse = scipy.special.logsumexp(4 * np.tanh(logits / 4) / 1.7, axis=1)
     with_it = reference.cross_entropy(logits, labels, z_loss=0.3, **weights)
     without = reference.cross_entropy(logits, labels, **weights)
-    np.testing.assert_allclose(
-        with_it - without, np.array(OPTIONS["sample_weight"]) * 0.3 * lse**2, atol=1e-14
-    )
+    np.testing.assert_allclose(with_it - without, np.array(OPTIONS["sample_weight"]) * 0.3 * lse**2, atol=1e-14)
 
 
 @pytest.mark.parametrize("base", [2.0, 10.0, 0.5, math.e])

@@ -158,7 +158,7 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
     return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
 }
 
-/* Third sweep: out (+)= exp(z) scale - t upstream, but for the one maximum of a target, which is known already. */
+/* Third sweep: out (+)= exp(z) scale - t upstream, but for a confident sample's top, which is known already. */
 typedef struct {
     vec scale, upstream, argmax, top_gradient;
 } T(lane_finish);
@@ -258,7 +258,7 @@ SIMD_INLINE void T(lane_index)(const T(group) * g)
 SIMD_INLINE void T(lane_distribution)(const T(group) * g)
 {
     vec tile[TILE], argmax;
-    const vec row_max = T(lane_max)(g, tile), one = V(set1)(1);
+    const vec row_max = T(lane_max)(g, tile);
     const T(shift) shift = T(shift_of)(row_max);
     const int keep = g->b->out && !g->b->accumulate;
     const T(target_sums) t = T(lane_target)(g, tile, row_max, &argmax);
@@ -269,11 +269,12 @@ SIMD_INLINE void T(lane_distribution)(const T(group) * g)
     if (!g->b->out) return;
 
     const vec scale = V(div)(g->upstream, T(sum_exp)(s));
-    const int exact_index = g->b->n_classes <= 1 << 24;
+    const vec none = V(set1)(-1); /* reals count classes up to 2^24 */
+    if (g->b->n_classes > 1 << 24) argmax = none;
     const T(lane_finish) f = {
         V(mul)(scale, weight),
         g->upstream,
-        V(select)(V(eq)(s.ties, exact_index ? one : V(set1)(-1)), argmax, V(set1)(-1)),
+        V(select)(T(is_confident)(s), argmax, none),
         T(top_gradient)(s, weight, others_weight, g->upstream, scale),
     };
     T(lane_write)(g, tile, shift, keep, f);

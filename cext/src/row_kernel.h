@@ -200,11 +200,11 @@ SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_
     if (mode == NO_OUTPUT) return;
 
     const vec upstream = V(set1)(T(upstream)(b, sample)), scale = V(div)(upstream, T(sum_exp)(s));
-    const int one_max = V(first)(s.ties) == 1 && argmax < b->n_classes;
-    real *top_out = out + (one_max ? argmax : 0) * b->out_class_stride;
+    const int confident = V(any)(T(is_confident)(s)) && argmax < b->n_classes;
+    real *top_out = out + (confident ? argmax : 0) * b->out_class_stride;
     const real before = b->accumulate ? *top_out : 0;
     T(row_write)(b, mode, z, shift, V(mul)(scale, weight), target, upstream, out);
-    if (one_max) *top_out = before + V(first)(T(top_gradient)(s, weight, others_weight, upstream, scale));
+    if (confident) *top_out = before + V(first)(T(top_gradient)(s, weight, others_weight, upstream, scale));
 }
 
 /* One row of the softmax family. */

@@ -85,19 +85,28 @@ SIMD_INLINE T(target_sums) T(target_zero)(void)
     return zero;
 }
 
-/* 0 (m - z) is 0 also where z is -inf. */
+/* 0 (m - z) is 0 also where z is -inf. With t > 0 there the sum is infinite, and has no carry: inf - inf. */
 SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec t, vec row_max)
 {
     const vec zero = V(set1)(0);
     const mask is_max = V(eq)(z, row_max);
     const vec product = V(mul)(t, V(sub)(row_max, z));
     T(accumulate)(&s->dot, V(select)(V(eq)(t, zero), zero, product));
+    s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, zero);
     T(accumulate)(&s->top, V(select)(is_max, t, zero));
     T(accumulate)(&s->others, V(select)(is_max, zero, t));
 }
 
-/* The gradient at the one maximum, t and p both less than their sums by what the other classes have:
- * p W - t = (W - t) - W (1 - p), neither of them found by subtraction. */
+/* Whether one class has more than half of a sample's probability. */
+SIMD_INLINE mask T(is_confident)(T(stats) s)
+{
+    const vec one = V(set1)(1);
+    return V(lt)(V(add)(s.others, V(sub)(s.ties, one)), one);
+}
+
+/* The gradient at the class that a confident sample has at its top: p W - t where both may be nearly the whole. Each
+ * is less than its whole by what the other classes have: p W - t = (W - t) - W (1 - p), with W - t and 1 - p summed
+ * over the others and not found by subtraction. */
 SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream, vec scale)
 {
     return V(fnma)(V(mul)(weight, s.others), scale, V(mul)(others_weight, upstream));

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_index
-from numpy.lib.stride_tricks import as_strided
 
 Array = npt.NDArray[Any]
 
@@ -62,10 +61,15 @@ def as_logits(logits: npt.ArrayLike, axis: int) -> Array:
         axis = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer; got {axis!r}") from None
-    z = np.moveaxis(z, normalize_axis_index(axis, z.ndim), -1)
+    z = class_axis_last(z, normalize_axis_index(axis, z.ndim))
     if z.shape[-1] == 0:
         raise ValueError("logits must have at least one class; their class axis is empty")
     return z
+
+
+def class_axis_last(array: Array, axis: int) -> Array:
+    """A view with the class axis moved last; np.moveaxis takes ten times as long to find that it is there."""
+    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1)
 
 
 def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, Array | None]) -> Array:
@@ -76,7 +80,7 @@ def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, A
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
     if out.shape != like.shape:
-        raise ValueError(f"out must have {name_of_like}'s shape {like.shape}; got {out.shape}")
+        raise ValueError(f"out must have the shape of {name_of_like}, {like.shape}; got {out.shape}")
     if out.dtype.newbyteorder("=") != result_dtype(like.dtype):
         raise TypeError(f"out must have dtype {result_dtype(like.dtype)}; got {out.dtype}")
     if not out.flags.writeable:
@@ -131,42 +135,55 @@ def fold(n_sample_axes: int, *arrays: Array | None) -> list[Array | None]:
             groups[-1].append(axis)
         else:
             groups.append([axis])
-    padding = max(0, 2 - len(groups))
-    sizes = [1] * padding + [math.prod(shape[axis] for axis in group) for group in groups]
+    order = [axis for axis in range(n_sample_axes) if shape[axis] == 1] + [axis for group in groups for axis in group]
+    sizes = [1] * max(0, 2 - len(groups)) + [math.prod(shape[axis] for axis in group) for group in groups]
 
     def folded(a: Array) -> Array:
-        strides = [0] * padding + [a.strides[group[-1]] for group in groups]
-        return as_strided(a, (*sizes, *a.shape[n_sample_axes:]), (*strides, *a.strides[n_sample_axes:]))
+        class_axis = range(n_sample_axes, a.ndim)
+        return a.transpose(*order, *class_axis).reshape(*sizes, *a.shape[n_sample_axes:])  # always a view
 
     return [None if a is None else folded(a) for a in arrays]
+
+
+def indices(shape: Sequence[int]) -> Iterable[tuple[int, ...]]:
+    """All indices into an array of the shape; np.ndindex takes long over none."""
+    return np.ndindex(*shape) if shape else [()]
 
 
 def pieces(logits: Array, whole: bool) -> Iterator[tuple[Any, ...]]:
     """Indices into folded arrays that leave two sample axes; of few samples each, unless ``whole``."""
     *leading, n_outer, n_inner, n_classes = logits.shape
     n_samples = max(1, PIECE_LOGITS // n_classes)
-    outer_step = n_outer if whole else max(1, n_samples // n_inner)
-    inner_step = n_inner if whole else n_samples
-    for index in np.ndindex(*leading):
+    outer_step = max(1, n_samples // n_inner)
+    for index in indices(leading):
+        if whole:
+            yield index
+            continue
         for outer in range(0, n_outer, outer_step):
-            for inner in range(0, n_inner, inner_step):
-                yield (*index, slice(outer, outer + outer_step), slice(inner, inner + inner_step))
+            for inner in range(0, n_inner, n_samples):
+                yield (*index, slice(outer, outer + outer_step), slice(inner, inner + n_samples))
 
 
 def is_native(array: Array | None, dtype: np.dtype[Any]) -> bool:
     """Whether the kernels can take the array as it is."""
     if array is None:
         return True
-    on_grid = all(stride % dtype.itemsize == 0 for stride in array.strides)
-    return array.dtype == dtype and array.flags.aligned and on_grid
+    if array.dtype != dtype or not array.flags.aligned:
+        return False
+    return all(stride % dtype.itemsize == 0 for stride in array.strides)
 
 
 def input_piece(array: Array | None, index: tuple[Any, ...], dtype: np.dtype[Any]) -> Array | None:
     """A piece of an input in ``dtype``: a view where possible, else a copy."""
     if array is None:
         return None
-    piece = array[index]
-    return piece if is_native(array, dtype) else np.array(piece, dtype=dtype)
+    return array[index] if is_native(array, dtype) else converted(array[index], dtype)
+
+
+def converted(array: Array, dtype: np.dtype[Any]) -> Array:
+    """A copy in ``dtype``; what is too large for it becomes infinite without a warning."""
+    with np.errstate(all="ignore"):
+        return np.array(array, dtype=dtype)
 
 
 class OutputPiece:
@@ -179,11 +196,12 @@ class OutputPiece:
         self.piece = None if array is None else array[index]
         self.buffer = self.piece
         if self.piece is not None and not is_native(array, dtype):
-            self.buffer = np.array(self.piece, dtype=dtype) if load else np.empty(self.piece.shape, dtype)
+            self.buffer = converted(self.piece, dtype) if load else np.empty(self.piece.shape, dtype)
 
     def __enter__(self) -> Array | None:
         return self.buffer
 
     def __exit__(self, error: object, *_: object) -> None:
         if error is None and self.piece is not None and self.buffer is not self.piece:
-            self.piece[...] = self.buffer
+            with np.errstate(all="ignore"):
+                self.piece[...] = self.buffer

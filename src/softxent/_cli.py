@@ -141,9 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure logits against labels", description=text)
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("logits", metavar="LOGITS.npy", help="real numbers, any axes, any memory order")
-    evaluate.add_argument(
-        "labels", metavar="LABELS.npy", help="class indices, or a distribution of the logits' shape"
-    )
+    evaluate.add_argument("labels", metavar="LABELS.npy", help="class indices, or a distribution of the logits' shape")
     evaluate.add_argument("--axis", type=int, default=-1, metavar="N", help="the class axis (-1)")
     evaluate.add_argument("--ignore-index", type=int, metavar="N", help="leave out samples with this label")
     evaluate.add_argument("--grad", metavar="OUT.npy", help="write the gradient of the mean loss there")

@@ -7,7 +7,7 @@ goes through ``_Problem``. The arithmetic is in the C library.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from ._arrays import (
     as_real_array,
     check_integer,
     check_out,
+    class_axis_last,
     fold,
+    indices,
     input_piece,
     is_native,
     pieces,
@@ -30,6 +32,12 @@ from ._arrays import (
 from ._threads import threads_for
 
 Reduction = Literal["mean", "sum", "none"]
+
+# The two compiled forms, looked up here because finding the form for the arguments takes longer than a small problem.
+_KERNEL = {
+    np.dtype(np.float32): _kernels.cross_entropy["float"],
+    np.dtype(np.float64): _kernels.cross_entropy["double"],
+}
 
 
 def cross_entropy(
@@ -227,7 +235,9 @@ class _Problem:
             if upstream.ndim == 0:
                 self.grad_scale = float(upstream)
             elif self.reduction != "none":
-                raise ValueError(f"grad_output must be a number with reduction={self.reduction!r}; got {upstream.shape}")
+                raise ValueError(
+                    f"grad_output must be a number with reduction={self.reduction!r}; got {upstream.shape}"
+                )
             elif upstream.shape != self.sample_shape:
                 raise ValueError(f"grad_output must have the samples' shape {self.sample_shape}; got {upstream.shape}")
             else:
@@ -266,7 +276,7 @@ class _Problem:
         (folded,) = fold(self.labels.ndim, self.labels)
         assert folded is not None
         counted = 0
-        for index in np.ndindex(*folded.shape[:-2]):
+        for index in indices(folded.shape[:-2]):
             n = _kernels.check_labels(folded[index], self.n_classes, self.ignore_index)
             if n < 0:
                 raise self._label_error()
@@ -275,35 +285,35 @@ class _Problem:
 
     def _run(self) -> float:
         """Everything, piece by piece; the sum of the losses, if they are not kept."""
-        grad = None if self.grad is None else np.moveaxis(self.grad, self.axis, -1)
+        grad = None if self.grad is None else class_axis_last(self.grad, self.axis)
         z, labels, *others = fold(
             len(self.sample_shape), self.logits, self.labels, self.target, self.grad_output, self.losses, grad
         )
         target, grad_output, losses, grad = others
         assert z is not None
-        dtype = self.dtype
+        dtype, kernel = self.dtype, _KERNEL[self.dtype]
+        whole = all(is_native(a, dtype) for a in (z, *others))
         sums = []
-        with np.errstate(all="ignore"):
-            for index in pieces(z, whole=all(is_native(a, dtype) for a in (z, *others))):
-                with (
-                    OutputPiece(losses, index, dtype) as losses_piece,
-                    OutputPiece(grad, index, dtype, load=self.accumulate) as grad_piece,
-                ):
-                    loss, labels_are_good = _kernels.cross_entropy(
-                        input_piece(z, index, dtype),
-                        None if labels is None else labels[index],
-                        input_piece(target, index, dtype),
-                        losses_piece,
-                        grad_piece,
-                        self.accumulate,
-                        self.grad_scale,
-                        input_piece(grad_output, index, dtype),
-                        self.ignore_index,
-                        self.threads,
-                    )
-                    if not labels_are_good:
-                        raise self._label_error()
-                sums.append(loss)
+        for index in pieces(z, whole):
+            with (
+                OutputPiece(losses, index, dtype) as losses_piece,
+                OutputPiece(grad, index, dtype, load=self.accumulate) as grad_piece,
+            ):
+                loss, labels_are_good = kernel(
+                    input_piece(z, index, dtype),
+                    None if labels is None else labels[index],
+                    input_piece(target, index, dtype),
+                    losses_piece,
+                    grad_piece,
+                    self.accumulate,
+                    self.grad_scale,
+                    input_piece(grad_output, index, dtype),
+                    self.ignore_index,
+                    self.threads,
+                )
+                if not labels_are_good:
+                    raise self._label_error()
+            sums.append(loss)
         # In order, and so the same for any number of threads. fsum would raise where infinities of both signs meet.
         return sums[0] if len(sums) == 1 else float(np.sum(sums))
 
@@ -335,7 +345,7 @@ def _labels_or_target(
                 f"labels with as many axes as the logits are distributions, of the logits' shape {given_logits.shape}; "
                 f"got {target.shape}"
             )
-        return None, np.moveaxis(target, axis, -1)
+        return None, class_axis_last(target, axis)
     if array.ndim != given_logits.ndim - 1 or array.shape != logits.shape[:-1]:
         raise ValueError(
             f"labels must have the samples' shape {logits.shape[:-1]} (class indices) or the logits' shape "

@@ -13,6 +13,7 @@ from ._arrays import (
     OutputPiece,
     as_logits,
     check_out,
+    class_axis_last,
     fold,
     input_piece,
     is_native,
@@ -22,10 +23,14 @@ from ._arrays import (
 )
 from ._threads import threads_for
 
+# As in _loss.py.
+_KERNEL = {
+    np.dtype(np.float32): _kernels.softmax["float"],
+    np.dtype(np.float64): _kernels.softmax["double"],
+}
 
-def softmax(
-    logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None
-) -> Array:
+
+def softmax(logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None) -> Array:
     """Softmax ``exp(z) / sum(exp(z))`` along one axis.
 
     Parameters
@@ -135,29 +140,25 @@ def _run(op: str, logits: npt.ArrayLike, axis: int, out: Array | None, n_threads
     given = np.asarray(logits)
     z = as_logits(given, axis)
     threads = threads_for(n_threads)
-    dtype = working_dtype(z.dtype)
+    dtype = result_dtype(z.dtype)
+    lse = probabilities = None
     if op == "logsumexp":
         like = z[..., 0]
-        result = np.empty(like.shape, result_dtype(z.dtype)) if out is None else _checked(out, like, {"the logits": z})
-        arrays = fold(z.ndim - 1, z, None, result)
+        result = lse = (
+            np.empty(like.shape, dtype) if out is None else check_out(out, like, "the samples", {"logits": z})
+        )
     else:
-        result = np.empty_like(given, dtype=result_dtype(z.dtype), subok=False) if out is None else out
-        if out is not None:
-            check_out(out, given, "logits", {"logits": given})
-        arrays = fold(z.ndim - 1, z, np.moveaxis(result, axis, -1), None)
+        new = np.empty_like(given, dtype=dtype, subok=False) if out is None else None
+        result = new if new is not None else check_out(out, given, "the logits", {"logits": given})
+        probabilities = class_axis_last(result, axis)
     if z.size:
-        _run_pieces(op, arrays, dtype, threads)
+        _run_pieces(op, fold(z.ndim - 1, z, probabilities, lse), working_dtype(z.dtype), threads)
     return result
-
-
-def _checked(out: Array, like: Array, inputs: dict[str, Array | None]) -> Array:
-    return check_out(out, like, "the sample axes", inputs)
 
 
 def _run_pieces(op: str, arrays: list[Any], dtype: np.dtype[Any], threads: int) -> None:
     z, out, lse = arrays
     whole = all(is_native(a, dtype) for a in arrays)
-    with np.errstate(all="ignore"):
-        for index in pieces(z, whole):
-            with OutputPiece(out, index, dtype) as out_piece, OutputPiece(lse, index, dtype) as lse_piece:
-                _kernels.softmax(input_piece(z, index, dtype), op, out_piece, lse_piece, threads)
+    for index in pieces(z, whole):
+        with OutputPiece(out, index, dtype) as out_piece, OutputPiece(lse, index, dtype) as lse_piece:
+            _KERNEL[dtype](input_piece(z, index, dtype), op, out_piece, lse_piece, threads)

@@ -358,9 +358,7 @@ def _samples(
     if are_indices:
         # A label that is to be ignored is in general no class: such a row of t is all zeros or unused.
         t = (labels[..., None] == np.arange(n_classes)).astype(dtype)
-        ignored = (
-            np.asarray(labels == ignore_index) if ignore_index is not None else np.zeros(sample_axes, bool)
-        )
+        ignored = np.asarray(labels == ignore_index) if ignore_index is not None else np.zeros(sample_axes, bool)
     else:
         t = _classes_last(labels, axis, dtype)
         ignored = np.zeros(sample_axes, bool)
@@ -410,11 +408,7 @@ def _scale(
     grad_output: npt.ArrayLike | None = None,
 ) -> Floats:
     """Return by how much a change of each sample's unweighted loss changes the result, shape (..., 1)."""
-    scale = (
-        samples.weight
-        if grad_output is None
-        else samples.weight * np.asarray(grad_output, samples.weight.dtype)
-    )
+    scale = samples.weight if grad_output is None else samples.weight * np.asarray(grad_output, samples.weight.dtype)
     if reduction == "mean":
         divisor = samples.total_weight if normalizer is None else normalizer
         # The mean of nothing is nan, but no logit can change it.

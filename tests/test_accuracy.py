@@ -1,0 +1,200 @@
+"""The accuracy promise of the kernels, as bounds in eps: 4 eps (1 + |z_k - m|) for probabilities and gradient entries,
+4 eps (1 + d) for losses and the gradient at the label, where d is how far the label leads the next class.
+
+The truth is softxent.reference, in float64 for float32 inputs and in long double for float64 ones; it is itself held
+against mpmath in test_reference.py, and here once more for the kernels.
+"""
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+import softxent
+from softxent import reference
+
+N_CLASSES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 1000, 1001, 32000, 50257, 128256]
+WIDER = {np.float32: np.float64, np.float64: np.longdouble}
+
+
+def needs_wider(dtype):
+    if np.finfo(WIDER[dtype]).eps >= np.finfo(dtype).eps / 100:
+        pytest.skip("long double is no wider than float64 here; the mpmath tests remain")
+
+
+def rows_of_many_kinds(rng, n_classes, dtype):
+    """Logits and labels: spread narrow and wide, offset, tied, confident by little and much, right and wrong, and the
+    rows where a rounded z - m costs most: nearly all the mass at one distance of 8 to 12 below the maximum."""
+    rows, labels = [], []
+
+    def add(row, label):
+        rows.append(np.asarray(row, dtype))
+        labels.append(label)
+
+    def noise(scale):
+        return rng.normal(size=n_classes) * scale
+
+    def random_label():
+        return int(rng.integers(n_classes))
+
+    for scale in (1e-3, 0.3, 1, 4, 20):
+        for offset in (0, 3.7, -30.3, 200.1, -1e4):
+            add(noise(scale) + offset, random_label())
+    for lead in (1e-6, 1e-3, 0.1, 1, 5, 12, 30, 60):
+        row, label = noise(0.5), random_label()
+        others = np.delete(row, label)
+        row[label] = lead + (others.max() if others.size else 0)
+        add(row, label)
+        add(row, random_label())
+    for distance in (8.2, 9.71, 11.9):
+        for m in (0.1234567, 5.4321, -3.3333, 70.7):
+            row, label = np.full(n_classes, m - distance), random_label()
+            row[label] = m
+            add(row, label)
+            add(row, random_label())
+    tied = noise(2)
+    tied[rng.integers(n_classes, size=2)] = 9.87
+    add(tied, int(np.argmax(tied)))
+    add(np.full(n_classes, 0.37), random_label())
+    add(np.full(n_classes, 1e8), random_label())
+    return np.array(rows), np.array(labels)
+
+
+def in_eps(got, true, dtype):
+    """Relative error in eps; results below the normal numbers may be 0."""
+    info = np.finfo(dtype)
+    error = np.abs(got.astype(true.dtype) - true)
+    small = np.abs(true) < info.tiny
+    scale = np.where(true == 0, 1, np.abs(true))
+    return np.where(small & (error <= info.tiny), 0, error / scale / info.eps).astype(np.float64)
+
+
+def leads(z, labels):
+    """How far each label's logit leads the next class; 0 where it does not lead."""
+    if z.shape[1] == 1:
+        return np.zeros(len(z))
+    index = np.arange(len(z))
+    others = z.astype(np.float64)
+    at_label = others[index, labels]
+    others[index, labels] = -np.inf
+    return np.maximum(at_label - others.max(axis=1), 0)
+
+
+@pytest.mark.parametrize("n_classes", N_CLASSES)
+def test_losses_and_gradients_are_within_their_bounds(n_classes, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = rows_of_many_kinds(rng, n_classes, dtype)
+    for begin in range(0, len(z), 16):  # the reference in long double is large
+        rows, y = z[begin : begin + 16], labels[begin : begin + 16]
+        check_bounds(rows, y, dtype)
+
+
+def check_bounds(z, labels, dtype):
+    losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
+    true_losses, true_grad = reference.cross_entropy_and_grad(z.astype(WIDER[dtype]), labels, reduction="none")
+    lead, index = leads(z, labels), np.arange(len(z))
+    assert np.all(in_eps(losses, true_losses, dtype) <= 4 * (1 + lead))
+    error = in_eps(grad, true_grad, dtype)
+    assert np.all(error[index, labels] <= 4 * (1 + lead))
+    distance = z.max(axis=1, keepdims=True).astype(np.float64) - z
+    error[index, labels] = 0
+    assert np.all(error <= 4 * (1 + distance))
+    np.testing.assert_array_equal(softxent.cross_entropy(z, labels, reduction="none"), losses)
+    probability = softxent.softmax(z)
+    assert np.all(in_eps(probability, reference.softmax(z.astype(WIDER[dtype])), dtype) <= 4 * (1 + distance))
+
+
+@pytest.mark.parametrize("n_classes", [1, 3, 10, 33, 1001])
+@pytest.mark.parametrize("layout", ["class axis first", "every third", "backwards"])
+def test_the_bounds_hold_for_every_layout(n_classes, layout, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = rows_of_many_kinds(rng, n_classes, dtype)
+    if layout == "class axis first":
+        z = np.asfortranarray(z)
+    elif layout == "every third":
+        wide = np.full((len(z), 3 * n_classes), np.nan, dtype)
+        wide[:, ::3] = z
+        z = wide[:, ::3]
+    else:
+        z = np.ascontiguousarray(z[:, ::-1])[:, ::-1]
+    check_bounds(z, labels, dtype)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100])
+def test_the_bounds_hold_against_mpmath(n_classes, dtype, isa, rng):
+    z, labels = rows_of_many_kinds(rng, n_classes, dtype)
+    eps, lead = float(np.finfo(dtype).eps), leads(z, labels)
+    losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
+    with mp.workdps(60):
+        for i, (row, y) in enumerate(zip(z, labels, strict=True)):
+            terms = [mp.exp(mp.mpf(float(x)) - mp.mpf(float(row[y]))) for x in row]
+            others = mp.fsum(terms[:y] + terms[y + 1 :])
+            true_loss, true_grad = mp.log1p(others), -others / (1 + others)
+            assert abs(float(losses[i]) / true_loss - 1) <= 4 * eps * (1 + lead[i])
+            assert abs(float(grad[i, y]) / true_grad - 1) <= 4 * eps * (1 + lead[i])
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 33, 1000])
+def test_a_one_hot_target_is_as_exact_as_its_index(n_classes, dtype, isa, rng):
+    z, labels = rows_of_many_kinds(rng, n_classes, dtype)
+    target = np.eye(n_classes, dtype=dtype)[labels]
+    losses, grad = softxent.cross_entropy_and_grad(z, target, reduction="none")
+    true_losses, true_grad = reference.cross_entropy_and_grad(z.astype(np.float64), labels, reduction="none")
+    lead, index = leads(z, labels), np.arange(len(z))
+    # Two bounds' worth for float64, whose truth is of the same precision here.
+    bound = 4 if dtype == np.float32 else 8
+    assert np.all(in_eps(losses, true_losses, dtype) <= bound * (1 + lead))
+    unique_top = (z == z.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    top = unique_top & (z.argmax(axis=1) == labels)
+    assert np.all(in_eps(grad, true_grad, dtype)[index, labels][top] <= bound * (1 + lead)[top])
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 33, 1000, 50257])
+def test_losses_against_distributions_are_within_a_few_eps(n_classes, dtype, isa, rng):
+    needs_wider(dtype)
+    z, _ = rows_of_many_kinds(rng, n_classes, dtype)
+    target = rng.dirichlet(np.full(n_classes, 0.3), len(z)).astype(dtype)
+    for rows, t in zip(np.array_split(z, 8), np.array_split(target, 8), strict=True):
+        losses, grad = softxent.cross_entropy_and_grad(rows, t, reduction="none")
+        wide = WIDER[dtype]
+        true_losses, true_grad = reference.cross_entropy_and_grad(rows.astype(wide), t.astype(wide), reduction="none")
+        assert np.all(in_eps(losses, true_losses, dtype) <= 4)
+        # p - t may cancel: the bound is on what is subtracted.
+        p = reference.softmax(rows.astype(wide))
+        distance = rows.max(axis=1, keepdims=True).astype(np.float64) - rows
+        bound = 4 * np.finfo(dtype).eps * ((1 + distance) * p + t) + np.finfo(dtype).tiny
+        assert np.all(np.abs(grad - true_grad) <= bound)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 10, 33, 1000])
+def test_log_softmax_and_logsumexp_agree_with_the_loss(n_classes, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = rows_of_many_kinds(rng, n_classes, dtype)
+    log_p = softxent.log_softmax(z)
+    true = reference.log_softmax(z.astype(WIDER[dtype]))
+    lead = leads(z, z.argmax(axis=1))[:, None]
+    assert np.all(in_eps(log_p, true, dtype) <= 4 * (1 + lead))
+    lse, true_lse = softxent.logsumexp(z), reference.logsumexp(z.astype(WIDER[dtype]))
+    bound = 4 * np.finfo(dtype).eps * (1 + np.abs(z).max(axis=1))
+    assert np.all(np.abs(lse - true_lse) <= bound)
+    np.testing.assert_array_equal(
+        -log_p[np.arange(len(z)), labels], softxent.cross_entropy(z, labels, reduction="none")
+    )
+
+
+def test_round_numbers_come_out_round(dtype, isa):
+    for n_classes in (1, 2, 4, 8, 64):
+        for value in (0.0, 0.3, 1.0, -17.2, 1e8):
+            p = softxent.softmax(np.full(n_classes, value, dtype))
+            np.testing.assert_array_equal(p, 1 / n_classes)
+
+
+def test_a_confident_right_prediction_has_its_small_loss(isa):
+    z = np.zeros((1, 10), np.float32)
+    z[0, 3] = 30
+    loss, grad = softxent.cross_entropy_and_grad(z, np.array([3]))
+    assert loss == pytest.approx(8.4218608e-13, rel=4e-6, abs=0)
+    assert grad[0, 3] == pytest.approx(-8.4218608e-13, rel=4e-6, abs=0)
+
+
+def test_equal_logits_near_1e8_have_loss_log_2(isa):
+    assert softxent.cross_entropy(np.array([[1e8, 1e8]], np.float32), [0]) == pytest.approx(np.log(2), rel=1e-7)
