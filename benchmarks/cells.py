@@ -77,7 +77,7 @@ class Problem:
     @property
     def at_label(self) -> tuple[Array, ...]:
         """The index of each sample's label in the logits: ``(range(n), labels)`` for any number of axes."""
-        index = list(np.indices(self.labels.shape, sparse=True))
+        index: list[Array] = list(np.indices(self.labels.shape, sparse=True))
         index.insert(self.axis % self.logits.ndim, self.labels)
         return tuple(index)
 

@@ -1,0 +1,80 @@
+/* arena.h - memory in which a wrong access shows, and reproducible random numbers.
+ *
+ * An arena is a stretch of pages with a page on either side that nobody may touch: an array put against one of its
+ * ends cannot be overrun there without a fault. Where there is no mmap the arena is ordinary memory, and only what is
+ * written out of bounds is found. Must be included before any system header. */
+#ifndef SOFTXENT_TESTS_ARENA_H
+#define SOFTXENT_TESTS_ARENA_H
+
+#ifndef _DEFAULT_SOURCE
+#  define _DEFAULT_SOURCE /* for mmap and setenv, which C11 does not have */
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#  define POSIX 1
+#  include <sys/mman.h>
+#  include <unistd.h>
+#else
+#  define POSIX 0
+#endif
+
+typedef struct {
+    unsigned char *start, *end;
+} arena;
+
+enum { CANARY = 0xa5 };
+
+static inline arena arena_of(size_t bytes)
+{
+    arena a = {NULL, NULL};
+#if POSIX
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + page - 1) / page * page;
+    unsigned char *p =
+        (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED && mprotect(p + page, size, PROT_READ | PROT_WRITE) == 0) a.start = p + page;
+#else
+    const size_t size = (bytes + 63) / 64 * 64;
+    a.start = (unsigned char *)malloc(size);
+#endif
+    if (!a.start) {
+        puts("no memory for the tests");
+        exit(2);
+    }
+    a.end = a.start + size;
+    memset(a.start, CANARY, size);
+    return a;
+}
+
+/* Where in the arena an array of so many bytes goes: against its end, or its start. */
+static inline void *arena_place(arena a, size_t bytes, int at_end)
+{
+    if (bytes > (size_t)(a.end - a.start)) {
+        puts("an arena is too small");
+        exit(2);
+    }
+    return at_end ? a.end - bytes : a.start;
+}
+
+/* splitmix64: Steele, Lea and Flood, OOPSLA 2014. */
+static uint64_t random_state = 1;
+
+static inline uint64_t random_bits(void)
+{
+    uint64_t x = random_state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static inline double random_between(double low, double high)
+{
+    return low + (high - low) * ((double)(random_bits() >> 11) * 0x1p-53);
+}
+
+#endif

@@ -1,0 +1,213 @@
+/* test_accuracy.h - template: exp and log1p held to the errors that exp.h states, by dense sweeps against the next
+ * wider type. The worst error found is printed with its place. */
+
+/* |got - exact| in eps of exact. A result below the normal numbers has their absolute precision only. */
+static double T(error)(real got, D(wide) exact)
+{
+    const D(wide) size = exact > D(MIN_NORMAL) ? exact : D(MIN_NORMAL);
+    const D(wide) difference = got > exact ? got - exact : exact - got;
+    return (double)(difference / size / D(EPS));
+}
+
+typedef struct {
+    double error, ratio; /* in eps, and as a fraction of what is allowed */
+    double where, row_max;
+} T(worst);
+
+static void T(note_worst)(T(worst) * worst, double error, double allowed, real where, real row_max)
+{
+    if (error / allowed <= worst->ratio) return;
+    worst->error = error, worst->ratio = error / allowed;
+    worst->where = (double)where, worst->row_max = (double)row_max;
+}
+
+/* Arguments wait here until a block is full. */
+enum { D(BLOCK) = 1024 };
+
+typedef struct {
+    real x[D(BLOCK)];
+    int n;
+} T(block);
+
+/* exp(z - m) of a block of logits z <= m. */
+static void T(check_exp)(const T(block) * z, real m, T(worst) * worst)
+{
+    real got[D(BLOCK)];
+    const T(shift) shift = T(shift_of)(V(set1)(m));
+    for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(exp_shifted)(V(load)(z->x + i), shift));
+    for (int i = 0; i < z->n; ++i) {
+        const D(wide) below = (D(wide))m - (D(wide))z->x[i], exact = D(wide_exp)(-below);
+        if (exact < D(MIN_NORMAL) && got[i] == 0) continue;
+        const double allowed = 1.1 * (1 + 0.03 * (double)below), error = T(error)(got[i], exact);
+        ABOUT("exp(z - m), m = %a, z = %a: %a is %.3f eps off, allowed %.3f", (double)m, (double)z->x[i],
+              (double)got[i], error, allowed);
+        CHECK(error <= allowed);
+        T(note_worst)(worst, error, allowed, z->x[i], m);
+    }
+}
+
+static void T(add_point)(T(block) * z, real x, real m, T(worst) * worst)
+{
+    z->x[z->n++] = x;
+    if (z->n < D(BLOCK)) return;
+    T(check_exp)(z, m, worst);
+    z->n = 0;
+}
+
+/* The last points of a sweep, in a block that is filled up with m. */
+static void T(last_points)(T(block) * z, real m, T(worst) * worst)
+{
+    for (int i = z->n; i < D(BLOCK); ++i) z->x[i] = m;
+    T(check_exp)(z, m, worst);
+    z->n = 0;
+}
+
+static D(bits) T(bits_of)(real x)
+{
+    D(bits) bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static real T(of_bits)(D(bits) bits)
+{
+    real x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* How far below the maximum the exp leaves the normal numbers, and a little further. */
+static double T(depth)(void) { return 0.6931471805599453 * (D(BIAS) + 3); }
+
+/* Row maxima of every kind: small, on either side of 64 where exp_shifted changes its base, large, denormal. */
+static const double T(row_maxima)[] = {0,     0.3,   1,    0.34657, 0.34658, 17.3, 42.1, 63.9, 63.999996, 64,
+                                       64.01, 100.5, 1000, 1e4,     1e8,     1e30, D(MIN_NORMAL) / 4};
+
+/* Evenly spread below each maximum, at random within each step; and the reals next to it. */
+static void T(test_exp_below_any_maximum)(void)
+{
+    const int points = (sizeof(real) == sizeof(float) ? 500000 : 100000) / SPARSE;
+    T(worst) worst = {0, 0, 0, 0};
+    for (size_t i = 0; i < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++i)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            const real m = (real)(sign * T(row_maxima)[i]);
+            T(block) z;
+            z.n = 0;
+            for (int k = 0; k < points; ++k)
+                T(add_point)(&z, (real)((double)m - T(depth)() * (k + random_between(0, 1)) / points), m, &worst);
+            real next = m;
+            for (int k = 0; k < 1000; ++k) {
+                T(add_point)(&z, next, m, &worst);
+                next = next > 0   ? T(of_bits)(T(bits_of)(next) - 1)
+                       : next < 0 ? T(of_bits)(T(bits_of)(next) + 1)
+                                  : -T(of_bits)(1);
+            }
+            T(last_points)(&z, m, &worst);
+        }
+    printf("%s exp(z - m) %d-bit: at worst %.3f eps, %.3f of what is allowed, at m = %.9g, z = %.9g\n", tally.isa,
+           (int)sizeof(real) * 8, worst.error, worst.ratio, worst.row_max, worst.where);
+}
+
+/* m = 0, so the argument itself: the reals from -depth to -2^-40 in steps, and so as densely as they lie. */
+static void T(test_exp_of_dense_arguments)(void)
+{
+    const D(bits) low = T(bits_of)((real)0x1p-40), high = T(bits_of)((real)T(depth)());
+    const double points = sizeof(real) == sizeof(float) ? 3e7 : 1e6;
+    const D(bits) step = (D(bits))((double)(high - low) * SPARSE / points);
+    T(worst) worst = {0, 0, 0, 0};
+    T(block) z;
+    z.n = 0;
+    for (D(bits) bits = low; bits < high; bits += step + random_bits() % 2)
+        T(add_point)(&z, -T(of_bits)(bits), 0, &worst);
+    T(last_points)(&z, 0, &worst);
+    printf("%s exp(x) %d-bit: at worst %.3f eps, %.3f of what is allowed, at x = %.9g\n", tally.isa,
+           (int)sizeof(real) * 8, worst.error, worst.ratio, worst.where);
+}
+
+static real T(exp_one)(real z, real m)
+{
+    return V(first)(T(exp_shifted)(V(set1)(z), T(shift_of)(V(set1)(m))));
+}
+
+/* 1 at the maximum, 0 far below, nan for nan: exactly, and not nearly. */
+static void T(test_exp_at_the_edges)(void)
+{
+    for (size_t i = 0; i < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++i)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            const real m = (real)(sign * T(row_maxima)[i]);
+            ABOUT("m = %a", (double)m);
+            CHECK(T(exp_one)(m, m) == 1);
+            CHECK(T(exp_one)(-(real)INFINITY, m) == 0);
+            CHECK(T(exp_one)(-(real)ldexp(1, D(BIAS)), m) == 0);
+            CHECK(T(exp_one)((real)(m - T(depth)() - fabs((double)m) * D(EPS)), m) == 0);
+            const real nan = T(exp_one)((real)NAN, m);
+            CHECK(nan != nan);
+        }
+    for (int k = 0; k < 100000 / SPARSE; ++k) {
+        const real m = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 60) - 30);
+        ABOUT("m = %a", (double)m);
+        CHECK(T(exp_one)(m, m) == 1);
+    }
+}
+
+/* Every lane has a maximum of its own in the lane kernel. */
+static void T(test_exp_shift_of_each_lane)(void)
+{
+    for (int round = 0; round < 1000; ++round) {
+        real m[LANES], z[LANES], got[LANES];
+        for (int i = 0; i < LANES; ++i) {
+            m[i] = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 12));
+            z[i] = m[i] - (real)random_between(0, 20);
+        }
+        V(store)(got, T(exp_shifted)(V(load)(z), T(shift_of)(V(load)(m))));
+        for (int i = 0; i < LANES; ++i) CHECK(got[i] == T(exp_one)(z[i], m[i]));
+    }
+}
+
+static void T(check_log1p)(const T(block) * t, T(worst) * worst)
+{
+    real got[D(BLOCK)];
+    for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(log1p)(V(load)(t->x + i)));
+    for (int i = 0; i < t->n; ++i) {
+        const double error = T(error)(got[i], D(wide_log1p)((D(wide))t->x[i]));
+        ABOUT("log1p(%a) = %a: %.3f eps off", (double)t->x[i], (double)got[i], error);
+        CHECK(error <= 2);
+        T(note_worst)(worst, error, 2, t->x[i], 0);
+    }
+}
+
+/* From the smallest denormal to 1e30 in steps of the bits, and evenly through the first octaves. */
+static void T(test_log1p)(void)
+{
+    const D(bits) high = T(bits_of)((real)1e30);
+    const int points = (sizeof(real) == sizeof(float) ? 20000000 : 1000000) / SPARSE / D(BLOCK) * D(BLOCK);
+    const D(bits) step = high / (D(bits))points;
+    T(worst) worst = {0, 0, 0, 0};
+    T(block) t;
+    t.n = D(BLOCK);
+    D(bits) bits = 1;
+    for (int k = 0; k < points; k += D(BLOCK)) {
+        for (int i = 0; i < D(BLOCK); ++i, bits += step) t.x[i] = T(of_bits)(bits);
+        T(check_log1p)(&t, &worst);
+        for (int i = 0; i < D(BLOCK); ++i) t.x[i] = (real)(8 * (k + i + random_between(0, 1)) / points);
+        T(check_log1p)(&t, &worst);
+    }
+    printf("%s log1p(t) %d-bit: at worst %.3f eps, at t = %.9g\n", tally.isa, (int)sizeof(real) * 8, worst.error,
+           worst.where);
+    CHECK(V(first)(T(log1p)(V(set1)(0))) == 0);
+    const real nan = V(first)(T(log1p)(V(set1)((real)NAN)));
+    CHECK(nan != nan);
+}
+
+static void T(test_accuracy)(void)
+{
+    RUN(exp_at_the_edges);
+    RUN(exp_shift_of_each_lane);
+    if (!D(IS_WIDER)) {
+        printf("%s accuracy of %d-bit: skipped, there is no wider type here\n", tally.isa, (int)sizeof(real) * 8);
+        return;
+    }
+    RUN(exp_below_any_maximum);
+    RUN(exp_of_dense_arguments);
+    RUN(log1p);
+}

@@ -1,0 +1,8 @@
+/* test_simd_scalar.c - the tests of the vector layer in plain C. */
+#include "test_simd_main.h"
+
+#include "simd/scalar.h"
+
+#include "test_simd.h"
+
+int main(void) { return test_simd_main("scalar", test_simd); }

@@ -1,0 +1,30 @@
+/* test_simd_template.h - template: every test of one dtype's vector layer. Sets the words up as template.h does. */
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME_(a) #a
+#define NAME(a) NAME_(a)
+#define V(op) PASTE(op, DTYPE)
+#define D(NAME) PASTE(NAME, DTYPE)
+#define T(name) PASTE(name, DTYPE)
+#define RUN(name) run_test(#name " " NAME(DTYPE), T(test_##name))
+#define real PASTE(real, DTYPE)
+#define vec PASTE(vec, DTYPE)
+#define mask PASTE(mask, DTYPE)
+#define LANES D(LANES)
+
+#include "exp.h"
+#include "test_operations.h"
+#include "test_accuracy.h"
+
+#undef PASTE_
+#undef PASTE
+#undef NAME_
+#undef NAME
+#undef V
+#undef D
+#undef T
+#undef RUN
+#undef real
+#undef vec
+#undef mask
+#undef LANES
