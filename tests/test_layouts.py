@@ -29,10 +29,12 @@ LAYOUTS = ["C", "Fortran", "every second", "reversed", "permuted", "padded"]
 def laid_out(values, layout, dtype=None):
     """The same values in another memory layout."""
     values = np.asarray(values, dtype)
+    if values.ndim == 0:
+        return values.copy()
     if layout == "C":
-        return np.ascontiguousarray(values)
+        return np.array(values, order="C")
     if layout == "Fortran":
-        return np.asfortranarray(values)
+        return np.array(values, order="F")
     if layout == "every second":
         wide = np.zeros([2 * n for n in values.shape], values.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
@@ -85,9 +87,9 @@ def test_every_layout_gives_the_reference_values(shape, axis, layout, dtype, isa
 
 
 @pytest.mark.parametrize("n_classes", [5, 70])
-@pytest.mark.parametrize("outer", ["C", "Fortran"])
-def test_an_output_of_another_layout_has_the_same_bits(n_classes, outer, dtype, isa, rng):
-    z = np.asarray(rng.normal(size=(19, n_classes)), dtype, order=outer)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_output_of_another_layout_has_the_same_bits(n_classes, order, dtype, isa, rng):
+    z = np.asarray(rng.normal(size=(19, n_classes)), dtype, order=order)
     labels, target = rng.integers(0, n_classes, 19), rng.random((19, n_classes)).astype(dtype)
     for y in (labels, target):
         _, expected = softxent.cross_entropy_and_grad(z, y)

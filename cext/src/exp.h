@@ -25,14 +25,14 @@
 #  define LN2_LO_f64 0x1.cf79abc9e3b3ap-40
 enum { EXP_TERMS_f32 = 5, EXP_TERMS_f64 = 10, LOG_TERMS_f32 = 3, LOG_TERMS_f64 = 7 };
 #  define EXP_TABLE_f32 {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a68p-7f, 0x1.6a2378p-10f}
-#  define EXP_TABLE_f64                                                                                      \
-      {0x1.000000000000ap-1, 0x1.55555555554f9p-3, 0x1.55555555507f4p-5, 0x1.1111111127e06p-7,              \
-       0x1.6c16c1844a104p-10, 0x1.a01a0129de8edp-13, 0x1.a01999b09d1dbp-16, 0x1.71df25cfd7bb8p-19,          \
-       0x1.28adcbac204fap-22, 0x1.ad7f91096a21bp-26}
+#  define EXP_TABLE_f64                                                                                                \
+        {0x1.000000000000ap-1,  0x1.55555555554f9p-3,  0x1.55555555507f4p-5,  0x1.1111111127e06p-7,                    \
+         0x1.6c16c1844a104p-10, 0x1.a01a0129de8edp-13, 0x1.a01999b09d1dbp-16, 0x1.71df25cfd7bb8p-19,                   \
+         0x1.28adcbac204fap-22, 0x1.ad7f91096a21bp-26}
 #  define LOG_TABLE_f32 {0x1.55557ap-1f, 0x1.995e7ep-2f, 0x1.31e9d2p-2f}
-#  define LOG_TABLE_f64                                                                                      \
-      {0x1.5555555555593p-1, 0x1.999999997f8bfp-2, 0x1.249249423cc42p-2, 0x1.c71c51c7dac79p-3,              \
-       0x1.74664d245fa1ep-3, 0x1.39a037cdf3bf2p-3, 0x1.2f155c48ec514p-3}
+#  define LOG_TABLE_f64                                                                                                \
+        {0x1.5555555555593p-1, 0x1.999999997f8bfp-2, 0x1.249249423cc42p-2, 0x1.c71c51c7dac79p-3,                       \
+         0x1.74664d245fa1ep-3, 0x1.39a037cdf3bf2p-3, 0x1.2f155c48ec514p-3}
 #endif
 
 /* x - n ln 2. With a fused multiply-add one rounded ln 2 is enough in float32: over the exponents that a row spans
@@ -82,7 +82,8 @@ SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift)
     const vec power = V(to_exponent)(t); /* 2^(n - n0); n - n0 = -BIAS gives 0 */
     const vec r = V(sub)(T(reduced)(x, V(sub)(t, shift.rounder)), shift.center);
     vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
-    UNROLL for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
+    UNROLL
+    for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
     q = V(fma)(q, r, V(set1)(1));
     return V(mul)(V(fma)(q, r, V(set1)(1)), power);
 }
@@ -99,7 +100,8 @@ SIMD_INLINE vec T(log1p)(vec t)
     const vec s = V(div)(f, V(add)(f, V(set1)(2)));
     const vec w = V(mul)(s, s);
     vec q = V(set1)(coefficient[D(LOG_TERMS) - 1]);
-    UNROLL for (int i = D(LOG_TERMS) - 2; i >= 0; --i) q = V(fma)(q, w, V(set1)(coefficient[i]));
+    UNROLL
+    for (int i = D(LOG_TERMS) - 2; i >= 0; --i) q = V(fma)(q, w, V(set1)(coefficient[i]));
     /* 2 s = f - s f exactly in the reals; f itself carries no error, so the correction is all that is rounded. */
     const vec log_f = V(fnma)(s, V(fnma)(w, q, f), f);
     return V(fma)(k, V(set1)(D(LN2_HI)), V(fma)(k, V(set1)(D(LN2_LO)), log_f));

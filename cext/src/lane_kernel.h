@@ -22,8 +22,8 @@ SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int cla
     const real *p = v.data + from * v.class_stride;
     if (v.sample_stride == 1) {
         for (int c = 0; c < classes; ++c)
-            tile[c] = v.lanes == LANES ? V(load)(p + c * v.class_stride)
-                                       : V(load_till)(p + c * v.class_stride, v.lanes, 0);
+            tile[c] =
+                v.lanes == LANES ? V(load)(p + c * v.class_stride) : V(load_till)(p + c * v.class_stride, v.lanes, 0);
     } else if (v.class_stride == 1) {
         for (int c = 0; c < classes; c += LANES) {
             for (int i = 0; i < LANES; ++i)
@@ -33,8 +33,7 @@ SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int cla
     } else {
         for (int c = 0; c < classes; ++c) {
             real lanes[LANES];
-            for (int i = 0; i < LANES; ++i)
-                lanes[i] = i < v.lanes ? p[i * v.sample_stride + c * v.class_stride] : 0;
+            for (int i = 0; i < LANES; ++i) lanes[i] = i < v.lanes ? p[i * v.sample_stride + c * v.class_stride] : 0;
             tile[c] = V(load)(lanes);
         }
     }
@@ -89,8 +88,8 @@ SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
     for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
 }
 
-SIMD_INLINE T(lane_view) T(lane_view_of)(const void *data, ptrdiff_t sample_stride, ptrdiff_t class_stride,
-                                         ptrdiff_t begin, int lanes)
+SIMD_INLINE T(lane_view)
+    T(lane_view_of)(const void *data, ptrdiff_t sample_stride, ptrdiff_t class_stride, ptrdiff_t begin, int lanes)
 {
     real *first = data ? (real *)data + begin * sample_stride : NULL;
     const T(lane_view) v = {first, sample_stride, class_stride, lanes};
@@ -106,8 +105,10 @@ SIMD_INLINE T(group) T(group_of)(const softxent_block *b, ptrdiff_t begin, int l
     g.b = b, g.begin = begin, g.all_counted = 1, g.resident = b->n_classes <= TILE;
     for (int i = 0; i < lanes; ++i) {
         const ptrdiff_t y = has_labels ? label_class(b, begin + i) : 0;
-        if (y == LABEL_BAD) lanes = i;
-        else if (y == LABEL_IGNORED) g.all_counted = 0;
+        if (y == LABEL_BAD)
+            lanes = i;
+        else if (y == LABEL_IGNORED)
+            g.all_counted = 0;
         else {
             counted[i] = 1;
             upstream[i] = T(upstream)(b, begin + i);
@@ -137,8 +138,7 @@ SIMD_INLINE vec T(lane_max)(const T(group) * g, vec *tile)
 }
 
 /* Second sweep: sums. The exps stay in a resident tile, or wait in the output if `keep` says so. */
-SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T(shift) shift, int keep,
-                                   softxent_op op)
+SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T(shift) shift, int keep, softxent_op op)
 {
     T(compensated) others = T(zero)();
     vec ties = V(set1)(0);
@@ -147,10 +147,12 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
         if (!g->resident) T(load_logits)(g, tile, from);
         for (int c = 0; c < classes; c += 4) {
             vec four = V(set1)(0);
-            if (c + 4 <= classes)
-                UNROLL for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
-            else
+            if (c + 4 <= classes) {
+                UNROLL
+                for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
+            } else {
                 for (int i = c; i < classes; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
+            }
             T(accumulate)(&others, four);
         }
         if (keep && !g->resident) T(store_tile)(tile, g->out, from, classes);

@@ -66,8 +66,10 @@ SIMD_INLINE real T(row_max)(const real *z, ptrdiff_t n)
     const real lowest = -(real)INFINITY;
     vec vmax[4] = {V(set1)(lowest), V(set1)(lowest), V(set1)(lowest), V(set1)(lowest)};
     ptrdiff_t k = 0;
-    for (; k + 4 * LANES <= n; k += 4 * LANES)
-        UNROLL for (int i = 0; i < 4; ++i) vmax[i] = V(max)(V(load)(z + k + i * LANES), vmax[i]);
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
+        UNROLL
+        for (int i = 0; i < 4; ++i) vmax[i] = V(max)(V(load)(z + k + i * LANES), vmax[i]);
+    }
     for (; k < n; k += LANES) vmax[0] = V(max)(V(load_till)(z + k, n - k, lowest), vmax[0]);
     return V(hmax)(V(max)(V(max)(vmax[0], vmax[1]), V(max)(vmax[2], vmax[3])));
 }
@@ -81,8 +83,8 @@ SIMD_INLINE T(stats) T(row_stats)(const real *z, ptrdiff_t n, vec row_max, T(shi
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
         vec four = V(set1)(0);
-        UNROLL for (int i = 0; i < 4; ++i)
-        {
+        UNROLL
+        for (int i = 0; i < 4; ++i) {
             const vec e = T(term)(V(load)(z + k + i * LANES), row_max, shift, &four, &ties);
             if (exps) V(store)(exps + k + i * LANES, e);
         }
@@ -101,9 +103,10 @@ SIMD_INLINE T(stats) T(row_stats)(const real *z, ptrdiff_t n, vec row_max, T(shi
 SIMD_INLINE void T(row_scale)(real *out, ptrdiff_t n, vec scale)
 {
     ptrdiff_t k = 0;
-    for (; k + 4 * LANES <= n; k += 4 * LANES)
-        UNROLL for (int i = 0; i < 4; ++i)
-            V(store)(out + k + i * LANES, V(mul)(V(load)(out + k + i * LANES), scale));
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
+        UNROLL
+        for (int i = 0; i < 4; ++i) V(store)(out + k + i * LANES, V(mul)(V(load)(out + k + i * LANES), scale));
+    }
     for (; k < n; k += LANES) V(store_till)(out + k, n - k, V(mul)(V(load_till)(out + k, n - k, 0), scale));
 }
 
@@ -142,8 +145,8 @@ SIMD_INLINE void T(row_write_zeros)(const softxent_block *b, real *out)
 }
 
 /* The sums over a row's target, and where its maximum is, while the logits are still there. */
-SIMD_INLINE T(target_sums) T(row_target)(const softxent_block *b, const real *z, const real *target, vec row_max,
-                                         ptrdiff_t *argmax)
+SIMD_INLINE T(target_sums)
+    T(row_target)(const softxent_block *b, const real *z, const real *target, vec row_max, ptrdiff_t *argmax)
 {
     const ptrdiff_t n = b->n_classes, stride = b->target_class_stride;
     T(target_sums) sums = T(target_zero)();
@@ -166,8 +169,7 @@ SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sampl
     const vec row_max = V(set1)(T(row_max)(z, b->n_classes));
     const T(shift) shift = T(shift_of)(row_max);
     const vec label_logit = V(set1)(z[label]);
-    const T(stats) s =
-        T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
+    const T(stats) s = T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
     T(pend)(pending, row, s, V(sub)(row_max, label_logit), V(set1)(1));
     if (mode == NO_OUTPUT) return;
 
@@ -183,8 +185,7 @@ SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sampl
 }
 
 /* One row of cross-entropy with a target distribution. */
-SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_t sample, int row,
-                                     T(pending) * pending)
+SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_t sample, int row, T(pending) * pending)
 {
     const real *z = (const real *)b->logits + sample * b->logits_sample_stride;
     const real *target = (const real *)b->target + sample * b->target_sample_stride;
@@ -193,8 +194,7 @@ SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_
     const T(shift) shift = T(shift_of)(row_max);
     ptrdiff_t argmax;
     const T(target_sums) t = T(row_target)(b, z, target, row_max, &argmax);
-    const T(stats) s =
-        T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
+    const T(stats) s = T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
     const vec others_weight = T(across)(t.others), weight = V(add)(others_weight, T(across)(t.top));
     T(pend)(pending, row, s, T(across)(t.dot), weight);
     if (mode == NO_OUTPUT) return;
@@ -243,8 +243,7 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, softxent_op op, int 
             if (label == LABEL_BAD) break;
             if (label == LABEL_IGNORED) {
                 T(pend_nothing)(&pending, row);
-                if (mode != NO_OUTPUT)
-                    T(row_write_zeros)(b, (real *)b->out + sample * b->out_sample_stride);
+                if (mode != NO_OUTPUT) T(row_write_zeros)(b, (real *)b->out + sample * b->out_sample_stride);
             } else if (has_labels) {
                 T(row_index)(b, mode, sample, label, row, &pending);
             } else if (op == OP_CROSS_ENTROPY) {
@@ -262,15 +261,9 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, softxent_op op, int 
 }
 
 /* The plain calls get code of their own, the rest shares what is left. */
-static ptrdiff_t K(row_loss)(const softxent_block *b)
-{
-    return T(row_block)(b, OP_CROSS_ENTROPY, NO_OUTPUT, 1);
-}
+static ptrdiff_t K(row_loss)(const softxent_block *b) { return T(row_block)(b, OP_CROSS_ENTROPY, NO_OUTPUT, 1); }
 
-static ptrdiff_t K(row_loss_grad)(const softxent_block *b)
-{
-    return T(row_block)(b, OP_CROSS_ENTROPY, STORED, 1);
-}
+static ptrdiff_t K(row_loss_grad)(const softxent_block *b) { return T(row_block)(b, OP_CROSS_ENTROPY, STORED, 1); }
 
 static ptrdiff_t K(row_general)(const softxent_block *b, softxent_op op, int mode)
 {

@@ -27,10 +27,7 @@ SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
 }
 
 /* Across the lanes, in every lane of the result. */
-SIMD_INLINE vec T(across)(T(compensated) c)
-{
-    return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry)));
-}
+SIMD_INLINE vec T(across)(T(compensated) c) { return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry))); }
 
 /* One logit of each lane: its exp is returned, and added to `others` unless it is the maximum, which is counted. */
 SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ties)
@@ -51,8 +48,7 @@ typedef struct {
 SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec ties, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
-    if (op == OP_LOGSUMEXP)
-        nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
+    if (op == OP_LOGSUMEXP) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
     const T(stats) stats = {row_max, ties, V(add)(others, nan_or_0)};
     return stats;
 }

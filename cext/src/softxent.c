@@ -37,14 +37,8 @@ static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdi
     return SOFTXENT_BAD_LABEL;
 }
 
-int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad)
-{
-    return call(b, OP_CROSS_ENTROPY, F32, bad);
-}
-int softxent_cross_entropy_f64(const softxent_block *b, ptrdiff_t *bad)
-{
-    return call(b, OP_CROSS_ENTROPY, F64, bad);
-}
+int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F32, bad); }
+int softxent_cross_entropy_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F64, bad); }
 int softxent_softmax_f32(const softxent_block *b) { return call(b, OP_SOFTMAX, F32, NULL); }
 int softxent_softmax_f64(const softxent_block *b) { return call(b, OP_SOFTMAX, F64, NULL); }
 int softxent_log_softmax_f32(const softxent_block *b) { return call(b, OP_LOG_SOFTMAX, F32, NULL); }

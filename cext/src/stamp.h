@@ -19,5 +19,5 @@ enum { LANE_KERNEL_CLASSES = 32 }; /* up to so many classes, samples go in lanes
 #include "template.h"
 #undef DTYPE
 
-const softxent_isa STAMP_PASTE(softxent_kernels_, ISA) = {
-    STAMP_NAME(ISA), STAMP_PASTE(run_f32_, ISA), STAMP_PASTE(run_f64_, ISA)};
+const softxent_isa STAMP_PASTE(softxent_kernels_, ISA) = {STAMP_NAME(ISA), STAMP_PASTE(run_f32_, ISA),
+                                                          STAMP_PASTE(run_f64_, ISA)};

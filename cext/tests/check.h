@@ -14,7 +14,7 @@ static struct {
     long wrong; /* failed checks of the test that runs */
 } tally = {"", "", "", 0, 0, 0};
 
-#define CHECK(condition) ((condition) ? 1 : check_failed(#condition, __FILE__, __LINE__))
+#define CHECK(condition) ((void)((condition) || check_failed(#condition, __FILE__, __LINE__)))
 #define ABOUT(...) ((void)snprintf(tally.about, sizeof tally.about, __VA_ARGS__))
 
 static inline int check_failed(const char *expression, const char *file, int line)

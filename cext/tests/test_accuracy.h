@@ -29,6 +29,13 @@ typedef struct {
     int n;
 } T(block);
 
+/* What exp.h states; and z - m itself is rounded where it cannot matter, 32 or more below a maximum beyond 64. */
+static double T(exp_bound)(real m, double below)
+{
+    const int rounded = fabs((double)m) >= 64 && below > 32;
+    return 1.1 * (1 + 0.03 * below) + (rounded ? 0.5 * below : 0);
+}
+
 /* exp(z - m) of a block of logits z <= m. */
 static void T(check_exp)(const T(block) * z, real m, T(worst) * worst)
 {
@@ -38,9 +45,10 @@ static void T(check_exp)(const T(block) * z, real m, T(worst) * worst)
     for (int i = 0; i < z->n; ++i) {
         const D(wide) below = (D(wide))m - (D(wide))z->x[i], exact = D(wide_exp)(-below);
         if (exact < D(MIN_NORMAL) && got[i] == 0) continue;
-        const double allowed = 1.1 * (1 + 0.03 * (double)below), error = T(error)(got[i], exact);
-        ABOUT("exp(z - m), m = %a, z = %a: %a is %.3f eps off, allowed %.3f", (double)m, (double)z->x[i],
-              (double)got[i], error, allowed);
+        const double allowed = T(exp_bound)(m, (double)below), error = T(error)(got[i], exact);
+        if (!(error <= allowed))
+            ABOUT("exp(z - m), m = %a, z = %a: %a is %.3f eps off, allowed %.3f", (double)m, (double)z->x[i],
+                  (double)got[i], error, allowed);
         CHECK(error <= allowed);
         T(note_worst)(worst, error, allowed, z->x[i], m);
     }
@@ -170,7 +178,7 @@ static void T(check_log1p)(const T(block) * t, T(worst) * worst)
     for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(log1p)(V(load)(t->x + i)));
     for (int i = 0; i < t->n; ++i) {
         const double error = T(error)(got[i], D(wide_log1p)((D(wide))t->x[i]));
-        ABOUT("log1p(%a) = %a: %.3f eps off", (double)t->x[i], (double)got[i], error);
+        if (!(error <= 2)) ABOUT("log1p(%a) = %a: %.3f eps off", (double)t->x[i], (double)got[i], error);
         CHECK(error <= 2);
         T(note_worst)(worst, error, 2, t->x[i], 0);
     }

@@ -122,7 +122,8 @@ static void T(test_fma_fnma)(void)
     }
     EACH_LANE T(lanes_a)[i] = T(lanes_b)[i] = 1 + (real)D(EPS), T(lanes_c)[i] = -1;
     RESULT(V(fma)(A, B, C)); /* (1 + eps)^2 - 1 = 2 eps + eps^2, whose last term a rounded product has lost */
-    EACH_LANE CHECK(!FUSED || T(result)[i] == (real)(2 * D(EPS) + D(EPS) * D(EPS)));
+    const real fused = (real)(2 * D(EPS) + D(EPS) * D(EPS));
+    EACH_LANE CHECK(T(result)[i] == fused || (!FUSED && T(result)[i] == (real)(2 * D(EPS))));
 }
 
 static void T(test_max)(void)
@@ -162,7 +163,7 @@ static void T(test_any)(void)
         CHECK(V(any)(V(eq)(A, B)));
         T(lanes_a)[lane] = (real)NAN;
         CHECK(!V(any)(V(eq)(A, B)));
-        CHECK(!V(any)(V(eq)(A, A)) == (LANES == 1));
+        CHECK((V(any)(V(eq)(A, A)) != 0) == (LANES > 1));
         T(lanes_a)[lane] = 0;
     }
 }
@@ -225,7 +226,7 @@ static void T(test_split)(void)
 {
     for (int k = 0; k < D(BIAS) - 6; ++k)
         for (int ulps = -20; ulps <= 20; ulps += LANES) {
-            EACH_LANE T(lanes_a)[i] = (real)ldexp(1 + fabs(ulps + i) * D(EPS), k);
+            EACH_LANE T(lanes_a)[i] = (real)ldexp(1 + abs(ulps + i) * D(EPS), k);
             T(check_split)();
             EACH_LANE T(lanes_a)[i] = (real)ldexp(1 - abs(ulps + i) * (k > 0 ? D(EPS) : 0) / 2, k);
             T(check_split)();

@@ -144,19 +144,22 @@ SIMD_INLINE void transpose_f64(vec_f64 *r)
 SIMD_INLINE void transpose_f32(vec_f32 *r)
 {
     __m256 pair[8], quad[8];
-    UNROLL for (int i = 0; i < 8; i += 2) /* pairs of rows interleaved */
+    UNROLL
+    for (int i = 0; i < 8; i += 2) /* pairs of rows interleaved */
     {
         pair[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         pair[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
-    UNROLL for (int i = 0; i < 8; i += 4) /* columns of four rows, in each half */
+    UNROLL
+    for (int i = 0; i < 8; i += 4) /* columns of four rows, in each half */
     {
         quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
         quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
         quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
         quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
     }
-    UNROLL for (int i = 0; i < 4; ++i) /* halves joined */
+    UNROLL
+    for (int i = 0; i < 4; ++i) /* halves joined */
     {
         r[i] = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31);

@@ -106,20 +106,23 @@ SIMD_INLINE double hsum_f32(vec_f32 v)
 SIMD_INLINE void transpose_f64(vec_f64 *r)
 {
     __m512d pair[8], quad[8];
-    UNROLL for (int i = 0; i < 8; i += 2) /* pairs of rows interleaved: columns 0 2 4 6 and 1 3 5 7 */
+    UNROLL
+    for (int i = 0; i < 8; i += 2) /* pairs of rows interleaved: columns 0 2 4 6 and 1 3 5 7 */
     {
         pair[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
         pair[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
     }
-    UNROLL for (int i = 0; i < 8; i += 4) /* quarters of four rows: columns c and c + 4, then c + 2 and c + 6 */
+    UNROLL
+    for (int i = 0; i < 8; i += 4) /* quarters of four rows: columns c and c + 4, then c + 2 and c + 6 */
     {
-        UNROLL for (int c = 0; c < 2; ++c)
-        {
+        UNROLL
+        for (int c = 0; c < 2; ++c) {
             quad[i + c] = _mm512_shuffle_f64x2(pair[i + c], pair[i + 2 + c], 0x88);
             quad[i + c + 2] = _mm512_shuffle_f64x2(pair[i + c], pair[i + 2 + c], 0xdd);
         }
     }
-    UNROLL for (int c = 0; c < 4; ++c) /* the lower and upper four rows joined */
+    UNROLL
+    for (int c = 0; c < 4; ++c) /* the lower and upper four rows joined */
     {
         r[c] = _mm512_shuffle_f64x2(quad[c], quad[c + 4], 0x88);
         r[c + 4] = _mm512_shuffle_f64x2(quad[c], quad[c + 4], 0xdd);
@@ -128,27 +131,31 @@ SIMD_INLINE void transpose_f64(vec_f64 *r)
 SIMD_INLINE void transpose_f32(vec_f32 *r)
 {
     __m512 a[16], b[16];
-    UNROLL for (int i = 0; i < 16; i += 2) /* pairs of rows interleaved */
+    UNROLL
+    for (int i = 0; i < 16; i += 2) /* pairs of rows interleaved */
     {
         a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-    UNROLL for (int i = 0; i < 16; i += 4) /* b[i + c]: columns c, c + 4, c + 8, c + 12 of rows i .. i + 3 */
+    UNROLL
+    for (int i = 0; i < 16; i += 4) /* b[i + c]: columns c, c + 4, c + 8, c + 12 of rows i .. i + 3 */
     {
         b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
         b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
         b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
         b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
     }
-    UNROLL for (int i = 0; i < 16; i += 8) /* eight rows: columns c and c + 8, then c + 4 and c + 12 */
+    UNROLL
+    for (int i = 0; i < 16; i += 8) /* eight rows: columns c and c + 8, then c + 4 and c + 12 */
     {
-        UNROLL for (int c = 0; c < 4; ++c)
-        {
+        UNROLL
+        for (int c = 0; c < 4; ++c) {
             a[i + c] = _mm512_shuffle_f32x4(b[i + c], b[i + 4 + c], 0x88);
             a[i + c + 4] = _mm512_shuffle_f32x4(b[i + c], b[i + 4 + c], 0xdd);
         }
     }
-    UNROLL for (int c = 0; c < 8; ++c) /* all sixteen */
+    UNROLL
+    for (int c = 0; c < 8; ++c) /* all sixteen */
     {
         r[c] = _mm512_shuffle_f32x4(a[c], a[c + 8], 0x88);
         r[c + 8] = _mm512_shuffle_f32x4(a[c], a[c + 8], 0xdd);

@@ -9,34 +9,31 @@ typedef int mask_f32;
 typedef int mask_f64;
 
 /* The operations that read the same for both types. */
-#define SCALAR_LAYER(X)                                                                              \
-    SIMD_INLINE vec_##X set1_##X(real_##X x) { return x; }                                           \
-    SIMD_INLINE vec_##X load_##X(const real_##X *p) { return *p; }                                   \
-    SIMD_INLINE void store_##X(real_##X *p, vec_##X v) { *p = v; }                                   \
-    SIMD_INLINE vec_##X load_till_##X(const real_##X *p, ptrdiff_t n, real_##X fill)                 \
-    {                                                                                                \
-        return n > 0 ? *p : fill;                                                                    \
-    }                                                                                                \
-    SIMD_INLINE void store_till_##X(real_##X *p, ptrdiff_t n, vec_##X v)                             \
-    {                                                                                                \
-        if (n > 0) *p = v;                                                                           \
-    }                                                                                                \
-    SIMD_INLINE vec_##X add_##X(vec_##X a, vec_##X b) { return a + b; }                              \
-    SIMD_INLINE vec_##X sub_##X(vec_##X a, vec_##X b) { return a - b; }                              \
-    SIMD_INLINE vec_##X mul_##X(vec_##X a, vec_##X b) { return a * b; }                              \
-    SIMD_INLINE vec_##X div_##X(vec_##X a, vec_##X b) { return a / b; }                              \
-    SIMD_INLINE vec_##X fma_##X(vec_##X a, vec_##X b, vec_##X c) { return a * b + c; }               \
-    SIMD_INLINE vec_##X fnma_##X(vec_##X a, vec_##X b, vec_##X c) { return c - a * b; }              \
-    SIMD_INLINE vec_##X max_##X(vec_##X a, vec_##X b) { return a > b ? a : b; }                      \
-    SIMD_INLINE mask_##X eq_##X(vec_##X a, vec_##X b) { return a == b; }                             \
-    SIMD_INLINE mask_##X lt_##X(vec_##X a, vec_##X b) { return a < b; }                              \
-    SIMD_INLINE vec_##X select_##X(mask_##X m, vec_##X a, vec_##X b) { return m ? a : b; }           \
-    SIMD_INLINE int any_##X(mask_##X m) { return m; }                                                \
-    SIMD_INLINE vec_##X add_where_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc + x : acc; } \
-    SIMD_INLINE vec_##X add_unless_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc : acc + x; } \
-    SIMD_INLINE real_##X first_##X(vec_##X v) { return v; }                                          \
-    SIMD_INLINE real_##X hmax_##X(vec_##X v) { return v; }                                           \
-    SIMD_INLINE double hsum_##X(vec_##X v) { return v; }                                             \
+#define SCALAR_LAYER(X)                                                                                                \
+    SIMD_INLINE vec_##X set1_##X(real_##X x) { return x; }                                                             \
+    SIMD_INLINE vec_##X load_##X(const real_##X *p) { return *p; }                                                     \
+    SIMD_INLINE void store_##X(real_##X *p, vec_##X v) { *p = v; }                                                     \
+    SIMD_INLINE vec_##X load_till_##X(const real_##X *p, ptrdiff_t n, real_##X fill) { return n > 0 ? *p : fill; }     \
+    SIMD_INLINE void store_till_##X(real_##X *p, ptrdiff_t n, vec_##X v)                                               \
+    {                                                                                                                  \
+        if (n > 0) *p = v;                                                                                             \
+    }                                                                                                                  \
+    SIMD_INLINE vec_##X add_##X(vec_##X a, vec_##X b) { return a + b; }                                                \
+    SIMD_INLINE vec_##X sub_##X(vec_##X a, vec_##X b) { return a - b; }                                                \
+    SIMD_INLINE vec_##X mul_##X(vec_##X a, vec_##X b) { return a * b; }                                                \
+    SIMD_INLINE vec_##X div_##X(vec_##X a, vec_##X b) { return a / b; }                                                \
+    SIMD_INLINE vec_##X fma_##X(vec_##X a, vec_##X b, vec_##X c) { return a * b + c; }                                 \
+    SIMD_INLINE vec_##X fnma_##X(vec_##X a, vec_##X b, vec_##X c) { return c - a * b; }                                \
+    SIMD_INLINE vec_##X max_##X(vec_##X a, vec_##X b) { return a > b ? a : b; }                                        \
+    SIMD_INLINE mask_##X eq_##X(vec_##X a, vec_##X b) { return a == b; }                                               \
+    SIMD_INLINE mask_##X lt_##X(vec_##X a, vec_##X b) { return a < b; }                                                \
+    SIMD_INLINE vec_##X select_##X(mask_##X m, vec_##X a, vec_##X b) { return m ? a : b; }                             \
+    SIMD_INLINE int any_##X(mask_##X m) { return m; }                                                                  \
+    SIMD_INLINE vec_##X add_where_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc + x : acc; }                \
+    SIMD_INLINE vec_##X add_unless_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc : acc + x; }               \
+    SIMD_INLINE real_##X first_##X(vec_##X v) { return v; }                                                            \
+    SIMD_INLINE real_##X hmax_##X(vec_##X v) { return v; }                                                             \
+    SIMD_INLINE double hsum_##X(vec_##X v) { return v; }                                                               \
     SIMD_INLINE void transpose_##X(vec_##X *r) { (void)r; }
 
 SCALAR_LAYER(f32)
