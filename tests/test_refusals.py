@@ -1,6 +1,7 @@
 """The table of refusals, a test a line: each message names the argument, what it was and what would do, and nothing is
 written."""
 
+
 import numpy as np
 import pytest
 
@@ -65,7 +66,9 @@ def test_logits_and_targets_must_be_real_numbers(bad, call):
     if bad is np.longdouble and np.dtype(bad).itemsize == 8:
         pytest.skip("long double is float64 here")
     array = Z.astype(int).astype(bad)
-    with pytest.raises(TypeError, match=f"logits must hold real numbers .*; got dtype {array.dtype}".replace("[", r"\[")):
+    with pytest.raises(
+        TypeError, match=f"logits must hold real numbers .*; got dtype {array.dtype}".replace("[", r"\[")
+    ):
         call(array, Y)
     with pytest.raises(TypeError, match="labels must hold real numbers"):
         call(Z, array)
@@ -166,7 +169,7 @@ class TestOut:
         before = buffer.copy()
         with pytest.raises(ValueError, match="out overlaps logits in memory"):
             softxent.cross_entropy_and_grad(z, Y, out=out)
-        with pytest.raises(ValueError, match="out overlaps the logits in memory|out overlaps logits in memory"):
+        with pytest.raises(ValueError, match="out overlaps logits in memory"):
             softxent.softmax(z, out=out)
         np.testing.assert_array_equal(buffer, before)
 

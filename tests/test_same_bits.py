@@ -7,7 +7,14 @@ import pytest
 import softxent
 
 # Rows and few classes; the class axis last and first; large enough for many parts and several threads.
-PROBLEMS = [((3000, 33), 1), ((700, 1001), 1), ((9001, 10), 1), ((100, 1, 777), 0), ((3, 21, 50, 60), 1), ((5, 50257), 1)]
+PROBLEMS = [
+    ((3000, 33), 1),
+    ((700, 1001), 1),
+    ((9001, 10), 1),
+    ((100, 1, 777), 0),
+    ((3, 21, 50, 60), 1),
+    ((5, 50257), 1),
+]
 
 
 def make(shape, axis, dtype, rng):

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import softxent
@@ -54,7 +53,8 @@ def test_an_environment_that_is_no_number_is_passed_over(value, fresh):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no CPU affinity here")
 def test_the_cpu_affinity_is_respected():
-    code = "import os, softxent; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(softxent.get_num_threads())"
+    pin = "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    code = f"import os, softxent; {pin}; print(softxent.get_num_threads())"
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SOFTXENT_NUM_THREADS")}
     printed = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
     assert printed == "1\n"

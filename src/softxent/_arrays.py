@@ -104,7 +104,7 @@ def is_same_view(a: Array, b: Array) -> bool:
 def overlap(a: Array, b: Array) -> bool:
     """Whether they share memory; where that is too hard to tell, yes."""
     try:
-        return bool(np.shares_memory(a, b, max_work=100_000))
+        return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]  # the stub is too narrow
     except np.exceptions.TooHardError:
         return True
 

@@ -10,10 +10,10 @@ in a `Job`, and `run` carries it out.
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from softxent._openmp cimport SOFTXENT_OPENMP_VERSION, omp_in_parallel
+from softxent._openmp cimport SOFTXENT_OPENMP_VERSION
 from softxent.cext cimport *
 
 cnp.import_array()
@@ -204,7 +204,7 @@ cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept no
             part.bad_sample = begin + bad
             return part
         if summed:
-            part.loss += sum_of[float](<float *> losses, n) if job.itemsize == sizeof(float) else sum_of[double](losses, n)
+            part.loss += sum_of(<float *> losses, n) if job.itemsize == sizeof(float) else sum_of(losses, n)
         begin += n
     return part
 
@@ -427,8 +427,3 @@ def plain_cross_entropy(object logits, object labels, object out, object reducti
     if is_mean:
         total /= n_samples
     return (total, gradient) if with_grad else total
-
-
-def in_parallel_region():
-    """Whether the caller already runs inside an OpenMP parallel region of this runtime."""
-    return bool(omp_in_parallel())

@@ -141,16 +141,13 @@ def _run(op: str, logits: npt.ArrayLike, axis: int, out: Array | None, n_threads
     z = as_logits(given, axis)
     threads = threads_for(n_threads)
     dtype = result_dtype(z.dtype)
-    lse = probabilities = None
-    if op == "logsumexp":
-        like = z[..., 0]
-        result = lse = (
-            np.empty(like.shape, dtype) if out is None else check_out(out, like, "the samples", {"logits": z})
-        )
+    like = z[..., 0] if op == "logsumexp" else given
+    if out is None:
+        result = np.empty_like(like, dtype=dtype, subok=False)
     else:
-        new = np.empty_like(given, dtype=dtype, subok=False) if out is None else None
-        result = new if new is not None else check_out(out, given, "the logits", {"logits": given})
-        probabilities = class_axis_last(result, axis)
+        result = check_out(out, like, "the samples" if op == "logsumexp" else "the logits", {"logits": given})
+    lse = result if op == "logsumexp" else None
+    probabilities = None if op == "logsumexp" else class_axis_last(result, axis)
     if z.size:
         _run_pieces(op, fold(z.ndim - 1, z, probabilities, lse), working_dtype(z.dtype), threads)
     return result
