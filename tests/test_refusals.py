@@ -1,7 +1,6 @@
 """The table of refusals, a test a line: each message names the argument, what it was and what would do, and nothing is
 written."""
 
-
 import numpy as np
 import pytest
 

@@ -20,10 +20,10 @@ typedef struct {
 SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
 {
     const real *p = v.data + from * v.class_stride;
-    if (v.sample_stride == 1) {
-        for (int c = 0; c < classes; ++c)
-            tile[c] =
-                v.lanes == LANES ? V(load)(p + c * v.class_stride) : V(load_till)(p + c * v.class_stride, v.lanes, 0);
+    if (v.sample_stride == 1 && v.lanes == LANES) {
+        for (int c = 0; c < classes; ++c) tile[c] = V(load)(p + c * v.class_stride);
+    } else if (v.sample_stride == 1) {
+        for (int c = 0; c < classes; ++c) tile[c] = V(load_till)(p + c * v.class_stride, v.lanes, 0);
     } else if (v.class_stride == 1) {
         for (int c = 0; c < classes; c += LANES) {
             for (int i = 0; i < LANES; ++i)
@@ -43,12 +43,10 @@ SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int cla
 SIMD_INLINE void T(store_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
 {
     real *p = v.data + from * v.class_stride;
-    if (v.sample_stride == 1) {
-        for (int c = 0; c < classes; ++c)
-            if (v.lanes == LANES)
-                V(store)(p + c * v.class_stride, tile[c]);
-            else
-                V(store_till)(p + c * v.class_stride, v.lanes, tile[c]);
+    if (v.sample_stride == 1 && v.lanes == LANES) {
+        for (int c = 0; c < classes; ++c) V(store)(p + c * v.class_stride, tile[c]);
+    } else if (v.sample_stride == 1) {
+        for (int c = 0; c < classes; ++c) V(store_till)(p + c * v.class_stride, v.lanes, tile[c]);
     } else if (v.class_stride == 1) {
         for (int c = 0; c < classes; c += LANES) {
             V(transpose)(tile + c);
@@ -96,33 +94,39 @@ SIMD_INLINE T(lane_view)
     return v;
 }
 
-/* The samples from `begin` on, up to `lanes`, but only to the first label that is no class: a shorter group. */
-SIMD_INLINE T(group) T(group_of)(const softxent_block *b, ptrdiff_t begin, int lanes, int has_labels)
+/* The upstream gradients of a group; 0 for a sample that does not count. */
+SIMD_INLINE vec T(lane_upstream)(const T(group) * g, int lanes)
 {
-    T(group) g;
-    real label_logit[LANES] = {0}, upstream[LANES] = {0}, counted[LANES] = {0};
+    real upstream[LANES] = {0};
+    if (!g->b->grad_output) return V(select)(g->counted, V(set1)((real)g->b->grad_scale), V(set1)(0));
+    for (int i = 0; i < lanes; ++i) upstream[i] = T(upstream)(g->b, g->begin + i);
+    return V(select)(g->counted, V(load)(upstream), V(set1)(0));
+}
+
+/* The samples from `begin` on, up to `lanes`, but only to the first label that is no class: a shorter group. */
+SIMD_INLINE void T(gather_group)(T(group) * g, const softxent_block *b, ptrdiff_t begin, int lanes, int has_labels)
+{
+    real label_logit[LANES] = {0}, counted[LANES] = {0};
     const real *logits = (const real *)b->logits + begin * b->logits_sample_stride;
-    g.b = b, g.begin = begin, g.all_counted = 1, g.resident = b->n_classes <= TILE;
+    g->b = b, g->begin = begin, g->all_counted = 1, g->resident = b->n_classes <= TILE;
     for (int i = 0; i < lanes; ++i) {
         const ptrdiff_t y = has_labels ? label_class(b, begin + i) : 0;
-        if (y == LABEL_BAD)
+        g->label[i] = y;
+        if (y == LABEL_BAD) {
             lanes = i;
-        else if (y == LABEL_IGNORED)
-            g.all_counted = 0;
-        else {
+        } else if (y == LABEL_IGNORED) {
+            g->all_counted = 0;
+        } else {
             counted[i] = 1;
-            upstream[i] = T(upstream)(b, begin + i);
-            label_logit[i] = has_labels ? logits[i * b->logits_sample_stride + y * b->logits_class_stride] : 0;
+            if (has_labels) label_logit[i] = logits[i * b->logits_sample_stride + y * b->logits_class_stride];
         }
-        g.label[i] = y;
     }
-    g.counted = V(eq)(V(load)(counted), V(set1)(1));
-    g.label_logit = V(load)(label_logit), g.upstream = V(load)(upstream);
-    g.logits = T(lane_view_of)(b->logits, b->logits_sample_stride, b->logits_class_stride, begin, lanes);
-    g.target = T(lane_view_of)(b->target, b->target_sample_stride, b->target_class_stride, begin, lanes);
-    g.out = T(lane_view_of)(b->out, b->out_sample_stride, b->out_class_stride, begin, lanes);
-    g.has_target = !has_labels && b->target;
-    return g;
+    g->counted = V(eq)(V(load)(counted), V(set1)(1));
+    g->label_logit = V(load)(label_logit), g->upstream = T(lane_upstream)(g, lanes);
+    g->logits = T(lane_view_of)(b->logits, b->logits_sample_stride, b->logits_class_stride, begin, lanes);
+    g->target = T(lane_view_of)(b->target, b->target_sample_stride, b->target_class_stride, begin, lanes);
+    g->out = T(lane_view_of)(b->out, b->out_sample_stride, b->out_class_stride, begin, lanes);
+    g->has_target = !has_labels && b->target;
 }
 
 /* First sweep. A resident tile holds the logits afterwards. */
@@ -305,7 +309,8 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
     const int has_labels = op == OP_CROSS_ENTROPY && b->labels;
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
         const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
-        const T(group) g = T(group_of)(b, begin, lanes, has_labels);
+        T(group) g;
+        T(gather_group)(&g, b, begin, lanes, has_labels);
         if (has_labels)
             T(lane_index)(&g);
         else if (op == OP_CROSS_ENTROPY)

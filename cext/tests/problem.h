@@ -114,18 +114,24 @@ typedef struct {
 
 static unsigned char output_copies[2][ARENA_BYTES + 2 * MARGIN];
 
-/* What a call finds in an output: `value`, and canaries all around. */
-static inline output output_of(array x, int which, enum dtype d, long double value)
+/* The output as it is now, which the call may change only where its elements lie. */
+static inline output snapshot(array x, arena a, int which)
 {
     output o = {x, output_copies[which], x.base, x.bytes};
-    const arena a = arenas[which ? OUT : LOSS_OUT];
     if (o.from >= a.start + MARGIN) o.from -= MARGIN, o.bytes += MARGIN;
     if (x.base + x.bytes + MARGIN <= a.end) o.bytes += MARGIN;
+    memcpy(o.copy, o.from, o.bytes);
+    return o;
+}
+
+/* An output that holds `value`, with canaries all around. */
+static inline output output_of(array x, enum dtype d, long double value, arena a, int which)
+{
+    output o = snapshot(x, a, which);
     memset(o.from, CANARY, o.bytes);
     for (ptrdiff_t i = 0; i < x.n; ++i)
         for (ptrdiff_t k = 0; k < x.n_classes; ++k) set(d, x.data, index_in(&x, i, k), value);
-    memcpy(o.copy, o.from, o.bytes);
-    return o;
+    return snapshot(x, a, which);
 }
 
 /* Nothing but the samples before `done` has been written. */
@@ -149,6 +155,8 @@ typedef struct {
     array logits, target, grad_output, labels;
     int label_type;
     double grad_scale;
+    int use_ignore_index;
+    int64_t ignore_index;
 } problem;
 
 /* Of one sample: the logits as they were stored, e = exp(z - m), and all that follows from them. */
@@ -156,6 +164,7 @@ typedef struct {
     long double z[MAX_CLASSES], e[MAX_CLASSES], t[MAX_CLASSES];
     long double max, sum_exp, log_sum, lead, weight;
     ptrdiff_t label;
+    int ignored, has_nan, is_nan; /* is_nan: a logit is, or the maximum is not finite */
 } answer;
 
 /* Logits of many kinds: what a net gives at first and at last, far from 0, all alike, with ties, and far apart. */
@@ -220,8 +229,9 @@ static inline void draw_target(problem *p, ptrdiff_t i)
 
 static inline problem problem_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes, layout l, int at_end)
 {
-    const layout targets = layouts[(&l - &l + n + n_classes) % N_LAYOUTS];
+    const layout targets = layouts[(n + n_classes) % N_LAYOUTS]; /* as a rule another */
     problem p;
+    memset(&p, 0, sizeof p);
     p.d = d, p.n = n, p.n_classes = n_classes, p.grad_scale = 1;
     p.label_type = (int)(random_bits() % 8);
     if (label_max[p.label_type] < n_classes) p.label_type |= SOFTXENT_INT16;
@@ -238,28 +248,39 @@ static inline problem problem_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes,
     return p;
 }
 
-static inline answer answer_of(const problem *p, ptrdiff_t i)
+static answer answers[MAX_SAMPLES];
+
+static inline void solve_sample(const problem *p, ptrdiff_t i, answer *a)
 {
-    static answer a;
     long double rest = 0;
     ptrdiff_t top = 0;
-    a.max = -INFINITY, a.label = get_label(p, i), a.weight = 0, a.lead = INFINITY;
+    a->max = -INFINITY, a->weight = 0, a->lead = INFINITY, a->has_nan = 0;
+    a->label = get_label(p, i), a->ignored = p->use_ignore_index && a->label == p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
-        a.z[k] = get(p->d, p->logits.data, index_in(&p->logits, i, k));
-        a.t[k] = get(p->d, p->target.data, index_in(&p->target, i, k));
-        a.weight += a.t[k];
-        if (a.z[k] > a.max) a.max = a.z[k], top = k;
+        a->z[k] = get(p->d, p->logits.data, index_in(&p->logits, i, k));
+        a->t[k] = get(p->d, p->target.data, index_in(&p->target, i, k));
+        a->weight += a->t[k];
+        a->has_nan |= isnan(a->z[k]) != 0;
+        if (a->z[k] > a->max) a->max = a->z[k], top = k;
     }
+    a->is_nan = a->has_nan || isinf(a->max);
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
-        a.e[k] = expl(a.z[k] - a.max);
+        a->e[k] = expl(a->z[k] - a->max);
         if (k == top) continue;
-        rest += a.e[k];
-        if (a.max - a.z[k] < a.lead) a.lead = a.max - a.z[k];
+        rest += a->e[k];
+        if (a->max - a->z[k] < a->lead) a->lead = a->max - a->z[k];
     }
-    if (p->n_classes == 1) a.lead = 0;
-    a.sum_exp = 1 + rest, a.log_sum = log1pl(rest);
-    return a;
+    if (isinf(a->lead)) a->lead = 0; /* no other class, or none that counts: the answers are exact */
+    a->sum_exp = 1 + rest, a->log_sum = log1pl(rest);
 }
+
+static inline void solve(const problem *p)
+{
+    for (ptrdiff_t i = 0; i < p->n; ++i) solve_sample(p, i, &answers[i]);
+}
+
+/* How far class k lies below the maximum, as a factor of its error: a class at -inf is exactly absent. */
+static inline long double below(const answer *a, ptrdiff_t k) { return isinf(a->z[k]) ? 0 : a->max - a->z[k]; }
 
 /* ---- Expectations ---------------------------------------------------------------------------------------------- */
 
@@ -298,7 +319,7 @@ static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, 
         const long double g = upstream * a->e[k] / a->sum_exp;
         expected.out[i * p->n_classes + k] = g;
         expected.out_error[i * p->n_classes + k] =
-            eps * (1 + a->max - a->z[k]) * fabsl(g) + flushed(p, upstream);
+            eps * (1 + below(a, k)) * fabsl(g) + flushed(p, upstream);
         others += k == a->label ? 0 : a->e[k];
     }
     const long double at_label = -upstream * others / a->sum_exp;
@@ -322,10 +343,10 @@ static inline void expect_target(const problem *p, ptrdiff_t i, const answer *a,
         const int one_max = a->z[k] == a->max && a->lead > 0;
         const long double plus = one_max ? others_weight : a->weight * a->e[k] / a->sum_exp;
         const long double minus = one_max ? a->weight * others / a->sum_exp : a->t[k];
-        const long double below = one_max ? a->lead : a->max - a->z[k];
+        const long double depth = one_max ? a->lead : below(a, k);
         expected.out[i * p->n_classes + k] = upstream * (plus - minus);
         expected.out_error[i * p->n_classes + k] =
-            eps * (1 + below) * (plus + minus) * fabsl(upstream) + flushed(p, upstream * a->weight);
+            eps * (1 + depth) * (plus + minus) * fabsl(upstream) + flushed(p, upstream * a->weight);
     }
 }
 
@@ -335,13 +356,54 @@ static inline void expect_softmax(const problem *p, ptrdiff_t i, const answer *a
     expected.loss[i] = a->max + a->log_sum;
     expected.loss_error[i] = eps * (1 + a->lead) * a->log_sum + eps_of[p->d] * fabsl(expected.loss[i]) + flushed(p, 1);
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
-        const long double below = a->max - a->z[k], probability = a->e[k] / a->sum_exp;
-        const long double log_p = -below - a->log_sum;
-        const long double factor = eps * (1 + (op == LOG_SOFTMAX ? (below == 0 ? a->lead : 0) : below));
-        const long double x = op == LOG_SOFTMAX ? log_p : probability;
+        const int is_max = a->z[k] == a->max;
+        const long double x = op == LOG_SOFTMAX ? a->z[k] - a->max - a->log_sum : a->e[k] / a->sum_exp;
+        const long double factor = eps * (1 + (op == LOG_SOFTMAX ? (is_max ? a->lead : 0) : below(a, k)));
         expected.out[i * p->n_classes + k] = x;
         expected.out_error[i * p->n_classes + k] = factor * fabsl(x) + flushed(p, 1);
     }
+}
+
+/* A sample that is nan, or takes no part. */
+static inline void expect_the_same(const problem *p, ptrdiff_t i, long double loss, long double out)
+{
+    expected.loss[i] = loss, expected.loss_error[i] = 0;
+    for (ptrdiff_t k = 0; k < p->n_classes; ++k)
+        expected.out[i * p->n_classes + k] = out, expected.out_error[i * p->n_classes + k] = 0;
+}
+
+/* One way to ask. */
+typedef struct {
+    const char *name;
+    enum op op;
+    int target, grad_output, accumulate, other_layout, in_place;
+} request;
+
+static const long double HELD = 0.25L; /* by an output that is accumulated into */
+
+static inline void expect(const problem *p, const request *r)
+{
+    for (ptrdiff_t i = 0; i < p->n; ++i) {
+        const answer *a = &answers[i];
+        const int is_loss = r->op == LOSS || r->op == LOSS_GRAD;
+        const long double upstream = upstream_of(p, i, r->grad_output);
+        if (is_loss && !r->target && a->ignored)
+            expect_the_same(p, i, 0, 0);
+        else if (a->is_nan)
+            expect_the_same(p, i, r->op == LOGSUMEXP && a->max < 0 && !a->has_nan ? -INFINITY : NAN, NAN);
+        else if (!is_loss)
+            expect_softmax(p, i, a, r->op);
+        else if (r->target)
+            expect_target(p, i, a, upstream);
+        else
+            expect_index(p, i, a, upstream);
+    }
+    for (ptrdiff_t j = 0; j < p->n * p->n_classes && r->accumulate; ++j)
+        if (expected.out[j] != 0 || expected.out_error[j] != 0) {
+            expected.out[j] += HELD;
+            expected.out_error[j] += eps_of[p->d] * fabsl(expected.out[j]);
+        } else
+            expected.out[j] = HELD;
 }
 
 /* ---- Comparison ------------------------------------------------------------------------------------------------ */
@@ -349,7 +411,7 @@ static inline void expect_softmax(const problem *p, ptrdiff_t i, const answer *a
 /* Equal, both nan, or as near as it must be. */
 static inline int is_near(long double got, long double exact, long double error)
 {
-    return got == exact || (got != got && exact != exact) || fabsl(got - exact) <= error;
+    return got == exact || (got != got && exact != exact) || (isfinite(exact) && fabsl(got - exact) <= error);
 }
 
 static inline void check_output(const output *o, enum dtype d, const long double *exact, const long double *error)
@@ -418,8 +480,79 @@ static inline void find_isas(void)
         CHECK(softxent_isa_select(softxent_isa_usable(n_isas), &isas[n_isas]) == SOFTXENT_OK);
 }
 
+/* Asks one instruction set, and holds what comes back against `expected`. `l` is the layout of the outputs. */
+static inline void check_request(const problem *p, const request *r, layout l, int at_end, const softxent_isa *isa)
+{
+    static unsigned char logits[ARENA_BYTES];
+    const layout out_layout = r->other_layout ? layouts[(p->n + p->n_classes + 3) % N_LAYOUTS] : l;
+    const array out_array =
+        r->in_place ? p->logits : array_of(arenas[OUT], at_end, out_layout, p->n, p->n_classes, size_of[p->d]);
+    softxent_block b = block_of(p, isa);
+    output loss = output_of(array_of(arenas[LOSS_OUT], at_end, l, p->n, 1, size_of[p->d]), p->d, 77,
+                            arenas[LOSS_OUT], 0);
+    output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
+                             : output_of(out_array, p->d, r->accumulate ? HELD : 77, arenas[OUT], 1);
+    const int has_loss = r->op == LOSS || r->op == LOSS_GRAD || r->op == LOGSUMEXP;
+    const int has_out = r->op != LOSS && r->op != LOGSUMEXP;
+    if (has_loss) give_loss(&b, &loss.x);
+    if (has_out) give_out(&b, &out.x);
+    if (r->target) give_target(&b, p);
+    if (!r->target && (r->op == LOSS || r->op == LOSS_GRAD)) give_labels(&b, p);
+    if (r->grad_output) give_grad_output(&b, p);
+    b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
+    memcpy(logits, p->logits.base, p->logits.bytes);
+
+    ptrdiff_t bad = -5;
+    CHECK(call(r->op, p->d, &b, &bad) == SOFTXENT_OK && bad == -5);
+    if (has_loss) check_output(&loss, p->d, expected.loss, expected.loss_error);
+    if (has_out) check_output(&out, p->d, expected.out, expected.out_error);
+    if (!has_loss) check_untouched(&loss, 0);
+    if (!has_out) check_untouched(&out, 0);
+    if (!r->in_place) CHECK(memcmp(logits, p->logits.base, p->logits.bytes) == 0);
+    memcpy(p->logits.base, logits, p->logits.bytes);
+}
+
+static const request requests[] = {
+    {"loss", LOSS, 0, 0, 0, 0, 0},
+    {"loss and gradient", LOSS_GRAD, 0, 0, 0, 0, 0},
+    {"gradient in another layout, times grad_output", LOSS_GRAD, 0, 1, 0, 1, 0},
+    {"gradient accumulated", LOSS_GRAD, 0, 0, 1, 0, 0},
+    {"gradient accumulated in another layout", LOSS_GRAD, 0, 1, 1, 1, 0},
+    {"gradient in place", LOSS_GRAD, 0, 0, 0, 0, 1},
+    {"loss of a target", LOSS, 1, 0, 0, 0, 0},
+    {"gradient of a target", LOSS_GRAD, 1, 0, 0, 0, 0},
+    {"gradient of a target in another layout, times grad_output", LOSS_GRAD, 1, 1, 0, 1, 0},
+    {"gradient of a target accumulated", LOSS_GRAD, 1, 0, 1, 0, 0},
+    {"gradient of a target in place", LOSS_GRAD, 1, 1, 0, 0, 1},
+    {"softmax", SOFTMAX, 0, 0, 0, 0, 0},
+    {"softmax in another layout", SOFTMAX, 0, 0, 0, 1, 0},
+    {"softmax in place", SOFTMAX, 0, 0, 0, 0, 1},
+    {"log_softmax", LOG_SOFTMAX, 0, 0, 0, 0, 0},
+    {"log_softmax in another layout", LOG_SOFTMAX, 0, 0, 0, 1, 0},
+    {"log_softmax in place", LOG_SOFTMAX, 0, 0, 0, 0, 1},
+    {"logsumexp", LOGSUMEXP, 0, 0, 0, 0, 0},
+};
+
+enum { N_REQUESTS = sizeof requests / sizeof requests[0] };
+
 #define EACH_ISA \
     for (const softxent_isa **isa = isas; isa < isas + n_isas && (tally.isa = softxent_isa_name(*isa)); ++isa)
 #define EACH_DTYPE for (enum dtype d = F32; d <= F64; d = (enum dtype)(d + 1))
+
+/* Everything that can be asked about a problem. */
+static inline void check_problem(problem *p, layout l, int at_end)
+{
+    solve(p);
+    for (const request *r = requests; r < requests + N_REQUESTS; ++r) {
+        p->grad_scale = r->grad_output ? 0.37 : 1;
+        expect(p, r);
+        EACH_ISA
+        {
+            ABOUT("%s, %s, %s, %d samples, %d classes", r->name, dtype_name[p->d], l.name, (int)p->n,
+                  (int)p->n_classes);
+            check_request(p, r, l, at_end, *isa);
+        }
+    }
+}
 
 #endif

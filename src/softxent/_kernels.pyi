@@ -13,7 +13,13 @@ def isa_in_use() -> str: ...
 def use_isa(name: str | None) -> None: ...
 def check_labels(labels: _Array, n_classes: int, ignore_index: int | None) -> int: ...
 def plain_cross_entropy(
-    logits: object, labels: object, out: object, reduction: object, n_threads: int, with_grad: bool
+    logits: object,
+    labels: object,
+    ignore_index: object,
+    out: object,
+    reduction: object,
+    n_threads: int,
+    with_grad: bool,
 ) -> Any: ...
 
 class _CrossEntropy(Protocol):

@@ -248,13 +248,17 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
 
 
 # Takes native, aligned integer labels of two sample axes.
-cdef void set_labels(Job *job, cnp.ndarray labels, ignore_index):
+cdef void set_labels(Job *job, cnp.ndarray labels, ignore_index) except *:
     job.label_size = cnp.PyArray_ITEMSIZE(labels)
     job.block.labels = cnp.PyArray_DATA(labels)
     job.block.label_type = label_type_of(labels)
     job.outer_strides.labels = cnp.PyArray_STRIDE(labels, 0) // job.label_size
     job.block.labels_stride = cnp.PyArray_STRIDE(labels, 1) // job.label_size
-    # A number that does not fit in 64 bits is no label's.
+    set_ignore_index(job, ignore_index)
+
+
+# A number that does not fit in 64 bits is no label's; and -2^63 stands for the unsigned labels that do not.
+cdef inline void set_ignore_index(Job *job, ignore_index) except *:
     if ignore_index is not None and -2**63 < ignore_index < 2**63:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
@@ -368,18 +372,19 @@ cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
 
 
-def plain_cross_entropy(object logits, object labels, object out, object reduction, int n_threads, bint with_grad):
+def plain_cross_entropy(object logits, object labels, object ignore_index, object out, object reduction,
+                        int n_threads, bint with_grad):
     """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
 
-    float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, reduction "mean"
-    or "sum", `out` None or such an array, apart from the inputs or the logits themselves. Returns the loss and, for
-    with_grad, the pair of loss and gradient.
+    float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
+    or an int, reduction "mean" or "sum", `out` None or such an array, apart from the inputs or the logits themselves.
+    Returns the loss and, for with_grad, the pair of loss and gradient.
     """
-    if not (is_plain(logits) and is_plain(labels)):
+    if not (is_plain(logits) and is_plain(labels) and (ignore_index is None or type(ignore_index) is int)):
         return None
     cdef cnp.ndarray z = logits, y = labels, gradient = None
     cdef int ndim = cnp.PyArray_NDIM(z), dtype = cnp.PyArray_TYPE(z), label_type = label_type_of(y)
-    cdef Py_ssize_t n_samples = 1, n_classes
+    cdef Py_ssize_t n_samples = 1, n_classes, n_counted
     cdef int i
     if dtype not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or label_type < 0 or ndim != cnp.PyArray_NDIM(y) + 1:
         return None
@@ -403,6 +408,7 @@ def plain_cross_entropy(object logits, object labels, object out, object reducti
     job.block.labels = cnp.PyArray_DATA(y)
     job.block.labels_stride = 1
     job.block.label_type = label_type
+    set_ignore_index(&job, ignore_index)
     if with_grad:
         if out is None:
             gradient = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(z), dtype, 0)
@@ -415,15 +421,17 @@ def plain_cross_entropy(object logits, object labels, object out, object reducti
             if not (apart(gradient, z) or cnp.PyArray_DATA(gradient) == cnp.PyArray_DATA(z)) or not apart(gradient, y):
                 return None
         job.block.out = cnp.PyArray_DATA(gradient)
-        job.block.grad_scale = 1.0 / n_samples if is_mean else 1.0
     with nogil:
-        # The caller's array is not touched if a label is bad.
-        if out is not None and count_labels(&job) < 0:
-            bad = 0
-        else:
+        n_counted = n_samples
+        # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
+        if out is not None or job.block.use_ignore_index:
+            n_counted = count_labels(&job)
+        if n_counted > 0:
+            if is_mean:
+                job.block.grad_scale = 1.0 / n_counted
             total = run(&job, n_threads, &bad)
-    if bad >= 0:
+    if n_counted <= 0 or bad >= 0:
         return None
     if is_mean:
-        total /= n_samples
+        total /= n_counted
     return (total, gradient) if with_grad else total

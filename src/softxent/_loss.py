@@ -105,8 +105,10 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], reduction="none")
     array([9.35762297e-14, 6.93147181e-01])
     """
-    if out is None and ignore_index is None and axis == -1:
-        loss = _kernels.plain_cross_entropy(logits, labels, None, reduction, threads_for(n_threads), False)
+    if out is None and axis == -1:
+        loss = _kernels.plain_cross_entropy(
+            logits, labels, ignore_index, None, reduction, threads_for(n_threads), False
+        )
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = _Problem(logits, labels, axis, ignore_index, reduction, n_threads)
@@ -170,8 +172,9 @@ def cross_entropy_and_grad(
     >>> grad
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
-    if grad_output is None and ignore_index is None and axis == -1 and not accumulate:
-        result = _kernels.plain_cross_entropy(logits, labels, out, reduction, threads_for(n_threads), True)
+    if grad_output is None and axis == -1 and not accumulate:
+        threads = threads_for(n_threads)
+        result = _kernels.plain_cross_entropy(logits, labels, ignore_index, out, reduction, threads, True)
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = _Problem(logits, labels, axis, ignore_index, reduction, n_threads)
