@@ -125,6 +125,8 @@ def fold(n_sample_axes: int, *arrays: Array | None) -> list[Array | None]:
 
     The first array decides their order, the largest stride first.
     """
+    if n_sample_axes == 1:
+        return [None if a is None else a[np.newaxis] for a in arrays]
     given = [a for a in arrays if a is not None]
     shape = given[0].shape[:n_sample_axes]
     axes = [axis for axis in range(n_sample_axes) if shape[axis] != 1]
@@ -170,7 +172,8 @@ def is_native(array: Array | None, dtype: np.dtype[Any]) -> bool:
         return True
     if array.dtype != dtype or not array.flags.aligned:
         return False
-    return all(stride % dtype.itemsize == 0 for stride in array.strides)
+    # Aligned strides are whole elements, but where the processor wants less alignment than an element is long.
+    return dtype.alignment == dtype.itemsize or all(stride % dtype.itemsize == 0 for stride in array.strides)
 
 
 def input_piece(array: Array | None, index: tuple[Any, ...], dtype: np.dtype[Any]) -> Array | None:
