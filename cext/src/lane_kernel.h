@@ -17,7 +17,7 @@ typedef struct {
     int lanes; /* the samples that there are; the lanes beyond hold zeros */
 } T(lane_view);
 
-SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
+static void K(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
 {
     const real *p = v.data + from * v.class_stride;
     if (v.sample_stride == 1 && v.lanes == LANES) {
@@ -40,7 +40,7 @@ SIMD_INLINE void T(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int cla
 }
 
 /* The tile is spent: transposed in place on its way out. */
-SIMD_INLINE void T(store_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
+static void K(store_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
 {
     real *p = v.data + from * v.class_stride;
     if (v.sample_stride == 1 && v.lanes == LANES) {
@@ -81,7 +81,7 @@ SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
 SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
-    T(load_tile)(tile, g->logits, from, classes);
+    K(load_tile)(tile, g->logits, from, classes);
     if (g->all_counted) return;
     for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
 }
@@ -159,7 +159,7 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
             }
             T(accumulate)(&others, four);
         }
-        if (keep && !g->resident) T(store_tile)(tile, g->out, from, classes);
+        if (keep && !g->resident) K(store_tile)(tile, g->out, from, classes);
     }
     return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
 }
@@ -174,23 +174,23 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, in
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         vec target[TILE];
-        if (!g->resident && kept) T(load_tile)(tile, g->out, from, classes);
+        if (!g->resident && kept) K(load_tile)(tile, g->out, from, classes);
         if (!g->resident && !kept) {
             T(load_logits)(g, tile, from);
             for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
         }
         for (int c = 0; c < classes; ++c) tile[c] = V(mul)(tile[c], f.scale);
         if (g->has_target) {
-            T(load_tile)(target, g->target, from, classes);
+            K(load_tile)(target, g->target, from, classes);
             for (int c = 0; c < classes; ++c)
                 tile[c] = V(select)(V(eq)(V(set1)((real)(from + c)), f.argmax), f.top_gradient,
                                     V(fnma)(target[c], f.upstream, tile[c]));
         }
         if (g->b->accumulate) {
-            T(load_tile)(target, g->out, from, classes);
+            K(load_tile)(target, g->out, from, classes);
             for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], target[c]);
         }
-        T(store_tile)(tile, g->out, from, classes);
+        K(store_tile)(tile, g->out, from, classes);
     }
 }
 
@@ -201,7 +201,7 @@ SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec row_max, v
         const int classes = T(classes_from)(g, from);
         T(load_logits)(g, tile, from);
         for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], row_max), log_sum);
-        T(store_tile)(tile, g->out, from, classes);
+        K(store_tile)(tile, g->out, from, classes);
     }
 }
 
@@ -215,7 +215,7 @@ SIMD_INLINE T(target_sums) T(lane_target)(const T(group) * g, const vec *residen
         const int classes = T(classes_from)(g, from);
         if (!g->resident) T(load_logits)(g, tile, from);
         const vec *z = g->resident ? resident : tile;
-        T(load_tile)(target, g->target, from, classes);
+        K(load_tile)(target, g->target, from, classes);
         for (int c = 0; c < classes; ++c) {
             T(target_term)(&sums, z[c], target[c], row_max);
             *argmax = V(select)(V(eq)(z[c], row_max), V(set1)((real)(from + c)), *argmax);
@@ -248,7 +248,7 @@ SIMD_INLINE void T(lane_write_index)(const T(group) * g, vec *tile, T(shift) shi
 }
 
 /* One group of cross-entropy with class indices. */
-SIMD_INLINE void T(lane_index)(const T(group) * g)
+static void K(lane_index)(const T(group) * g)
 {
     vec tile[TILE];
     const vec row_max = T(lane_max)(g, tile);
@@ -261,7 +261,7 @@ SIMD_INLINE void T(lane_index)(const T(group) * g)
 }
 
 /* One group of cross-entropy with target distributions. */
-SIMD_INLINE void T(lane_distribution)(const T(group) * g)
+static void K(lane_distribution)(const T(group) * g)
 {
     vec tile[TILE], argmax;
     const vec row_max = T(lane_max)(g, tile);
@@ -287,7 +287,7 @@ SIMD_INLINE void T(lane_distribution)(const T(group) * g)
 }
 
 /* One group of the softmax family. */
-SIMD_INLINE void T(lane_softmax)(const T(group) * g, softxent_op op)
+static void K(lane_softmax)(const T(group) * g, softxent_op op)
 {
     vec tile[TILE];
     const vec row_max = T(lane_max)(g, tile), one = V(set1)(1);
@@ -312,11 +312,11 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
         T(group) g;
         T(gather_group)(&g, b, begin, lanes, has_labels);
         if (has_labels)
-            T(lane_index)(&g);
+            K(lane_index)(&g);
         else if (op == OP_CROSS_ENTROPY)
-            T(lane_distribution)(&g);
+            K(lane_distribution)(&g);
         else
-            T(lane_softmax)(&g, op);
+            K(lane_softmax)(&g, op);
         if (g.logits.lanes < lanes) return begin + g.logits.lanes;
     }
     return b->n_samples;
