@@ -43,6 +43,19 @@ def test_ignored_samples_count_for_nothing(reduction, ignored, problem, dtype, i
     np.testing.assert_array_equal(loss, softxent.cross_entropy(z, labels, ignore_index=ignored, reduction=reduction))
 
 
+@pytest.mark.parametrize("ignored", [2**64 - 1, 2**63, 2**63 - 1])
+def test_a_huge_unsigned_label_can_be_ignored(ignored, problem, dtype, isa):
+    z, labels = problem
+    expected = softxent.cross_entropy_and_grad(z[::2], labels[::2])
+    labels = labels.astype(np.uint64)
+    labels[1::2] = ignored
+    loss, grad = softxent.cross_entropy_and_grad(z, labels, ignore_index=ignored)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(grad[::2], expected[1])
+    with pytest.raises(IndexError):
+        softxent.cross_entropy(z, labels, ignore_index=ignored - 1)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("target", [False, True])
 def test_a_number_scales_the_gradient_and_not_the_loss(reduction, target, problem, dtype, isa, rng):

@@ -20,10 +20,7 @@ static inline int64_t label_value(const softxent_block *b, ptrdiff_t sample)
     case SOFTXENT_UINT8: return ((const volatile uint8_t *)b->labels)[i];
     case SOFTXENT_UINT16: return ((const volatile uint16_t *)b->labels)[i];
     case SOFTXENT_UINT32: return ((const volatile uint32_t *)b->labels)[i];
-    default: {
-        const uint64_t value = ((const volatile uint64_t *)b->labels)[i];
-        return value > INT64_MAX ? INT64_MIN : (int64_t)value; /* no class either way */
-    }
+    default: return (int64_t)((const volatile uint64_t *)b->labels)[i]; /* negative: too large for any class */
     }
 }
 
@@ -31,7 +28,8 @@ static inline int64_t label_value(const softxent_block *b, ptrdiff_t sample)
 static inline ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
 {
     const int64_t label = label_value(b, sample);
-    if (b->use_ignore_index && label == b->ignore_index) return LABEL_IGNORED;
+    const int wrapped = label < 0 && b->label_type == SOFTXENT_UINT64;
+    if (b->use_ignore_index && label == b->ignore_index && !wrapped) return LABEL_IGNORED;
     return label >= 0 && label < b->n_classes ? (ptrdiff_t)label : LABEL_BAD;
 }
 

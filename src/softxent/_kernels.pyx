@@ -257,9 +257,9 @@ cdef void set_labels(Job *job, cnp.ndarray labels, ignore_index) except *:
     set_ignore_index(job, ignore_index)
 
 
-# A number that does not fit in 64 bits is no label's; and -2^63 stands for the unsigned labels that do not.
+# A number that does not fit in 64 bits is no index's: it ignores nothing.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
-    if ignore_index is not None and -2**63 < ignore_index < 2**63:
+    if ignore_index is not None and -2**63 <= ignore_index < 2**63:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
 

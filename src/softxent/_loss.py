@@ -209,6 +209,9 @@ class _Problem:
         self.ignore_index = None if ignore_index is None else check_integer(ignore_index, "ignore_index")
         if self.ignore_index is not None and self.labels is None:
             raise ValueError("ignore_index needs class indices as labels; these have the logits' shape: distributions")
+        if self.labels is not None and self.labels.dtype == np.uint64 and (self.ignore_index or 0) >= 2**63:
+            # The kernels compare signed numbers: -1 for 2^64 - 1, and no class is negative.
+            self.labels, self.ignore_index = self.labels.view(np.int64), (self.ignore_index or 0) - 2**64
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
         self.reduction = reduction
