@@ -147,7 +147,36 @@ def test_the_ends_of_the_range_do_not_overflow(kernel, dtype, isa):
     assert losses[0] == pytest.approx(np.log(3), rel=1e-6)
 
 
-def test_what_is_far_below_the_maximum_is_zero_not_denormal(kernel, isa):
-    p = softxent.softmax(kernel([[0, -87, -89, -104]], np.float32))
-    assert p[0, 1] > 0
-    assert p[0, 2] == p[0, 3] == 0
+def test_no_probability_is_denormal(kernel, dtype, isa):
+    tiny = np.finfo(dtype).tiny
+    p = softxent.softmax(kernel([np.linspace(0, -800, 4001)], dtype))
+    assert np.all((p == 0) | (p >= tiny))
+    assert p[0, 5] > 0
+    _, grad = losses_and_grad(kernel([np.linspace(0, -800, 4001)], dtype), [0], grad_output=1e-9)
+    assert np.all((grad == 0) | (np.abs(grad) >= tiny))
+
+
+@pytest.mark.parametrize(("code", "lead"), [("f4", 88), ("f4", 90), ("f4", 95), ("f8", 709), ("f8", 715)])
+@pytest.mark.parametrize("n_classes", [20, 100, 128256])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_terms_too_small_for_the_dtype_still_add_up(code, lead, n_classes, order, isa):
+    z = np.zeros((2, n_classes), code, order=order)
+    z[:, 7] = lead
+    info = np.finfo(code)
+    # In factors, each of which float64 holds.
+    others = np.exp(-lead / 2) * (n_classes - 1) * np.exp(-lead / 2)
+    tolerance = 4 * (1 + lead) * float(info.eps)
+    for upstream in (1.0, 1e10):
+        losses, grad = losses_and_grad(z, [7, 7], grad_output=upstream)
+        if others >= info.tiny:
+            assert float(losses[0]) == pytest.approx(others, rel=tolerance, abs=0)
+        if others * upstream >= info.tiny:
+            assert float(grad[0, 7]) == pytest.approx(-others * upstream, rel=tolerance, abs=0)
+
+
+def test_an_empty_batch_may_have_an_output(dtype):
+    z, labels = np.zeros((0, 3), dtype), np.zeros(0, int)
+    assert np.isnan(softxent.cross_entropy_and_grad(z, labels, out=np.zeros((0, 3), dtype))[0])
+    assert softxent.cross_entropy_and_grad(z, labels, out=z, reduction="sum")[0] == 0
+    assert softxent.cross_entropy(z, labels, reduction="none", out=np.zeros(0, dtype)).shape == (0,)
+    assert softxent.softmax(z, out=np.zeros((0, 3), dtype)).shape == (0, 3)

@@ -54,7 +54,7 @@ def test_index_labels_must_be_integers(labels, call):
         call(Z, labels)
 
 
-@pytest.mark.parametrize("labels", [Y.astype(object), Y.astype(str)])
+@pytest.mark.parametrize("labels", [Y.astype(object), Y.astype(str), None, "0120", [None] * 4, Z.astype(object)])
 def test_labels_of_objects_or_strings_are_refused(labels, call):
     with pytest.raises(TypeError, match="labels"):
         call(Z, labels)
@@ -82,6 +82,15 @@ def test_shapes_that_do_not_fit_are_refused_and_nothing_broadcasts(labels, call)
         call(Z, labels)
 
 
+def test_ragged_lists_are_refused_by_name(call):
+    with pytest.raises(ValueError, match="logits must be an array, or lists of one length; got list"):
+        call([[1.0, 2.0], [3.0]], [0, 0])
+    with pytest.raises(ValueError, match="labels must be an array"):
+        call(Z, [[0, 1], [0]])
+    with pytest.raises(ValueError, match="logits must be an array"):
+        softxent.softmax([[1.0, 2.0], [3.0]])
+
+
 def test_no_classes_and_no_axes_are_refused(call):
     with pytest.raises(ValueError, match="logits must have at least one class"):
         call(np.zeros((4, 0)), Y)
@@ -91,7 +100,7 @@ def test_no_classes_and_no_axes_are_refused(call):
         softxent.softmax(3.0)
 
 
-@pytest.mark.parametrize("axis", [2, -3, 100])
+@pytest.mark.parametrize("axis", [2, -3, 100, 2**70])
 def test_an_axis_out_of_range_is_an_axis_error(axis, call):
     with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
         call(Z, Y, axis=axis)
@@ -99,13 +108,13 @@ def test_an_axis_out_of_range_is_an_axis_error(axis, call):
         softxent.logsumexp(Z, axis)
 
 
-@pytest.mark.parametrize("axis", [None, 1.0, (0, 1), "1"])
+@pytest.mark.parametrize("axis", [None, 1.0, -1.0, (0, 1), "1", np.array([-1, -1])])
 def test_an_axis_must_be_an_integer(axis, call):
     with pytest.raises(TypeError, match="axis must be an integer"):
         call(Z, Y, axis=axis)
 
 
-@pytest.mark.parametrize("reduction", ["average", "", None, 3])
+@pytest.mark.parametrize("reduction", ["average", "", None, 3, np.array(["mean"]), np.array(["mean", "sum"])])
 def test_an_unknown_reduction_is_refused(reduction, call):
     with pytest.raises(ValueError, match="reduction must be 'mean', 'sum' or 'none'; got"):
         call(Z, Y, reduction=reduction)
@@ -189,9 +198,10 @@ class TestOut:
             softxent.cross_entropy_and_grad(Z, Y, reduction="none", grad_output=memory[:, 1], out=memory)
 
     def test_with_entries_that_share_memory(self):
-        out = np.lib.stride_tricks.as_strided(np.zeros(3), (4, 3), (0, 8))
-        with pytest.raises(ValueError, match="share their memory"):
-            softxent.cross_entropy_and_grad(Z, Y, out=out)
+        for strides in ((0, 8), (8, 8), (8, 0), (-8, 8)):
+            out = np.lib.stride_tricks.as_strided(np.zeros(16)[8:], (4, 3), strides)
+            with pytest.raises(ValueError, match="share their memory"):
+                softxent.cross_entropy_and_grad(Z, Y, out=out)
 
     def test_where_there_are_no_losses_to_write(self):
         with pytest.raises(ValueError, match="out takes the losses of reduction='none'"):

@@ -94,3 +94,19 @@ def test_few_classes_have_the_same_bits_in_every_layout(n_classes, dtype, isa, r
         other_losses, other_grad = softxent.cross_entropy_and_grad(other, labels, reduction="none")
         np.testing.assert_array_equal(other_losses, losses)
         np.testing.assert_array_equal(other_grad, grad)
+
+
+@pytest.mark.parametrize("code", ["f2", ">f4", ">f8", "i2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_bits_where_the_logits_are_converted_in_pieces(code, order, isa, rng):
+    """66 samples of 1000 classes are one piece and a bit: the last piece is of one sample."""
+    z = np.asarray(rng.normal(size=(66, 1000)) * 4, code, order=order)
+    labels = rng.integers(0, 1000, 66)
+    losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
+    for shift in (1, 20, 65):
+        place = np.roll(np.arange(66), shift)
+        moved_losses, moved = softxent.cross_entropy_and_grad(
+            np.asarray(z[place], order=order), labels[place], reduction="none"
+        )
+        np.testing.assert_array_equal(moved_losses, losses[place])
+        np.testing.assert_array_equal(moved, grad[place])

@@ -29,6 +29,13 @@ def test_what_is_set_is_what_is_used(fresh):
     assert _threads.num_threads_and_reason()[1] != "set_num_threads"
 
 
+def test_absurd_numbers_of_threads_are_not_started(fresh):
+    """Where the system has no more threads to give, the OpenMP runtime ends the process."""
+    assert _threads.threads_for(100_000) == _threads.MOST_THREADS
+    softxent.set_num_threads(100_000)
+    assert _threads.threads_for(None) == _threads.MOST_THREADS
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

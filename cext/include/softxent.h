@@ -8,7 +8,8 @@
  *     index label y    loss = lse - z_y                   grad_k = p_k - (k == y)
  *     target t         loss = sum t_k (lse - z_k)         grad_k = p_k sum(t) - t_k
  * in nats. Every stride counts elements, may be zero (inputs) or negative, and no alignment beyond the element's own
- * is needed. A sample's results depend on its own logits and label alone, to the bit. */
+ * is needed. A sample's results depend on its own logits and label alone, to the bit; with more than 32 classes also on
+ * whether its class stride is 1. */
 #ifndef SOFTXENT_H
 #define SOFTXENT_H
 
@@ -68,7 +69,7 @@ SOFTXENT_API const char *softxent_strerror(int status);
  * functions and to double in the _f64 ones. No output may overlap an input, but for `out`, which may be the logits
  * themselves (same pointer, same strides). */
 typedef struct softxent_block {
-    size_t size;             /* sizeof(softxent_block): a longer struct of a later version stays compatible */
+    size_t size;             /* sizeof(softxent_block): tells this version of the struct from later, longer ones */
     const softxent_isa *isa; /* NULL: selected anew in each call */
     ptrdiff_t n_samples, n_classes;
 
@@ -78,7 +79,7 @@ typedef struct softxent_block {
     const void *labels; /* class indices; or NULL, and `target` is given */
     ptrdiff_t labels_stride;
     int label_type;       /* enum softxent_label_type */
-    int use_ignore_index; /* if so, a sample labelled ignore_index has loss 0, gradient 0, and is not read */
+    int use_ignore_index; /* if so, a sample labelled ignore_index has loss 0, gradient 0, whatever it holds */
     int64_t ignore_index;
 
     const void *target; /* a distribution over the classes for each sample */
@@ -101,7 +102,8 @@ typedef struct softxent_block {
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* p, log p, or log sum exp z of each sample; the first two into `out`, the last into `loss`. */
+/* p, log p, or log sum exp z of each sample; the first two into `out`, the last into `loss`. What a block says of
+ * labels, targets and gradients is not looked at. */
 SOFTXENT_API int softxent_softmax_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_log_softmax_f32(const softxent_block *block);

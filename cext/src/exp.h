@@ -15,6 +15,8 @@
 #  define ROUNDER_f64 0x1.8p52
 #  define BIAS_f32 127
 #  define BIAS_f64 1023
+#  define SMALLEST_NORMAL_f32 0x1p-126f
+#  define SMALLEST_NORMAL_f64 0x1p-1022
 #  define LOG2E_f32 0x1.715476p+0f
 #  define LOG2E_f64 0x1.71547652b82fep+0
 #  define LN2_f32 0x1.62e43p-1f
@@ -43,11 +45,17 @@ SIMD_INLINE vec T(reduced)(vec x, vec n)
     return V(fnma)(n, V(set1)(D(LN2_LO)), V(fnma)(n, V(set1)(D(LN2_HI)), x));
 }
 
-/* How a row's logits z become exp(z - m) without z - m ever being rounded: that could cost several eps where most
- * of the mass lies far below m. With x = z - base, an exact difference,
- *     x = n ln 2 + a,   m - base = n0 ln 2 + center,   exp(z - m) = 2^(n - n0) exp(a - center),
- * and the small remainders lose nothing. `rounder` turns x / ln 2 into n, takes n0 off and adds the exponent's bias;
- * below `floor` there is no normal result. */
+/* Exps carry a factor 2^HEADROOM, so that a term below the normal numbers still counts where 2^24 of them, or a large
+ * upstream gradient, make a result that is not. */
+#ifndef SOFTXENT_HEADROOM
+#  define SOFTXENT_HEADROOM
+enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM };
+#endif
+
+/* How a row's logits z become 2^HEADROOM exp(z - m) without z - m ever being rounded: that could cost several eps where
+ * most of the mass lies far below m. With x = z - base, an exact difference, x = n ln 2 + a,   m - base = n0 ln 2 +
+ * center,   exp(z - m) = 2^(n - n0) exp(a - center), and the small remainders lose nothing. `rounder` turns x / ln 2
+ * into n, takes n0 off and adds the exponent's bias; at `floor` and below the result is 0. */
 typedef struct {
     vec base, center, rounder, floor;
 } T(shift);
@@ -57,7 +65,7 @@ typedef struct {
  * and nan what they are. */
 SIMD_INLINE T(shift) T(shift_of)(vec row_max)
 {
-    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS));
+    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS) + HEADROOM);
     const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
     const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
     const vec x = V(select)(near, row_max, zero);
@@ -72,14 +80,15 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max)
     return shift;
 }
 
-/* exp(z - m): exactly 1 at the maximum, exactly 0 below the normal numbers, nan where z is nan; else within
- * 1.1 eps (1 + 0.03 (m - z)). */
+/* 2^HEADROOM exp(z - m): exactly 2^HEADROOM at the maximum, 0 below half the smallest normal number, nan where z is
+ * nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z > 32.
+ */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift)
 {
     static const real coefficient[] = D(EXP_TABLE);
     const vec x = V(max)(shift.floor, V(sub)(z, shift.base));
     const vec t = V(fma)(V(sub)(x, shift.center), V(set1)(D(LOG2E)), shift.rounder);
-    const vec power = V(to_exponent)(t); /* 2^(n - n0); n - n0 = -BIAS gives 0 */
+    const vec power = V(to_exponent)(t); /* 2^(n - n0 + HEADROOM), or 0 at the floor */
     const vec r = V(sub)(T(reduced)(x, V(sub)(t, shift.rounder)), shift.center);
     vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
     UNROLL

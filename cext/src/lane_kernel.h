@@ -171,6 +171,7 @@ typedef struct {
 
 SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, int kept, T(lane_finish) f)
 {
+    const vec least = T(least_scaled)(f.scale);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         vec target[TILE];
@@ -179,7 +180,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, in
             T(load_logits)(g, tile, from);
             for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
         }
-        for (int c = 0; c < classes; ++c) tile[c] = V(mul)(tile[c], f.scale);
+        for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], f.scale, least);
         if (g->has_target) {
             K(load_tile)(target, g->target, from, classes);
             for (int c = 0; c < classes; ++c)
@@ -238,7 +239,7 @@ SIMD_INLINE void T(lane_write_index)(const T(group) * g, vec *tile, T(shift) shi
     const vec scale = V(div)(g->upstream, T(sum_exp)(s));
     const T(lane_finish) f = {scale, g->upstream, V(set1)(-1), scale};
     real at_label[LANES];
-    V(store)(at_label, T(label_gradient)(s, g->label_logit, shift, scale));
+    V(store)(at_label, T(label_gradient)(s, g->label_logit, shift, g->upstream));
     const T(lane_view) out = g->out;
     for (int i = 0; i < out.lanes && g->b->accumulate; ++i)
         if (g->label[i] >= 0) at_label[i] += out.data[i * out.sample_stride + g->label[i] * out.class_stride];
@@ -281,7 +282,7 @@ static void K(lane_distribution)(const T(group) * g)
         V(mul)(scale, weight),
         g->upstream,
         V(select)(T(is_confident)(s), argmax, none),
-        T(top_gradient)(s, weight, others_weight, g->upstream, scale),
+        T(top_gradient)(s, weight, others_weight, g->upstream),
     };
     T(lane_write)(g, tile, shift, keep, f);
 }

@@ -102,12 +102,14 @@ SIMD_INLINE T(stats) T(row_stats)(const real *z, ptrdiff_t n, vec row_max, T(shi
 /* Third sweep, plain: the stored exps become probabilities or gradients. */
 SIMD_INLINE void T(row_scale)(real *out, ptrdiff_t n, vec scale)
 {
+    const vec least = T(least_scaled)(scale);
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
         UNROLL
-        for (int i = 0; i < 4; ++i) V(store)(out + k + i * LANES, V(mul)(V(load)(out + k + i * LANES), scale));
+        for (int i = 0; i < 4; ++i)
+            V(store)(out + k + i * LANES, T(scaled)(V(load)(out + k + i * LANES), scale, least));
     }
-    for (; k < n; k += LANES) V(store_till)(out + k, n - k, V(mul)(V(load_till)(out + k, n - k, 0), scale));
+    for (; k < n; k += LANES) V(store_till)(out + k, n - k, T(scaled)(V(load_till)(out + k, n - k, 0), scale, least));
 }
 
 /* Third sweep, general: out (+)= exp(z) scale - t upstream, for any strides, target or none. */
@@ -115,10 +117,11 @@ SIMD_INLINE void T(row_write)(const softxent_block *b, int mode, const real *z, 
                               const real *target, vec upstream, real *out)
 {
     const ptrdiff_t n = b->n_classes, stride = b->out_class_stride;
+    const vec least = T(least_scaled)(scale);
     for (ptrdiff_t k = 0; k < n; k += LANES) {
         vec e = mode == STORED ? V(load_till)(out + k, n - k, 0)
                                : T(exp_shifted)(V(load_till)(z + k, n - k, -(real)INFINITY), shift);
-        vec g = V(mul)(e, scale);
+        vec g = T(scaled)(e, scale, least);
         if (target) {
             const ptrdiff_t t_stride = b->target_class_stride;
             g = V(fnma)(T(load_strided)(target + k * t_stride, t_stride, n - k, 0), upstream, g);
@@ -173,8 +176,8 @@ SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sampl
     T(pend)(pending, row, s, V(sub)(row_max, label_logit), V(set1)(1));
     if (mode == NO_OUTPUT) return;
 
-    const vec scale = V(div)(V(set1)(T(upstream)(b, sample)), T(sum_exp)(s));
-    const real at_label = V(first)(T(label_gradient)(s, label_logit, shift, scale));
+    const vec upstream = V(set1)(T(upstream)(b, sample)), scale = V(div)(upstream, T(sum_exp)(s));
+    const real at_label = V(first)(T(label_gradient)(s, label_logit, shift, upstream));
     real *label_out = out + label * b->out_class_stride;
     const real before = b->accumulate ? *label_out : 0;
     if (mode == STORED)
@@ -204,7 +207,7 @@ SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_
     real *top_out = out + (confident ? argmax : 0) * b->out_class_stride;
     const real before = b->accumulate ? *top_out : 0;
     T(row_write)(b, mode, z, shift, V(mul)(scale, weight), target, upstream, out);
-    if (confident) *top_out = before + V(first)(T(top_gradient)(s, weight, others_weight, upstream, scale));
+    if (confident) *top_out = before + V(first)(T(top_gradient)(s, weight, others_weight, upstream));
 }
 
 /* One row of the softmax family. */

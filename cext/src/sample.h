@@ -53,22 +53,44 @@ SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec ties, vec others, softxent_op 
     return stats;
 }
 
-SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(add)(s.ties, s.others); }
+/* The exp of the maximum, `ties` times over. */
+SIMD_INLINE vec T(exp_of_ties)(vec ties) { return V(mul)(ties, V(set1)(TWO_TO_HEADROOM)); }
+
+/* 2^HEADROOM S. */
+SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(add)(T(exp_of_ties)(s.ties), s.others); }
+
+/* S - 1. */
+SIMD_INLINE vec T(sum_beside_one)(T(stats) s)
+{
+    const vec others = V(mul)(s.others, V(set1)((real)1 / TWO_TO_HEADROOM));
+    return V(add)(V(sub)(s.ties, V(set1)(1)), others);
+}
 
 /* log S = lse - m. */
-SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(V(add)(V(sub)(s.ties, V(set1)(1)), s.others)); }
+SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); }
 
-/* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, times `scale`
- * (upstream gradient / sum_exp). Where y is not the only maximum the others are half the sum or more, and e_y may be
- * taken off. Subtracted from 0 so that nothing is 0, not -0. */
-SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, vec scale)
+/* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, over the sum. Where
+ * y is not the only maximum the others are half the sum or more, and e_y may be taken off. Subtracted from 0 so that
+ * nothing is 0, not -0. */
+SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, vec upstream)
 {
     const mask is_max = V(eq)(label_logit, s.row_max);
     const vec one = V(set1)(1), zero = V(set1)(0);
-    const vec maxima = V(sub)(s.ties, V(select)(is_max, one, zero));
+    const vec maxima = T(exp_of_ties)(V(sub)(s.ties, V(select)(is_max, one, zero)));
     const vec label_exp = V(select)(is_max, zero, T(exp_shifted)(label_logit, shift));
-    return V(sub)(zero, V(mul)(V(add)(maxima, V(sub)(s.others, label_exp)), scale));
+    const vec others = V(add)(maxima, V(sub)(s.others, label_exp));
+    return V(sub)(zero, V(mul)(V(div)(others, T(sum_exp)(s)), upstream));
 }
+
+/* exps * scale, 0 where that would be below the normal numbers: on many processors such a product takes a hundred
+ * times as long. `least` is least_scaled(scale). */
+SIMD_INLINE vec T(least_scaled)(vec scale)
+{
+    const vec size = V(max)(scale, V(sub)(V(set1)(0), scale));
+    return V(div)(V(set1)(D(SMALLEST_NORMAL)), size);
+}
+
+SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)(V(lt)(exps, least), exps, scale); }
 
 /* A target distribution needs three sums more: t (m - z), and t over the maxima and over the others. */
 typedef struct {
@@ -94,18 +116,15 @@ SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec t, vec row_max)
 }
 
 /* Whether one class has more than half of a sample's probability. */
-SIMD_INLINE mask T(is_confident)(T(stats) s)
-{
-    const vec one = V(set1)(1);
-    return V(lt)(V(add)(s.others, V(sub)(s.ties, one)), one);
-}
+SIMD_INLINE mask T(is_confident)(T(stats) s) { return V(lt)(T(sum_beside_one)(s), V(set1)(1)); }
 
 /* The gradient at the class that a confident sample has at its top: p W - t where both may be nearly the whole. Each
  * is less than its whole by what the other classes have: p W - t = (W - t) - W (1 - p), with W - t and 1 - p summed
  * over the others and not found by subtraction. */
-SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream, vec scale)
+SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream)
 {
-    return V(fnma)(V(mul)(weight, s.others), scale, V(mul)(others_weight, upstream));
+    const vec others = V(div)(s.others, T(sum_exp)(s));
+    return V(mul)(V(fnma)(weight, others, others_weight), upstream);
 }
 
 /* The upstream gradient of a sample. */

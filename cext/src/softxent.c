@@ -6,7 +6,7 @@
 
 static int is_sound(const softxent_block *b)
 {
-    return b && b->size >= sizeof *b && b->n_samples >= 0 && b->n_classes >= 1 && (b->logits || !b->n_samples);
+    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1 && (b->logits || !b->n_samples);
 }
 
 static int has_labels(const softxent_block *b)
@@ -31,7 +31,13 @@ static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdi
     if (!is_sound(b) || !has_what_it_needs(b, op)) return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(b, op);
+    softxent_block own = *b;
+    if (op != OP_CROSS_ENTROPY) { /* a block may serve both: what only the loss has is not looked at */
+        own.labels = own.target = own.grad_output = NULL;
+        own.grad_scale = 1;
+        own.accumulate = 0;
+    }
+    const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(&own, op);
     if (done == b->n_samples) return SOFTXENT_OK;
     if (bad_sample) *bad_sample = done;
     return SOFTXENT_BAD_LABEL;
@@ -48,7 +54,7 @@ int softxent_logsumexp_f64(const softxent_block *b) { return call(b, OP_LOGSUMEX
 
 int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
 {
-    if (!b || b->size < sizeof *b || b->n_samples < 0 || b->n_classes < 1) return SOFTXENT_BAD_ARGUMENT;
+    if (!b || b->size != sizeof *b || b->n_samples < 0 || b->n_classes < 1) return SOFTXENT_BAD_ARGUMENT;
     if (b->n_samples > 0 && !has_labels(b)) return SOFTXENT_BAD_ARGUMENT;
     ptrdiff_t counted = 0;
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {

@@ -35,8 +35,7 @@ static inline arena arena_of(size_t bytes)
     arena a = {NULL, NULL};
 #if POSIX
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + page - 1) / page * page;
-    unsigned char *p =
-        (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *p = (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p != MAP_FAILED && mprotect(p + page, size, PROT_READ | PROT_WRITE) == 0) a.start = p + page;
 #else
     const size_t size = (bytes + 63) / 64 * 64;

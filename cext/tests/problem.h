@@ -54,8 +54,12 @@ typedef struct {
 } layout;
 
 static const layout layouts[] = {
-    {"rows", 0, 0, 1, 0},          {"channels first", 1, 0, 1, 0},        {"padded rows", 0, 5, 1, 0},
-    {"backward classes", 0, 0, 1, 1}, {"backward samples", 0, 3, 1, 2}, {"padded channels first", 1, 3, 1, 0},
+    {"rows", 0, 0, 1, 0},
+    {"channels first", 1, 0, 1, 0},
+    {"padded rows", 0, 5, 1, 0},
+    {"backward classes", 0, 0, 1, 1},
+    {"backward samples", 0, 3, 1, 2},
+    {"padded channels first", 1, 3, 1, 0},
     {"every third", 0, 0, 3, 0},
 };
 
@@ -318,8 +322,7 @@ static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, 
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         const long double g = upstream * a->e[k] / a->sum_exp;
         expected.out[i * p->n_classes + k] = g;
-        expected.out_error[i * p->n_classes + k] =
-            eps * (1 + below(a, k)) * fabsl(g) + flushed(p, upstream);
+        expected.out_error[i * p->n_classes + k] = eps * (1 + below(a, k)) * fabsl(g) + flushed(p, upstream);
         others += k == a->label ? 0 : a->e[k];
     }
     const long double at_label = -upstream * others / a->sum_exp;
@@ -431,6 +434,17 @@ static inline void check_output(const output *o, enum dtype d, const long double
     check_untouched(o, x->n);
 }
 
+/* Under an emulator only some of the problems. */
+static inline int is_left_out(int problem)
+{
+#ifdef SPARSE
+    return problem % 11 != 0;
+#else
+    (void)problem;
+    return 0;
+#endif
+}
+
 /* ---- Calls ----------------------------------------------------------------------------------------------------- */
 
 static inline softxent_block block_of(const problem *p, const softxent_isa *isa)
@@ -488,8 +502,8 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     const array out_array =
         r->in_place ? p->logits : array_of(arenas[OUT], at_end, out_layout, p->n, p->n_classes, size_of[p->d]);
     softxent_block b = block_of(p, isa);
-    output loss = output_of(array_of(arenas[LOSS_OUT], at_end, l, p->n, 1, size_of[p->d]), p->d, 77,
-                            arenas[LOSS_OUT], 0);
+    output loss =
+        output_of(array_of(arenas[LOSS_OUT], at_end, l, p->n, 1, size_of[p->d]), p->d, 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, p->d, r->accumulate ? HELD : 77, arenas[OUT], 1);
     const int has_loss = r->op == LOSS || r->op == LOSS_GRAD || r->op == LOGSUMEXP;
@@ -535,7 +549,7 @@ static const request requests[] = {
 
 enum { N_REQUESTS = sizeof requests / sizeof requests[0] };
 
-#define EACH_ISA \
+#define EACH_ISA                                                                                                       \
     for (const softxent_isa **isa = isas; isa < isas + n_isas && (tally.isa = softxent_isa_name(*isa)); ++isa)
 #define EACH_DTYPE for (enum dtype d = F32; d <= F64; d = (enum dtype)(d + 1))
 

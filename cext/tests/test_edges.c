@@ -3,20 +3,21 @@
 #include "problem.h"
 
 enum edge {
-    ABSENT,      /* a class at -inf without mass */
-    ABSENT_HIT,  /* one that is the label, and has mass in the target */
-    ALL_ABSENT,  /* every logit -inf */
+    ABSENT,     /* a class at -inf without mass */
+    ABSENT_HIT, /* one that is the label, and has mass in the target */
+    ALL_ABSENT, /* every logit -inf */
     NAN_LOGIT,
     INF_LOGIT,
-    NAN_ABSENT,  /* nan, the rest -inf */
+    NAN_ABSENT, /* nan, the rest -inf */
     ALL_NAN,
     ALL_EQUAL,
-    ALONE,       /* all classes but the label at -inf */
+    ALONE, /* all classes but the label at -inf */
     N_EDGES
 };
 
-static const char *const edge_name[] = {"a class is -inf", "the label is -inf", "all are -inf", "a nan", "a +inf",
-                                        "a nan among -inf", "all are nan", "all equal", "only the label is finite"};
+static const char *const edge_name[] = {
+    "a class is -inf", "the label is -inf",       "all are -inf", "a nan", "a +inf", "a nan among -inf", "all are nan",
+    "all equal",       "only the label is finite"};
 
 static void put_logit(problem *p, ptrdiff_t i, ptrdiff_t k, long double z)
 {
@@ -49,19 +50,21 @@ enum { N_EDGE_CLASSES = sizeof edge_classes / sizeof edge_classes[0] };
 /* The odd sample is one of many, and the others must not notice. */
 static void check_edge(enum edge edge, int ignored)
 {
+    int problem_number = 0;
     EACH_DTYPE
-        for (int c = 0; c < N_EDGE_CLASSES; ++c)
-            for (int l = 0; l < N_LAYOUTS; ++l)
-                for (ptrdiff_t n = 1; n <= 18; n += 17) {
-                    problem p = problem_of(d, n, edge_classes[c], layouts[l], l % 2);
-                    const ptrdiff_t odd = (ptrdiff_t)(random_bits() % (uint64_t)n);
-                    put_edge(&p, odd, edge);
-                    if (ignored) {
-                        p.use_ignore_index = 1, p.ignore_index = p.label_type < SOFTXENT_UINT8 ? -100 : 100;
-                        set_label(&p, odd, p.ignore_index);
-                    }
-                    check_problem(&p, layouts[l], l % 2);
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l)
+            for (ptrdiff_t n = 1; n <= 18; n += 17) {
+                if (is_left_out(problem_number++)) continue;
+                problem p = problem_of(d, n, edge_classes[c], layouts[l], l % 2);
+                const ptrdiff_t odd = (ptrdiff_t)(random_bits() % (uint64_t)n);
+                put_edge(&p, odd, edge);
+                if (ignored) {
+                    p.use_ignore_index = 1, p.ignore_index = p.label_type < SOFTXENT_UINT8 ? -100 : 100;
+                    set_label(&p, odd, p.ignore_index);
                 }
+                check_problem(&p, layouts[l], l % 2);
+            }
 }
 
 static void edges(void)
@@ -82,49 +85,48 @@ static void ignored_samples(void)
 static void ignored_class(void)
 {
     EACH_DTYPE
-        for (int c = 0; c < N_EDGE_CLASSES; ++c)
-            for (int all = 0; all < 2; ++all) {
-                problem p = problem_of(d, 18, edge_classes[c], layouts[0], 1);
-                p.use_ignore_index = 1, p.ignore_index = 1;
-                for (ptrdiff_t i = 0; i < p.n; ++i)
-                    if (all || i % 3 == 0) {
-                        set_label(&p, i, 1);
-                        put_logit(&p, i, 0, NAN);
-                    }
-                check_problem(&p, layouts[0], 1);
-            }
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int all = 0; all < 2; ++all) {
+            problem p = problem_of(d, 18, edge_classes[c], layouts[0], 1);
+            p.use_ignore_index = 1, p.ignore_index = 1;
+            for (ptrdiff_t i = 0; i < p.n; ++i)
+                if (all || i % 3 == 0) {
+                    set_label(&p, i, 1);
+                    put_logit(&p, i, 0, NAN);
+                }
+            check_problem(&p, layouts[0], 1);
+        }
 }
 
 /* The table's numbers, worked out by hand. */
 static void known_values(void)
 {
     EACH_DTYPE
-        EACH_ISA
-            for (ptrdiff_t n_classes = 1; n_classes <= 101; n_classes += n_classes < 5 ? 1 : 16) {
-                problem p = problem_of(d, 1, n_classes, layouts[0], 1);
-                softxent_block b = block_of(&p, *isa);
-                const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], 1, 1, size_of[d]);
-                const array out = array_of(arenas[OUT], 1, layouts[0], 1, n_classes, size_of[d]);
-                give_labels(&b, &p), give_loss(&b, &loss), give_out(&b, &out);
-                ABOUT("%s, %d classes", dtype_name[d], (int)n_classes);
+    EACH_ISA
+    for (ptrdiff_t n_classes = 1; n_classes <= 101; n_classes += n_classes < 5 ? 1 : 16) {
+        problem p = problem_of(d, 1, n_classes, layouts[0], 1);
+        softxent_block b = block_of(&p, *isa);
+        const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], 1, 1, size_of[d]);
+        const array out = array_of(arenas[OUT], 1, layouts[0], 1, n_classes, size_of[d]);
+        give_labels(&b, &p), give_loss(&b, &loss), give_out(&b, &out);
+        ABOUT("%s, %d classes", dtype_name[d], (int)n_classes);
 
-                set_label(&p, 0, 0);
-                for (ptrdiff_t k = 0; k < n_classes; ++k) put_logit(&p, 0, k, k ? 100 : 130);
-                CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
-                const long double others = (long double)(n_classes - 1) * expl(-30);
-                const long double error = 4 * 31 * eps_of[d] * others;
-                CHECK(is_near(get(d, loss.data, 0), log1pl(others), error));
-                CHECK(is_near(get(d, out.data, 0), -others / (1 + others), error));
-                if (n_classes == 1) CHECK(get(d, loss.data, 0) == 0 && get(d, out.data, 0) == 0);
+        set_label(&p, 0, 0);
+        for (ptrdiff_t k = 0; k < n_classes; ++k) put_logit(&p, 0, k, k ? 100 : 130);
+        CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
+        const long double others = (long double)(n_classes - 1) * expl(-30);
+        const long double error = 4 * 31 * eps_of[d] * others;
+        CHECK(is_near(get(d, loss.data, 0), log1pl(others), error));
+        CHECK(is_near(get(d, out.data, 0), -others / (1 + others), error));
+        if (n_classes == 1) CHECK(get(d, loss.data, 0) == 0 && get(d, out.data, 0) == 0);
 
-                for (ptrdiff_t k = 0; k < n_classes; ++k) put_logit(&p, 0, k, 1e8L);
-                CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
-                const long double log_c = logl((long double)n_classes), p_k = 1 / (long double)n_classes;
-                CHECK(is_near(get(d, loss.data, 0), log_c, 2 * eps_of[d] * log_c));
-                for (ptrdiff_t k = 1; k < n_classes; ++k)
-                    CHECK(is_near(get(d, out.data, k), p_k, eps_of[d] * p_k));
-                CHECK(is_near(get(d, out.data, 0), -(n_classes - 1) * p_k, eps_of[d]));
-            }
+        for (ptrdiff_t k = 0; k < n_classes; ++k) put_logit(&p, 0, k, 1e8L);
+        CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
+        const long double log_c = logl((long double)n_classes), p_k = 1 / (long double)n_classes;
+        CHECK(is_near(get(d, loss.data, 0), log_c, 2 * eps_of[d] * log_c));
+        for (ptrdiff_t k = 1; k < n_classes; ++k) CHECK(is_near(get(d, out.data, k), p_k, eps_of[d] * p_k));
+        CHECK(is_near(get(d, out.data, 0), -(n_classes - 1) * p_k, eps_of[d]));
+    }
 }
 
 /* ---- Labels that are no class ---------------------------------------------------------------------------------- */
@@ -167,6 +169,7 @@ static void check_bad_label(const problem *p, const softxent_isa *isa, const req
 static void labels_that_are_no_class(void)
 {
     static const ptrdiff_t places[] = {0, 1, 3, 15, 16, 17, 32};
+    int problem_number = 0;
     for (int type = SOFTXENT_INT8; type <= SOFTXENT_UINT64; ++type)
         for (int l = 0; l < N_LAYOUTS; ++l)
             for (ptrdiff_t n_classes = 3; n_classes <= 43; n_classes += 40) {
@@ -181,7 +184,7 @@ static void labels_that_are_no_class(void)
                 solve(&p);
                 for (int a = 0; a < 7; ++a)
                     for (const request *r = requests; r < requests + 4; ++r) {
-                        if (r->grad_output) continue;
+                        if (r->grad_output || is_left_out(problem_number++)) continue;
                         const int64_t bad = values[(a + l) % n_values];
                         set_label(&p, places[a], bad), set_label(&p, 32, bad);
                         expect(&p, r);
@@ -202,8 +205,7 @@ static void huge_label_is_never_ignored(void)
     static const int64_t ignored[] = {INT64_MIN, -1, INT64_MAX};
     static const uint64_t huge[] = {UINT64_MAX, (uint64_t)1 << 63, ((uint64_t)1 << 63) + 5};
     for (int g = 0; g < 3; ++g)
-        for (int h = 0; h < 3; ++h)
-            EACH_ISA
+        for (int h = 0; h < 3; ++h) EACH_ISA
             {
                 problem p = problem_of(F32, 1, 4, layouts[0], 1);
                 p.label_type = SOFTXENT_UINT64;
@@ -224,8 +226,7 @@ static void huge_label_is_never_ignored(void)
 enum { BITS_CLASSES = 257, BITS_BYTES = (BITS_CLASSES + 1) * 8 };
 
 /* One sample in a batch: its loss and its output side by side, with no regard for their type. */
-static void ask_for_bits(const problem *p, const request *r, const softxent_isa *isa, ptrdiff_t at,
-                         unsigned char *bits)
+static void ask_for_bits(const problem *p, const request *r, const softxent_isa *isa, ptrdiff_t at, unsigned char *bits)
 {
     const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], p->n, 1, size_of[p->d]);
     array out = p->logits;
@@ -312,27 +313,30 @@ static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_firs
     sample.logits.class_stride = sample.target.class_stride = 1;
 
     for (int s = 0; s < 11; ++s) {
+        if (is_left_out(s + (int)n_classes)) continue;
         problem p = batch_of(d, sizes[s], n_classes, channels_first, 0);
         for (ptrdiff_t at = 0; at < p.n; ++at) {
             move_sample(&sample, &p, at);
             compare_bits(&p, at, 0);
         }
     }
-    for (ptrdiff_t offset = 0; offset < 64; offset += (ptrdiff_t)size_of[d])
+    for (ptrdiff_t offset = 0; offset < 64; offset += (ptrdiff_t)size_of[d]) {
+        if (is_left_out((int)(offset / 4 + n_classes))) continue;
         for (ptrdiff_t at = 0; at < 17; at += 16) {
             problem p = batch_of(d, 17, n_classes, channels_first, offset);
             move_sample(&sample, &p, at);
             compare_bits(&p, at, offset);
         }
+    }
 }
 
 static void same_bits(void)
 {
     static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 32, 33, 64, 100, BITS_CLASSES};
     EACH_DTYPE
-        for (int c = 0; c < 10; ++c)
-            for (int channels_first = 0; channels_first < 2; ++channels_first)
-                check_same_bits(d, class_counts[c], channels_first);
+    for (int c = 0; c < 10; ++c)
+        for (int channels_first = 0; channels_first < 2; ++channels_first)
+            check_same_bits(d, class_counts[c], channels_first);
 }
 
 int main(void)

@@ -185,6 +185,9 @@ static void T(test_add_where_unless)(void)
         EACH_LANE x[i] = T(lanes_a)[i] == T(lanes_b)[i] ? (i % 2 ? (real)NAN : -(real)INFINITY) : both[i];
         RESULT(V(add_unless)(equal, C, V(load)(x)));
         EACH_LANE CHECK(T(result)[i] == T(lanes_c)[i] + (T(lanes_a)[i] == T(lanes_b)[i] ? 0 : both[i]));
+        EACH_LANE x[i] = T(lanes_a)[i] == T(lanes_b)[i] ? -both[i] : both[i];
+        RESULT(V(mul_unless)(equal, V(load)(x), C));
+        EACH_LANE CHECK(T(result)[i] == (T(lanes_a)[i] == T(lanes_b)[i] ? 0 : both[i] * T(lanes_c)[i]));
         EACH_LANE x[i] = (real)NAN;
         RESULT(V(add_where)(equal, C, V(load)(x)));
         EACH_LANE CHECK((T(result)[i] != T(result)[i]) == (T(lanes_a)[i] == T(lanes_b)[i]));
@@ -199,8 +202,7 @@ static void T(test_to_exponent)(void)
     for (int e = 0; e <= 2 * D(BIAS); e += LANES) {
         EACH_LANE T(lanes_a)[i] = (real)(D(ROUNDER) + e + i);
         RESULT(V(to_exponent)(A));
-        EACH_LANE CHECK(e + i > 2 * D(BIAS) ||
-                        T(result)[i] == (real)(e + i ? ldexp(1, e + i - D(BIAS)) : 0));
+        EACH_LANE CHECK(e + i > 2 * D(BIAS) || T(result)[i] == (real)(e + i ? ldexp(1, e + i - D(BIAS)) : 0));
     }
 }
 

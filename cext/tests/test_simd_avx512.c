@@ -4,8 +4,7 @@
 #if defined(__x86_64__) || defined(_M_X64)
 #  include <immintrin.h>
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma"))), \
-                                 apply_to = function)
+#    pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma"))), apply_to = function)
 #  elif defined(__GNUC__)
 #    pragma GCC push_options
 #    pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,fma")

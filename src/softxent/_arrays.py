@@ -15,20 +15,30 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.array_utils import byte_bounds
 
 Array = npt.NDArray[Any]
+
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 # Logits in a piece that is converted: it stays in the second-level cache.
 PIECE_LOGITS = 1 << 16
 
 
+def as_array(value: npt.ArrayLike, name: str) -> Array:
+    """``value`` as an array; NumPy's own error does not know the argument's name."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array, or lists of one length; got {type(value).__name__}: {error}"
+        ) from None
+
+
 def as_real_array(value: npt.ArrayLike, name: str) -> Array:
     """``value`` as an array of real numbers, or a TypeError that says what it was."""
-    array = np.asarray(value)
-    if array.dtype.kind in "buif" and array.dtype.itemsize <= 8:
-        return array
-    if is_bfloat16(array.dtype):
+    array = as_array(value, name)
+    if array.dtype.kind in "bui" or array.dtype.newbyteorder("=") in FLOATS or is_bfloat16(array.dtype):
         return array
     raise TypeError(
         f"{name} must hold real numbers (float32, float64, float16, integers or bool); got dtype {array.dtype}"
@@ -61,7 +71,9 @@ def as_logits(logits: npt.ArrayLike, axis: int) -> Array:
         axis = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer; got {axis!r}") from None
-    z = class_axis_last(z, normalize_axis_index(axis, z.ndim))
+    if not -z.ndim <= axis < z.ndim:
+        raise np.exceptions.AxisError(axis, z.ndim)
+    z = class_axis_last(z, axis)
     if z.shape[-1] == 0:
         raise ValueError("logits must have at least one class; their class axis is empty")
     return z
@@ -85,7 +97,7 @@ def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, A
         raise TypeError(f"out must have dtype {result_dtype(like.dtype)}; got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written to")
-    if any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+    if spans_less_than_it_holds(out):
         raise ValueError(f"out has entries that share their memory (strides {out.strides}); give an array of its own")
     for name, array in inputs.items():
         if array is None or (name == "logits" and is_same_view(out, array)):
@@ -93,6 +105,12 @@ def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, A
         if overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory; give an array of its own, or the logits themselves")
     return out
+
+
+def spans_less_than_it_holds(array: Array) -> bool:
+    """Whether there are fewer bytes between its first and last entry than its entries need: some share theirs."""
+    low, high = byte_bounds(array)
+    return array.size > 0 and high - low < array.size * array.itemsize
 
 
 def is_same_view(a: Array, b: Array) -> bool:
@@ -184,9 +202,12 @@ def input_piece(array: Array | None, index: tuple[Any, ...], dtype: np.dtype[Any
 
 
 def converted(array: Array, dtype: np.dtype[Any]) -> Array:
-    """A copy in ``dtype``; what is too large for it becomes infinite without a warning."""
+    """A copy in ``dtype``; what is too large for it becomes infinite without a warning.
+
+    In C order, whatever the size of the piece: a sample's bits depend on the stride of its classes.
+    """
     with np.errstate(all="ignore"):
-        return np.array(array, dtype=dtype)
+        return np.array(array, dtype=dtype, order="C")
 
 
 class OutputPiece:

@@ -56,8 +56,9 @@ def use_isa(name):
     """Run the kernels called `name` from now on; None stands for SOFTXENT_ISA or else the fastest."""
     global chosen_isa
     cdef const softxent_isa *found = NULL
-    encoded = None if name is None else name.encode()
-    if softxent_isa_select(NULL if encoded is None else <const char *> encoded, &found) != SOFTXENT_OK:
+    cdef bytes encoded = b"" if name is None else name.encode()
+    cdef const char *asked_for = encoded
+    if softxent_isa_select(NULL if name is None else asked_for, &found) != SOFTXENT_OK:
         import os
 
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
@@ -146,8 +147,8 @@ cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *
     return (softxent_logsumexp_f32 if f32 else softxent_logsumexp_f64)(b)
 
 
-cdef inline const void *moved(const void *p, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
-    return NULL if p == NULL else <const char *> p + elements * itemsize
+cdef inline void *moved(const void *p, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
+    return NULL if p == NULL else <char *> p + elements * itemsize
 
 
 # The block of `n` samples from (outer, inner) on, all of one outer index.
@@ -159,8 +160,8 @@ cdef softxent_block block_at(const Job *job, Py_ssize_t outer, Py_ssize_t inner,
     b.logits = moved(b.logits, outer * s.logits + inner * b.logits_sample_stride, size)
     b.labels = moved(b.labels, outer * s.labels + inner * b.labels_stride, job.label_size)
     b.target = moved(b.target, outer * s.target + inner * b.target_sample_stride, size)
-    b.loss = <void *> moved(b.loss, outer * s.loss + inner * b.loss_stride, size)
-    b.out = <void *> moved(b.out, outer * s.out + inner * b.out_sample_stride, size)
+    b.loss = moved(b.loss, outer * s.loss + inner * b.loss_stride, size)
+    b.out = moved(b.out, outer * s.out + inner * b.out_sample_stride, size)
     b.grad_output = moved(b.grad_output, outer * s.grad_output + inner * b.grad_output_stride, size)
     return b
 
@@ -393,6 +394,8 @@ def plain_cross_entropy(object logits, object labels, object ignore_index, objec
             return None
         n_samples *= cnp.PyArray_DIM(z, i)
     n_classes = cnp.PyArray_DIM(z, ndim - 1)
+    if type(reduction) is not str:
+        return None
     cdef bint is_mean = reduction == "mean"
     if n_samples == 0 or n_classes == 0 or not (is_mean or reduction == "sum"):
         return None

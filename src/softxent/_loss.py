@@ -16,6 +16,7 @@ from . import _kernels
 from ._arrays import (
     Array,
     OutputPiece,
+    as_array,
     as_logits,
     as_real_array,
     check_integer,
@@ -105,7 +106,7 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], reduction="none")
     array([9.35762297e-14, 6.93147181e-01])
     """
-    if out is None and axis == -1:
+    if out is None and type(axis) is int and axis == -1:
         loss = _kernels.plain_cross_entropy(
             logits, labels, ignore_index, None, reduction, threads_for(n_threads), False
         )
@@ -157,7 +158,8 @@ def cross_entropy_and_grad(
     Raises
     ------
     IndexError, TypeError, ValueError, numpy.exceptions.AxisError
-        As from :func:`cross_entropy`. On an error nothing has been written.
+        As from :func:`cross_entropy`. On an error nothing has been written, unless it is that another thread wrote a
+        bad label while the call was running.
 
     Notes
     -----
@@ -172,7 +174,7 @@ def cross_entropy_and_grad(
     >>> grad
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
-    if grad_output is None and axis == -1 and not accumulate:
+    if grad_output is None and type(axis) is int and axis == -1 and not accumulate:
         threads = threads_for(n_threads)
         result = _kernels.plain_cross_entropy(logits, labels, ignore_index, out, reduction, threads, True)
         if result is not None:
@@ -199,7 +201,7 @@ class _Problem:
         reduction: Reduction,
         n_threads: int | None,
     ) -> None:
-        self.given_logits = np.asarray(logits)
+        self.given_logits = as_array(logits, "logits")
         self.axis = axis
         self.logits = as_logits(self.given_logits, axis)
         self.n_classes = self.logits.shape[-1]
@@ -291,9 +293,11 @@ class _Problem:
 
     def _run(self) -> float:
         """Everything, piece by piece; the sum of the losses, if they are not kept."""
-        grad = None if self.grad is None else class_axis_last(self.grad, self.axis)
+        # As plain arrays: a subclass may have its own idea of axes.
+        grad = None if self.grad is None else class_axis_last(np.asarray(self.grad), self.axis)
+        losses = None if self.losses is None else np.asarray(self.losses)
         z, labels, *others = fold(
-            len(self.sample_shape), self.logits, self.labels, self.target, self.grad_output, self.losses, grad
+            len(self.sample_shape), self.logits, self.labels, self.target, self.grad_output, losses, grad
         )
         target, grad_output, losses, grad = others
         assert z is not None
@@ -326,11 +330,11 @@ class _Problem:
     def _label_error(self) -> IndexError:
         """The error that names the first label that is no class."""
         assert self.labels is not None
-        labels, n_classes = self.labels, self.n_classes
+        labels, n_classes = self.labels.copy(), self.n_classes  # another thread may be writing them
         bad = (labels < 0) | (labels >= n_classes)
         if self.ignore_index is not None:
             bad &= labels != self.ignore_index
-        if not np.any(bad):  # another thread has been writing them
+        if not np.any(bad):
             return IndexError(f"labels held a value outside [0, {n_classes}) during the call; it has changed since")
         where = np.unravel_index(int(np.argmax(bad)), labels.shape)
         value = int(labels[where])
@@ -343,7 +347,9 @@ def _labels_or_target(
     labels: npt.ArrayLike, given_logits: Array, logits: Array, axis: int
 ) -> tuple[Array | None, Array | None]:
     """Class indices, or a target distribution with the class axis last: told by the number of axes."""
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
+    if array.dtype.kind in "OUSMm":
+        raise TypeError(f"labels must hold real numbers (class indices or a distribution); got dtype {array.dtype}")
     if array.ndim == given_logits.ndim:
         target = as_real_array(array, "labels")
         if target.shape != given_logits.shape:

@@ -11,6 +11,7 @@ from . import _kernels
 from ._arrays import (
     Array,
     OutputPiece,
+    as_array,
     as_logits,
     check_out,
     class_axis_last,
@@ -137,7 +138,7 @@ def logsumexp(
 
 
 def _run(op: str, logits: npt.ArrayLike, axis: int, out: Array | None, n_threads: int | None) -> Array:
-    given = np.asarray(logits)
+    given = as_array(logits, "logits")
     z = as_logits(given, axis)
     threads = threads_for(n_threads)
     dtype = result_dtype(z.dtype)
@@ -146,8 +147,9 @@ def _run(op: str, logits: npt.ArrayLike, axis: int, out: Array | None, n_threads
         result = np.empty_like(like, dtype=dtype, subok=False)
     else:
         result = check_out(out, like, "the samples" if op == "logsumexp" else "the logits", {"logits": given})
-    lse = result if op == "logsumexp" else None
-    probabilities = None if op == "logsumexp" else class_axis_last(result, axis)
+    plain = np.asarray(result)  # a subclass may have its own idea of axes
+    lse = plain if op == "logsumexp" else None
+    probabilities = None if op == "logsumexp" else class_axis_last(plain, axis)
     if z.size:
         _run_pieces(op, fold(z.ndim - 1, z, probabilities, lse), working_dtype(z.dtype), threads)
     return result

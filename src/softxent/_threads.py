@@ -12,6 +12,9 @@ import operator
 import os
 from pathlib import Path
 
+# More would bring nothing, and where threads run out the OpenMP runtime ends the process.
+MOST_THREADS = max(16, 2 * (os.cpu_count() or 1))
+
 _chosen: int | None = None  # by set_num_threads
 _default: tuple[int, str] | None = None
 _forked = False
@@ -81,8 +84,8 @@ def threads_for(n_threads: int | None) -> int:
     """The number of threads of one call, from its ``n_threads``."""
     if n_threads is not None:
         n = check_n_threads(n_threads)
-        return 1 if _forked else n
-    return num_threads_and_reason()[0]
+        return 1 if _forked else min(n, MOST_THREADS)
+    return min(num_threads_and_reason()[0], MOST_THREADS)
 
 
 def num_threads_and_reason() -> tuple[int, str]:

@@ -83,6 +83,15 @@ SIMD_INLINE vec_f64 add_unless_f64(mask_f64 m, vec_f64 acc, vec_f64 x)
     return _mm256_add_pd(acc, _mm256_andnot_pd(m, x));
 }
 
+SIMD_INLINE vec_f32 mul_unless_f32(mask_f32 m, vec_f32 a, vec_f32 b)
+{
+    return _mm256_mul_ps(_mm256_andnot_ps(m, a), b);
+}
+SIMD_INLINE vec_f64 mul_unless_f64(mask_f64 m, vec_f64 a, vec_f64 b)
+{
+    return _mm256_mul_pd(_mm256_andnot_pd(m, a), b);
+}
+
 SIMD_INLINE vec_f32 to_exponent_f32(vec_f32 t)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));

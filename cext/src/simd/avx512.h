@@ -70,6 +70,12 @@ SIMD_INLINE vec_f64 add_unless_f64(mask_f64 m, vec_f64 acc, vec_f64 x)
     return _mm512_mask_add_pd(acc, (__mmask8)~m, acc, x);
 }
 
+SIMD_INLINE vec_f32 mul_unless_f32(mask_f32 m, vec_f32 a, vec_f32 b)
+{
+    return _mm512_maskz_mul_ps((__mmask16)~m, a, b);
+}
+SIMD_INLINE vec_f64 mul_unless_f64(mask_f64 m, vec_f64 a, vec_f64 b) { return _mm512_maskz_mul_pd((__mmask8)~m, a, b); }
+
 SIMD_INLINE vec_f32 to_exponent_f32(vec_f32 t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));

@@ -9,6 +9,7 @@
  *     max(a, b)                                b where either is nan
  *     eq lt select(m, a, b) any                comparisons are false for nan; any: is some lane of the mask set
  *     add_where add_unless (m, acc, x)         acc + x in the lanes that are (not) set, acc in the others
+ *     mul_unless(m, a, b)                      a b, and 0 b in the lanes that are set
  *     to_exponent(t)                           the low bits of t's mantissa, as the exponent of a power of two
  *     split(u, &scale)                         k with u 2^-k in [sqrt 1/2, sqrt 2), and scale = 2^-k, for u >= 1
  *     first hmax hsum                          lane 0; across the lanes: hsum in double, in a fixed order

@@ -84,6 +84,15 @@ SIMD_INLINE vec_f64 add_unless_f64(mask_f64 m, vec_f64 acc, vec_f64 x)
     return vaddq_f64(acc, vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(x), m)));
 }
 
+SIMD_INLINE vec_f32 mul_unless_f32(mask_f32 m, vec_f32 a, vec_f32 b)
+{
+    return vmulq_f32(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), m)), b);
+}
+SIMD_INLINE vec_f64 mul_unless_f64(mask_f64 m, vec_f64 a, vec_f64 b)
+{
+    return vmulq_f64(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(a), m)), b);
+}
+
 SIMD_INLINE vec_f32 to_exponent_f32(vec_f32 t)
 {
     return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t), 23));
