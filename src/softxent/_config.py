@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def config() -> dict[str, object]:
         "num_threads": num_threads if _kernels.OPENMP_VERSION else 1,
         "num_threads_from": num_threads_from if _kernels.OPENMP_VERSION else "built without OpenMP",
         "numpy": np.__version__,
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
     }
 
 

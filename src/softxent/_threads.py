@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import operator
 import os
-from pathlib import Path
 
 # More would bring nothing, and where threads run out the OpenMP runtime ends the process.
 MOST_THREADS = max(16, 2 * (os.cpu_count() or 1))
@@ -52,8 +51,9 @@ def get_num_threads() -> int:
 
     It is what :func:`set_num_threads` set; else the environment variable ``SOFTXENT_NUM_THREADS``; else
     ``OMP_NUM_THREADS``; else the number of processors that the process may run on, by its CPU affinity and its control
-    group's quota. Small problems run on the calling thread whatever the number, and so does everything in a forked
-    child process and in a build without OpenMP.
+    group's quota; but no more than 16, or twice the machine's processors if these are more than 8. Small problems run
+    on the calling thread whatever the number, and so does everything in a forked child process and in a build without
+    OpenMP.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def check_n_threads(n: int, name: str = "n_threads") -> int:
         raise TypeError(f"{name} must be an integer, at least 1; got {n!r}") from None
     if n < 1:
         raise ValueError(f"{name} must be at least 1; got {n}")
-    return min(n, 2**31 - 1)
+    return n
 
 
 def threads_for(n_threads: int | None) -> int:
@@ -85,7 +85,7 @@ def threads_for(n_threads: int | None) -> int:
     if n_threads is not None:
         n = check_n_threads(n_threads)
         return 1 if _forked else min(n, MOST_THREADS)
-    return min(num_threads_and_reason()[0], MOST_THREADS)
+    return num_threads_and_reason()[0]
 
 
 def num_threads_and_reason() -> tuple[int, str]:
@@ -94,9 +94,10 @@ def num_threads_and_reason() -> tuple[int, str]:
     if _forked:
         return 1, "a forked child process"
     if _chosen is not None:
-        return _chosen, "set_num_threads"
+        return min(_chosen, MOST_THREADS), "set_num_threads"
     if _default is None:
-        _default = _from_environment() or _from_system()
+        n, reason = _from_environment() or _from_system()
+        _default = min(n, MOST_THREADS), reason
     return _default
 
 
@@ -105,7 +106,7 @@ def _from_environment() -> tuple[int, str] | None:
         # OpenMP allows a list, one number for each level of nesting. What is no number is passed over, as there.
         first = os.environ.get(name, "").split(",")[0].strip()
         if first.isascii() and first.isdigit() and int(first) >= 1:
-            return min(int(first), 2**31 - 1), name
+            return int(first), name
     return None
 
 
@@ -118,14 +119,18 @@ def _from_system() -> tuple[int, str]:
     return (quota, "control group quota") if quota is not None and quota < n else (n, reason)
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def _cgroup_quota(root: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None:
     """Whole processors, rounded up, that the control group (version 2 or 1) allows; None where there is no limit."""
+
+    def words(*name: str) -> list[str]:
+        with open(os.path.join(root, *name)) as file:
+            return file.read().split()
+
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()[:2]
+        if os.path.exists(os.path.join(root, "cpu.max")):
+            quota, period = words("cpu.max")[:2]
         else:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+            (quota,), (period,) = words("cpu", "cpu.cfs_quota_us"), words("cpu", "cpu.cfs_period_us")
         # "max" (version 2) and -1 (version 1) mean that there is none.
         return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):
