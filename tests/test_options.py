@@ -102,6 +102,17 @@ def test_accumulating_adds_to_what_is_there(target, order, problem, dtype, isa, 
         np.testing.assert_array_equal(out[labels == -1], start[labels == -1])
 
 
+@pytest.mark.parametrize("code", ["f2", ">f4", ">f8"])
+def test_accumulating_adds_to_what_a_converted_array_holds(code, isa, rng):
+    z, labels = rng.normal(size=(700, 100)).astype(code), rng.integers(0, 100, 700)  # more than one piece
+    start = np.ones_like(z)
+    out = start.copy()
+    _, grad = softxent.cross_entropy_and_grad(z, labels, reduction="sum")
+    softxent.cross_entropy_and_grad(z, labels, reduction="sum", out=out, accumulate=True)
+    eps = np.finfo(z.dtype).eps
+    np.testing.assert_allclose(out, start + grad, rtol=4 * eps, atol=4 * eps)
+
+
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("target", [False, True])
 @pytest.mark.parametrize("order", ["C", "F"])
