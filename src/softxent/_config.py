@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -27,11 +28,22 @@ def config() -> dict[str, object]:
 
 
 def openmp() -> str:
-    """The version of OpenMP that the build used, by the month of its specification."""
+    """The OpenMP specification that the build used, by its month, and the runtimes in this process where that is known."""
     if not _kernels.OPENMP_VERSION:
         return "not built in"
     year, month = divmod(_kernels.OPENMP_VERSION, 100)
-    return f"OpenMP of {year}-{month:02}"
+    runtimes = ", ".join(loaded_runtimes()) or "unknown"
+    return f"specification {year}-{month:02}, runtime {runtimes}"
+
+
+def loaded_runtimes() -> list[str]:
+    """The file names of the OpenMP libraries in this process, as far as the system tells (Linux does)."""
+    try:
+        with open("/proc/self/maps") as maps:
+            files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}
+    except OSError:
+        return []
+    return sorted(name for name in files if name.startswith(("libgomp", "libomp", "libiomp")))
 
 
 def show_config() -> None:
