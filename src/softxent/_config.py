@@ -28,7 +28,7 @@ def config() -> dict[str, object]:
 
 
 def openmp() -> str:
-    """The OpenMP specification that the build used, by its month, and the runtimes in this process where that is known."""
+    """The OpenMP specification that the build used, by its month, and the runtimes in this process where known."""
     if not _kernels.OPENMP_VERSION:
         return "not built in"
     year, month = divmod(_kernels.OPENMP_VERSION, 100)
