@@ -171,7 +171,6 @@ class TestOut:
     @pytest.mark.parametrize("shift", [-1, 1])
     def test_overlapping_the_logits(self, shift):
         buffer = np.arange(15.0)
-        z = buffer[3:].reshape(4, 3)[: 3 if shift > 0 else 4]
         z = buffer[1:13].reshape(4, 3)
         out = buffer[1 + shift : 13 + shift].reshape(4, 3)
         before = buffer.copy()

@@ -64,8 +64,8 @@ def cross_entropy(
     axis : int, default -1
         The class axis. Every other axis is a sample axis.
     ignore_index : int, optional
-        Samples with this label have loss 0, count for nothing in the mean, and are not read. By default every label
-        must be a class.
+        Samples with this label have loss 0 and count for nothing in the mean, whatever they hold. By default every
+        label must be a class.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over the samples that are not ignored. ``"none"`` gives the loss of each sample.
     out : ndarray, optional
@@ -229,8 +229,7 @@ class _Problem:
         """Write the losses to an array of the caller's."""
         if self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
-        like = np.broadcast_to(np.zeros((), result_dtype(self.logits.dtype)), self.sample_shape)
-        self.losses = check_out(out, like, "the samples", self._inputs("the logits"))
+        self.losses = check_out(out, self.logits[..., 0], "the samples", self._inputs("the logits"))
         self.keeps_old_arrays = False
 
     def write_gradient_to(self, out: Array | None, grad_output: npt.ArrayLike | None, accumulate: bool) -> None:
