@@ -7,9 +7,9 @@
  * With logits z, m = max z, S = sum exp(z - m), lse = m + log S, p = exp(z - lse), per sample:
  *     index label y    loss = lse - z_y                   grad_k = p_k - (k == y)
  *     target t         loss = sum t_k (lse - z_k)         grad_k = p_k sum(t) - t_k
- * in nats. Every stride counts elements, may be zero (inputs) or negative, and no alignment beyond the element's own
- * is needed. A sample's results depend on its own logits and label alone, to the bit; with more than 32 classes also on
- * whether its class stride is 1. */
+ * in nats. What the options make of this is said at softxent_options. Every stride counts elements, may be zero
+ * (inputs) or negative, and no alignment beyond the element's own is needed. A sample's results depend on its own
+ * logits, target and options alone, to the bit; with more than 32 classes also on whether its class stride is 1. */
 #ifndef SOFTXENT_H
 #define SOFTXENT_H
 
@@ -35,7 +35,8 @@ extern "C" {
 /* What a function returns. softxent_strerror says it in words. */
 enum softxent_status {
     SOFTXENT_OK = 0,
-    SOFTXENT_BAD_ARGUMENT = 1, /* a null pointer, a negative size, an unknown type: nothing was touched */
+    SOFTXENT_BAD_ARGUMENT = 1, /* a null pointer, a negative size, an unknown type, an option out of its range: nothing
+                                * was touched */
     SOFTXENT_BAD_LABEL = 2,    /* a label is no class: samples before it are done, it and later ones untouched */
     SOFTXENT_BAD_ISA = 3       /* the instruction set asked for is unknown, or this processor cannot run it */
 };
@@ -49,6 +50,21 @@ enum softxent_label_type {
     SOFTXENT_UINT16 = 5,
     SOFTXENT_UINT32 = 6,
     SOFTXENT_UINT64 = 7
+};
+
+/* What an array of logits' kind holds. In the _f32 functions it may be half precision, which is widened where it is
+ * read and rounded to nearest even where it is written; all arithmetic is in float. */
+enum softxent_element_type {
+    SOFTXENT_REAL = 0, /* float in the _f32 functions, double in the _f64 ones */
+    SOFTXENT_FLOAT16 = 1,
+    SOFTXENT_BFLOAT16 = 2
+};
+
+/* What stands for the diagonal of a sample's Hessian, with w = s upstream W / (T^2 ln b). */
+enum softxent_hessian {
+    SOFTXENT_EXACT = 0,    /* w p (1 - p) */
+    SOFTXENT_XGBOOST = 1,  /* max(2 w p (1 - p), 1e-16) */
+    SOFTXENT_LIGHTGBM = 2, /* w C / (C - 1) p (1 - p) */
 };
 
 /* The kernels of one instruction set: immutable, valid for ever, shared freely between threads. */
@@ -65,16 +81,39 @@ SOFTXENT_API const char *softxent_isa_usable(int i);
 
 SOFTXENT_API const char *softxent_strerror(int status);
 
+/* The options of a loss, the same for every sample. Zero the struct, set `size`, fill in what is wanted: zero leaves
+ * each of them out. Per sample, with q_k = w_k t_k and W = sum q:
+ *
+ *     z <- c tanh(z / c)             softcap c; an infinite logit stays what it is
+ *     z <- z / T                     temperature T
+ *     t <- (1 - e) t + e / A         label smoothing e, over the A classes that `where` allows
+ *     loss = s (sum q_k (lse - z_k) / ln b + a lse^2)             base b, z_loss a, sample_weight s
+ *     grad_k = s upstream ((p_k W - q_k) / ln b + 2 a lse p_k) / (T cosh^2(logit_k / c))
+ *
+ * The Hessian is s upstream W / (T^2 ln b) (diag(p) - p p^T); softcap and z_loss are not for it. Of the softmax
+ * family only the temperature is looked at. */
+typedef struct softxent_options {
+    size_t size;              /* sizeof(softxent_options) */
+    const void *class_weight; /* w: n_classes non-negative reals side by side; NULL: 1 */
+    double label_smoothing;   /* e in [0, 1] */
+    double temperature;       /* T in [2^-100, 2^100]; 0 stands for 1 */
+    double softcap;           /* c in [2^-100, 2^100]; 0: none */
+    double z_loss;            /* a >= 0 */
+    double log_base;          /* ln b, of the base b of the logarithm; 0 stands for 1: nats */
+} softxent_options;
+
 /* One block of samples. Zero the struct, set `size`, fill in what is needed. The pointers are to float in the _f32
- * functions and to double in the _f64 ones. No output may overlap an input, but for `out`, which may be the logits
- * themselves (same pointer, same strides). */
+ * functions and to double in the _f64 ones, unless a type beside them says otherwise. No output may overlap an input,
+ * but for `out`, which may be the logits themselves (same pointer, same strides, same type). */
 typedef struct softxent_block {
     size_t size;             /* sizeof(softxent_block): tells this version of the struct from later, longer ones */
     const softxent_isa *isa; /* NULL: selected anew in each call */
+    const softxent_options *options; /* NULL: none */
     ptrdiff_t n_samples, n_classes;
 
     const void *logits;
     ptrdiff_t logits_sample_stride, logits_class_stride;
+    int logits_type; /* enum softxent_element_type, here and below */
 
     const void *labels; /* class indices; or NULL, and `target` is given */
     ptrdiff_t labels_stride;
@@ -84,26 +123,49 @@ typedef struct softxent_block {
 
     const void *target; /* a distribution over the classes for each sample */
     ptrdiff_t target_sample_stride, target_class_stride;
+    int target_type;
+
+    const unsigned char *where; /* 0 removes a class from its sample: p = 0, gradient 0, no smoothing mass */
+    ptrdiff_t where_sample_stride, where_class_stride;
+
+    const void *sample_weight; /* s: non-negative reals that multiply each sample's loss and gradient; NULL: 1 */
+    ptrdiff_t sample_weight_stride;
+
+    const void *direction; /* the v of a Jacobian's or Hessian's product */
+    ptrdiff_t direction_sample_stride, direction_class_stride;
+    int direction_type;
 
     void *loss; /* the loss of each sample; for logsumexp, that */
     ptrdiff_t loss_stride;
+    int loss_type;
 
-    void *out; /* the gradient, or the softmax; NULL for the loss alone */
+    void *out; /* the gradient, the softmax, the product; NULL for the loss alone */
     ptrdiff_t out_sample_stride, out_class_stride;
+    ptrdiff_t out_row_stride; /* from one row of a Jacobian to the next */
+    int out_type;
     int accumulate; /* the gradient is added to what `out` holds */
 
-    double grad_scale;       /* multiplies every gradient */
+    void *hess; /* the diagonal of the Hessian, of `out`'s type, or NULL */
+    ptrdiff_t hess_sample_stride, hess_class_stride;
+    int hess_kind; /* enum softxent_hessian */
+
+    double grad_scale;       /* multiplies every gradient, and the Hessian */
     const void *grad_output; /* and so does this, per sample, unless NULL */
     ptrdiff_t grad_output_stride;
 } softxent_block;
 
-/* Loss of each sample into `loss` and, with `out`, its gradient. On SOFTXENT_BAD_LABEL *bad_sample (which may be
- * NULL) is the index in the block of the first sample whose label is no class. */
+/* Loss of each sample into `loss` and, with `out`, its gradient; with `hess`, the diagonal of its Hessian too. On
+ * SOFTXENT_BAD_LABEL *bad_sample (which may be NULL) is the index in the block of the first sample whose label is no
+ * class. */
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
+/* The Hessian of each sample's loss times its `direction`, into `out`. */
+SOFTXENT_API int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample);
+
 /* p, log p, or log sum exp z of each sample; the first two into `out`, the last into `loss`. What a block says of
- * labels, targets and gradients is not looked at. */
+ * labels, targets and gradients is not looked at, nor are the options but the temperature. */
 SOFTXENT_API int softxent_softmax_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_log_softmax_f32(const softxent_block *block);
@@ -111,9 +173,22 @@ SOFTXENT_API int softxent_log_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
 
+/* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. */
+SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);
+SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
+
+/* J itself into `out`: entry (i, j) of a sample lies i out_row_stride + j out_class_stride from its first. */
+SOFTXENT_API int softxent_softmax_jacobian_f32(const softxent_block *block);
+SOFTXENT_API int softxent_softmax_jacobian_f64(const softxent_block *block);
+
 /* Reads the labels alone: *n_counted is the number that are not ignored. On SOFTXENT_BAD_LABEL, *bad_sample is the
  * first that is no class. For a caller that wants to know before anything is written. */
 SOFTXENT_API int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample);
+
+/* Reads the labels and the weights: *total is the sum of s_n w_y over the samples that are not ignored, or of s_n where
+ * there are targets: what a mean divides by. SOFTXENT_BAD_LABEL as above. */
+SOFTXENT_API int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
 
 #ifdef __cplusplus
 }

@@ -59,8 +59,8 @@ static int all(unsigned word, unsigned bits) { return (word & bits) == bits; }
 
 static int can_run_avx2(void)
 {
-    const unsigned fma = 1u << 12, avx = 1u << 28, avx2 = 1u << 5, xmm_ymm = 0x6;
-    return all(cpuid(1).ecx, fma | avx) && all(cpuid(7).ebx, avx2) && all(saved_registers(), xmm_ymm);
+    const unsigned fma = 1u << 12, avx = 1u << 28, f16c = 1u << 29, avx2 = 1u << 5, xmm_ymm = 0x6;
+    return all(cpuid(1).ecx, fma | avx | f16c) && all(cpuid(7).ebx, avx2) && all(saved_registers(), xmm_ymm);
 }
 
 static int can_run_avx512(void)

@@ -1,8 +1,8 @@
-/* exp.h - template: exp and log1p in the vector type, over the ranges that softmax needs.
+/* exp.h - template: exp, log1p and tanh in the vector type, over the ranges that softmax needs.
  *
- * exp(z - m) for the terms of a softmax with maximum m, and log1p(t) for t >= 0. The coefficients and their errors
- * come from tools/minimax.py; cext/tests holds both functions to the errors stated here. Which lanes are summed is in
- * sample.h. */
+ * exp(z - m) for the terms of a softmax with maximum m, and exp((z - m) / T) with a temperature; log1p(t) for t >= 0;
+ * the softcap c tanh(x / c) and its slope. The coefficients and their errors come from tools/minimax.py; cext/tests
+ * holds the functions to the errors stated here. Which lanes are summed is in sample.h. */
 
 /* Where the two types differ: the layout of the format, and polynomials long enough for it.
  *
@@ -80,21 +80,96 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max)
     return shift;
 }
 
+/* (exp(r) - 1) / r for |r| <= ln(2)/2. */
+SIMD_INLINE vec T(exp_slope)(vec r)
+{
+    static const real coefficient[] = D(EXP_TABLE);
+    vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
+    UNROLL
+    for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
+    return V(fma)(q, r, V(set1)(1));
+}
+
 /* 2^HEADROOM exp(z - m): exactly 2^HEADROOM at the maximum, 0 below half the smallest normal number, nan where z is
  * nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z > 32.
  */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift)
 {
-    static const real coefficient[] = D(EXP_TABLE);
     const vec x = V(max)(shift.floor, V(sub)(z, shift.base));
     const vec t = V(fma)(V(sub)(x, shift.center), V(set1)(D(LOG2E)), shift.rounder);
     const vec power = V(to_exponent)(t); /* 2^(n - n0 + HEADROOM), or 0 at the floor */
     const vec r = V(sub)(T(reduced)(x, V(sub)(t, shift.rounder)), shift.center);
-    vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
-    UNROLL
-    for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
-    q = V(fma)(q, r, V(set1)(1));
-    return V(mul)(V(fma)(q, r, V(set1)(1)), power);
+    return V(mul)(V(fma)(T(exp_slope)(r), r, V(set1)(1)), power);
+}
+
+/* The same with a temperature: how z becomes 2^HEADROOM exp((z - m) / T). A product with 1 / T, which is two reals
+ * long, is kept as its rounded value and the rest, `low`; all else is as above, for the logits over T. The `floor` is
+ * in units of z. */
+typedef struct {
+    vec scale, scale_low, base, center, center_low, rounder, floor;
+} T(tempered);
+
+SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
+{
+    return V(fma)(x, t->scale_low, V(mul_error)(x, t->scale, scaled));
+}
+
+SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature)
+{
+    const double inverse = 1 / temperature;
+    const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
+    /* 1 / T = inverse (1 + rest), but for what is smaller than any real's rounding */
+    const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
+    const vec zero = V(set1)(0);
+    T(tempered) t;
+    t.scale = V(set1)((real)inverse);
+    t.scale_low = V(set1)((real)((inverse - (double)(real)inverse) + inverse * rest));
+    const vec scaled_max = V(mul)(row_max, t.scale);
+    const mask near = V(lt)(V(mul)(scaled_max, scaled_max), V(set1)(64 * 64));
+    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const T(shift) shift = T(shift_of)(V(select)(near, scaled_max, zero));
+    t.base = V(select)(near, zero, V(select)(finite, row_max, zero));
+    t.center = shift.center, t.rounder = shift.rounder;
+    t.center_low = V(select)(near, T(scaled_low)(row_max, scaled_max, &t), zero);
+    t.floor = V(mul)(shift.floor, V(set1)((real)temperature));
+    return t;
+}
+
+SIMD_INLINE vec T(exp_tempered)(vec z, const T(tempered) * s)
+{
+    const vec x = V(max)(s->floor, V(sub)(z, s->base));
+    const vec scaled = V(mul)(x, s->scale), low = V(sub)(T(scaled_low)(x, scaled, s), s->center_low);
+    const vec t = V(fma)(V(sub)(scaled, s->center), V(set1)(D(LOG2E)), s->rounder);
+    const vec r = V(add)(V(sub)(T(reduced)(scaled, V(sub)(t, s->rounder)), s->center), low);
+    return V(mul)(V(fma)(T(exp_slope)(r), r, V(set1)(1)), V(to_exponent)(t));
+}
+
+/* exp(y) - 1 for y <= 0, within 2 eps, and exp(y) into *exp_y: 0 from about the smallest normal number down. */
+SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
+{
+    const vec one = V(set1)(1), rounder = V(set1)(D(ROUNDER) + D(BIAS));
+    const vec x = V(max)(V(set1)(-D(BIAS) * D(LN2)), y);
+    const vec t = V(fma)(x, V(set1)(D(LOG2E)), rounder), power = V(to_exponent)(t);
+    const vec r = T(reduced)(x, V(sub)(t, rounder));
+    const vec expm1_r = V(mul)(T(exp_slope)(r), r);
+    *exp_y = V(fma)(expm1_r, power, power);
+    return V(fma)(expm1_r, power, V(sub)(power, one));
+}
+
+SIMD_INLINE vec T(size_of)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
+
+/* c tanh(x / c), within 4 eps, and into *slope its derivative, 1 / cosh^2(x / c), within 4 eps (1 + |x / c|).
+ * tanh u = (1 - E) / (1 + E) and 1 / cosh^2 u = 4 E / (1 + E)^2 with E = exp(-2 |u|). Infinities stay, with slope 0. */
+SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
+{
+    const vec zero = V(set1)(0), two = V(set1)(2), size = T(size_of)(x);
+    vec e;
+    const vec expm1 = T(expm1_below_0)(V(div)(V(mul)(V(set1)(-2), size), cap), &e);
+    const vec one_plus_e = V(add)(two, expm1);
+    const vec y = V(mul)(V(div)(V(sub)(zero, expm1), one_plus_e), cap);
+    *slope = V(div)(V(mul)(V(set1)(4), e), V(mul)(one_plus_e, one_plus_e));
+    const vec signed_y = V(select)(V(lt)(x, zero), V(sub)(zero, y), y);
+    return V(select)(V(eq)(size, V(set1)((real)INFINITY)), x, signed_y);
 }
 
 /* log(1 + t) for t >= 0, within 2 eps; nan where t is nan.

@@ -12,8 +12,18 @@ typedef enum {
     OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */
     OP_SOFTMAX,
     OP_LOG_SOFTMAX,
-    OP_LOGSUMEXP /* into `loss` */
+    OP_LOGSUMEXP, /* into `loss` */
+    OP_HVP,       /* the loss's Hessian times `direction` */
+    OP_JVP,       /* the softmax's Jacobian times `direction` */
+    OP_JACOBIAN
 } softxent_op;
+
+/* Whether a call has anything that the plain kernels do not know. */
+static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
+{
+    const int types = b->logits_type | b->loss_type | b->out_type;
+    return op > OP_LOGSUMEXP || b->options || b->target || b->where || b->sample_weight || b->hess || types;
+}
 
 /* Returns n_samples, or the index of the first sample whose label is no class. */
 typedef ptrdiff_t softxent_kernel(const softxent_block *block, softxent_op op);

@@ -1,75 +1,19 @@
 /* lane_kernel.h - template: LANES samples at a time, one per lane. For few classes, and for every layout whose class
  * axis is not contiguous.
  *
- * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. Where samples lie
- * side by side a tile is loaded as it is, where classes do it is transposed in registers, else it is gathered. The
- * samples of a problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles
- * again, and the exps wait in the output. */
-#ifndef SOFTXENT_LANE_KERNEL_TILE
-#  define SOFTXENT_LANE_KERNEL_TILE
-enum { TILE = LANE_KERNEL_CLASSES };
-#endif
-
-/* LANES samples of a strided 2-D array, from class 0. */
-typedef struct {
-    real *data;
-    ptrdiff_t sample_stride, class_stride;
-    int lanes; /* the samples that there are; the lanes beyond hold zeros */
-} T(lane_view);
-
-static void K(load_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
-{
-    const real *p = v.data + from * v.class_stride;
-    if (v.sample_stride == 1 && v.lanes == LANES) {
-        for (int c = 0; c < classes; ++c) tile[c] = V(load)(p + c * v.class_stride);
-    } else if (v.sample_stride == 1) {
-        for (int c = 0; c < classes; ++c) tile[c] = V(load_till)(p + c * v.class_stride, v.lanes, 0);
-    } else if (v.class_stride == 1) {
-        for (int c = 0; c < classes; c += LANES) {
-            for (int i = 0; i < LANES; ++i)
-                tile[c + i] = i < v.lanes ? V(load_till)(p + i * v.sample_stride + c, classes - c, 0) : V(set1)(0);
-            V(transpose)(tile + c);
-        }
-    } else {
-        for (int c = 0; c < classes; ++c) {
-            real lanes[LANES];
-            for (int i = 0; i < LANES; ++i) lanes[i] = i < v.lanes ? p[i * v.sample_stride + c * v.class_stride] : 0;
-            tile[c] = V(load)(lanes);
-        }
-    }
-}
-
-/* The tile is spent: transposed in place on its way out. */
-static void K(store_tile)(vec *tile, T(lane_view) v, ptrdiff_t from, int classes)
-{
-    real *p = v.data + from * v.class_stride;
-    if (v.sample_stride == 1 && v.lanes == LANES) {
-        for (int c = 0; c < classes; ++c) V(store)(p + c * v.class_stride, tile[c]);
-    } else if (v.sample_stride == 1) {
-        for (int c = 0; c < classes; ++c) V(store_till)(p + c * v.class_stride, v.lanes, tile[c]);
-    } else if (v.class_stride == 1) {
-        for (int c = 0; c < classes; c += LANES) {
-            V(transpose)(tile + c);
-            for (int i = 0; i < v.lanes; ++i) V(store_till)(p + i * v.sample_stride + c, classes - c, tile[c + i]);
-        }
-    } else {
-        for (int c = 0; c < classes; ++c) {
-            real lanes[LANES];
-            V(store)(lanes, tile[c]);
-            for (int i = 0; i < v.lanes; ++i) p[i * v.sample_stride + c * v.class_stride] = lanes[i];
-        }
-    }
-}
+ * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. The samples of a
+ * problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles again, and the
+ * exps wait in the output. */
 
 /* LANES samples and all that is known of them. */
 typedef struct {
     const softxent_block *b;
     ptrdiff_t begin; /* the first sample */
-    T(lane_view) logits, target, out;
+    T(view) logits, out;
     ptrdiff_t label[LANES];
     vec label_logit, upstream;
     mask counted; /* not ignored; the others' logits are taken for zeros */
-    int all_counted, has_target, resident;
+    int lanes, all_counted, resident;
 } T(group);
 
 SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
@@ -81,17 +25,9 @@ SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
 SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
-    K(load_tile)(tile, g->logits, from, classes);
+    K(load_tile)(tile, g->logits, from, classes, 0);
     if (g->all_counted) return;
     for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
-}
-
-SIMD_INLINE T(lane_view)
-    T(lane_view_of)(const void *data, ptrdiff_t sample_stride, ptrdiff_t class_stride, ptrdiff_t begin, int lanes)
-{
-    real *first = data ? (real *)data + begin * sample_stride : NULL;
-    const T(lane_view) v = {first, sample_stride, class_stride, lanes};
-    return v;
 }
 
 /* The upstream gradients of a group; 0 for a sample that does not count. */
@@ -123,10 +59,10 @@ SIMD_INLINE void T(gather_group)(T(group) * g, const softxent_block *b, ptrdiff_
     }
     g->counted = V(eq)(V(load)(counted), V(set1)(1));
     g->label_logit = V(load)(label_logit), g->upstream = T(lane_upstream)(g, lanes);
-    g->logits = T(lane_view_of)(b->logits, b->logits_sample_stride, b->logits_class_stride, begin, lanes);
-    g->target = T(lane_view_of)(b->target, b->target_sample_stride, b->target_class_stride, begin, lanes);
-    g->out = T(lane_view_of)(b->out, b->out_sample_stride, b->out_class_stride, begin, lanes);
-    g->has_target = !has_labels && b->target;
+    g->lanes = lanes;
+    g->logits = T(lanes_view)(logits, SOFTXENT_REAL, b->logits_sample_stride, b->logits_class_stride, lanes);
+    real *out = b->out ? (real *)b->out + begin * b->out_sample_stride : NULL;
+    g->out = T(lanes_view)(out, SOFTXENT_REAL, b->out_sample_stride, b->out_class_stride, lanes);
 }
 
 /* First sweep. A resident tile holds the logits afterwards. */
@@ -164,32 +100,22 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
     return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
 }
 
-/* Third sweep: out (+)= exp(z) scale - t upstream, but for a confident sample's top, which is known already. */
-typedef struct {
-    vec scale, upstream, argmax, top_gradient;
-} T(lane_finish);
-
-SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, int kept, T(lane_finish) f)
+/* Third sweep: out (+)= exp(z) scale. */
+SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, int kept, vec scale)
 {
-    const vec least = T(least_scaled)(f.scale);
+    const vec least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
-        vec target[TILE];
-        if (!g->resident && kept) K(load_tile)(tile, g->out, from, classes);
+        if (!g->resident && kept) K(load_tile)(tile, g->out, from, classes, 0);
         if (!g->resident && !kept) {
             T(load_logits)(g, tile, from);
             for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
         }
-        for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], f.scale, least);
-        if (g->has_target) {
-            K(load_tile)(target, g->target, from, classes);
-            for (int c = 0; c < classes; ++c)
-                tile[c] = V(select)(V(eq)(V(set1)((real)(from + c)), f.argmax), f.top_gradient,
-                                    V(fnma)(target[c], f.upstream, tile[c]));
-        }
+        for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], scale, least);
         if (g->b->accumulate) {
-            K(load_tile)(target, g->out, from, classes);
-            for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], target[c]);
+            vec before[TILE];
+            K(load_tile)(before, g->out, from, classes, 0);
+            for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], before[c]);
         }
         K(store_tile)(tile, g->out, from, classes);
     }
@@ -206,46 +132,25 @@ SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec row_max, v
     }
 }
 
-/* The sums over the targets and, where one class is the maximum, its index (in reals, and so only below 2^24). */
-SIMD_INLINE T(target_sums) T(lane_target)(const T(group) * g, const vec *resident, vec row_max, vec *argmax)
-{
-    vec tile[TILE], target[TILE];
-    T(target_sums) sums = T(target_zero)();
-    *argmax = V(set1)(-1);
-    for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
-        const int classes = T(classes_from)(g, from);
-        if (!g->resident) T(load_logits)(g, tile, from);
-        const vec *z = g->resident ? resident : tile;
-        K(load_tile)(target, g->target, from, classes);
-        for (int c = 0; c < classes; ++c) {
-            T(target_term)(&sums, z[c], target[c], row_max);
-            *argmax = V(select)(V(eq)(z[c], row_max), V(set1)((real)(from + c)), *argmax);
-        }
-    }
-    return sums;
-}
-
 SIMD_INLINE void T(write_lanes)(const T(group) * g, vec value)
 {
     real lanes[LANES];
     V(store)(lanes, value);
     real *loss = (real *)g->b->loss + g->begin * g->b->loss_stride;
-    for (int i = 0; i < g->logits.lanes; ++i) loss[i * g->b->loss_stride] = lanes[i];
+    for (int i = 0; i < g->lanes; ++i) loss[i * g->b->loss_stride] = lanes[i];
 }
 
 /* Writes a gradient, and then the entries at the labels over it. */
 SIMD_INLINE void T(lane_write_index)(const T(group) * g, vec *tile, T(shift) shift, int keep, T(stats) s)
 {
-    const vec scale = V(div)(g->upstream, T(sum_exp)(s));
-    const T(lane_finish) f = {scale, g->upstream, V(set1)(-1), scale};
-    real at_label[LANES];
+    real at_label[LANES], *out = (real *)(void *)g->out.data;
     V(store)(at_label, T(label_gradient)(s, g->label_logit, shift, g->upstream));
-    const T(lane_view) out = g->out;
-    for (int i = 0; i < out.lanes && g->b->accumulate; ++i)
-        if (g->label[i] >= 0) at_label[i] += out.data[i * out.sample_stride + g->label[i] * out.class_stride];
-    T(lane_write)(g, tile, shift, keep, f);
-    for (int i = 0; i < out.lanes; ++i)
-        if (g->label[i] >= 0) out.data[i * out.sample_stride + g->label[i] * out.class_stride] = at_label[i];
+    const ptrdiff_t sample_stride = g->out.lane_stride, class_stride = g->out.vector_stride;
+    for (int i = 0; i < g->lanes && g->b->accumulate; ++i)
+        if (g->label[i] >= 0) at_label[i] += out[i * sample_stride + g->label[i] * class_stride];
+    T(lane_write)(g, tile, shift, keep, V(div)(g->upstream, T(sum_exp)(s)));
+    for (int i = 0; i < g->lanes; ++i)
+        if (g->label[i] >= 0) out[i * sample_stride + g->label[i] * class_stride] = at_label[i];
 }
 
 /* One group of cross-entropy with class indices. */
@@ -261,32 +166,6 @@ static void K(lane_index)(const T(group) * g)
     if (g->b->out) T(lane_write_index)(g, tile, shift, keep, s);
 }
 
-/* One group of cross-entropy with target distributions. */
-static void K(lane_distribution)(const T(group) * g)
-{
-    vec tile[TILE], argmax;
-    const vec row_max = T(lane_max)(g, tile);
-    const T(shift) shift = T(shift_of)(row_max);
-    const int keep = g->b->out && !g->b->accumulate;
-    const T(target_sums) t = T(lane_target)(g, tile, row_max, &argmax);
-    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, OP_CROSS_ENTROPY);
-    const vec others_weight = V(sub)(t.others.sum, t.others.carry);
-    const vec weight = V(add)(others_weight, V(sub)(t.top.sum, t.top.carry));
-    T(write_lanes)(g, V(fma)(weight, T(log_sum)(s), V(sub)(t.dot.sum, t.dot.carry)));
-    if (!g->b->out) return;
-
-    const vec scale = V(div)(g->upstream, T(sum_exp)(s));
-    const vec none = V(set1)(-1); /* reals count classes up to 2^24 */
-    if (g->b->n_classes > 1 << 24) argmax = none;
-    const T(lane_finish) f = {
-        V(mul)(scale, weight),
-        g->upstream,
-        V(select)(T(is_confident)(s), argmax, none),
-        T(top_gradient)(s, weight, others_weight, g->upstream),
-    };
-    T(lane_write)(g, tile, shift, keep, f);
-}
-
 /* One group of the softmax family. */
 static void K(lane_softmax)(const T(group) * g, softxent_op op)
 {
@@ -300,8 +179,7 @@ static void K(lane_softmax)(const T(group) * g, softxent_op op)
     } else if (op == OP_LOG_SOFTMAX) {
         T(lane_write_log)(g, tile, row_max, T(log_sum)(s));
     } else {
-        const T(lane_finish) f = {V(div)(one, T(sum_exp)(s)), one, V(set1)(-1), one};
-        T(lane_write)(g, tile, shift, keep, f);
+        T(lane_write)(g, tile, shift, keep, V(div)(one, T(sum_exp)(s)));
     }
 }
 
@@ -314,11 +192,9 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
         T(gather_group)(&g, b, begin, lanes, has_labels);
         if (has_labels)
             K(lane_index)(&g);
-        else if (op == OP_CROSS_ENTROPY)
-            K(lane_distribution)(&g);
         else
             K(lane_softmax)(&g, op);
-        if (g.logits.lanes < lanes) return begin + g.logits.lanes;
+        if (g.lanes < lanes) return begin + g.lanes;
     }
     return b->n_samples;
 }

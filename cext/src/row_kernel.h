@@ -1,5 +1,5 @@
 /* row_kernel.h - template: one sample at a time, its classes in vector lanes. The class axis of the logits is
- * contiguous; targets and outputs may have any strides.
+ * contiguous; outputs may have any strides.
  *
  * Three sweeps over a row that stays in cache: maximum; exp, summed and, where there is an output, stored into it;
  * scaling. An output that cannot hold the exps (strided, or accumulated into) has them computed again instead. The
@@ -11,17 +11,16 @@
 enum { NO_OUTPUT, STORED, RECOMPUTED };
 #endif
 
-/* Logs that LANES rows are waiting for: loss = offset + weight log S. */
+/* Logs that LANES rows are waiting for: loss = offset + log S. */
 typedef struct {
-    real ties[LANES], others[LANES], offset[LANES], weight[LANES];
+    real ties[LANES], others[LANES], offset[LANES];
 } T(pending);
 
-SIMD_INLINE void T(pend)(T(pending) * p, int row, T(stats) s, vec offset, vec weight)
+SIMD_INLINE void T(pend)(T(pending) * p, int row, T(stats) s, vec offset)
 {
     p->ties[row] = V(first)(s.ties);
     p->others[row] = V(first)(s.others);
     p->offset[row] = V(first)(offset);
-    p->weight[row] = V(first)(weight);
 }
 
 /* A row that has no part in it: loss 0. */
@@ -29,35 +28,15 @@ SIMD_INLINE void T(pend_nothing)(T(pending) * p, int row)
 {
     const vec zero = V(set1)(0), one = V(set1)(1);
     const T(stats) s = {zero, one, zero};
-    T(pend)(p, row, s, zero, zero);
+    T(pend)(p, row, s, zero);
 }
 
 SIMD_INLINE void T(write_losses)(const T(pending) * p, real *loss, ptrdiff_t stride, int rows)
 {
     real value[LANES];
     const T(stats) s = {V(set1)(0), V(load)(p->ties), V(load)(p->others)};
-    V(store)(value, V(fma)(V(load)(p->weight), T(log_sum)(s), V(load)(p->offset)));
+    V(store)(value, V(add)(T(log_sum)(s), V(load)(p->offset)));
     for (int i = 0; i < rows; ++i) loss[i * stride] = value[i];
-}
-
-/* The first n lanes of a strided row, the others `fill`. */
-SIMD_INLINE vec T(load_strided)(const real *p, ptrdiff_t stride, ptrdiff_t n, real fill)
-{
-    if (stride == 1) return V(load_till)(p, n, fill);
-    real lanes[LANES];
-    for (ptrdiff_t i = 0; i < LANES; ++i) lanes[i] = i < n ? p[i * stride] : fill;
-    return V(load)(lanes);
-}
-
-SIMD_INLINE void T(store_strided)(real *p, ptrdiff_t stride, ptrdiff_t n, vec v)
-{
-    if (stride == 1) {
-        V(store_till)(p, n, v);
-        return;
-    }
-    real lanes[LANES];
-    V(store)(lanes, v);
-    for (ptrdiff_t i = 0; i < LANES && i < n; ++i) p[i * stride] = lanes[i];
 }
 
 /* First sweep: the maximum. nan is passed over here; it shows up in the sum. */
@@ -112,21 +91,27 @@ SIMD_INLINE void T(row_scale)(real *out, ptrdiff_t n, vec scale)
     for (; k < n; k += LANES) V(store_till)(out + k, n - k, T(scaled)(V(load_till)(out + k, n - k, 0), scale, least));
 }
 
-/* Third sweep, general: out (+)= exp(z) scale - t upstream, for any strides, target or none. */
-SIMD_INLINE void T(row_write)(const softxent_block *b, int mode, const real *z, T(shift) shift, vec scale,
-                              const real *target, vec upstream, real *out)
+SIMD_INLINE vec T(load_strided)(const real *p, ptrdiff_t stride, ptrdiff_t n)
+{
+    return stride == 1 ? V(load_till)(p, n, 0) : T(gather)((const char *)p, SOFTXENT_REAL, stride, n, 0);
+}
+
+SIMD_INLINE void T(store_strided)(real *p, ptrdiff_t stride, ptrdiff_t n, vec v)
+{
+    if (stride == 1)
+        V(store_till)(p, n, v);
+    else
+        T(scatter)((char *)p, SOFTXENT_REAL, stride, n, v);
+}
+
+/* Third sweep, general: out (+)= exp(z) scale, for any strides. */
+SIMD_INLINE void T(row_write)(const softxent_block *b, const real *z, T(shift) shift, vec scale, real *out)
 {
     const ptrdiff_t n = b->n_classes, stride = b->out_class_stride;
     const vec least = T(least_scaled)(scale);
     for (ptrdiff_t k = 0; k < n; k += LANES) {
-        vec e = mode == STORED ? V(load_till)(out + k, n - k, 0)
-                               : T(exp_shifted)(V(load_till)(z + k, n - k, -(real)INFINITY), shift);
-        vec g = T(scaled)(e, scale, least);
-        if (target) {
-            const ptrdiff_t t_stride = b->target_class_stride;
-            g = V(fnma)(T(load_strided)(target + k * t_stride, t_stride, n - k, 0), upstream, g);
-        }
-        if (b->accumulate) g = V(add)(g, T(load_strided)(out + k * stride, stride, n - k, 0));
+        vec g = T(scaled)(T(exp_shifted)(V(load_till)(z + k, n - k, -(real)INFINITY), shift), scale, least);
+        if (b->accumulate) g = V(add)(g, T(load_strided)(out + k * stride, stride, n - k));
         T(store_strided)(out + k * stride, stride, n - k, g);
     }
 }
@@ -147,22 +132,6 @@ SIMD_INLINE void T(row_write_zeros)(const softxent_block *b, real *out)
     for (ptrdiff_t k = 0; k < b->n_classes; ++k) out[k * b->out_class_stride] = 0;
 }
 
-/* The sums over a row's target, and where its maximum is, while the logits are still there. */
-SIMD_INLINE T(target_sums)
-    T(row_target)(const softxent_block *b, const real *z, const real *target, vec row_max, ptrdiff_t *argmax)
-{
-    const ptrdiff_t n = b->n_classes, stride = b->target_class_stride;
-    T(target_sums) sums = T(target_zero)();
-    *argmax = n;
-    for (ptrdiff_t k = 0; k < n; k += LANES) {
-        const vec v = V(load_till)(z + k, n - k, -(real)INFINITY);
-        T(target_term)(&sums, v, T(load_strided)(target + k * stride, stride, n - k, 0), row_max);
-        if (*argmax == n && V(any)(V(eq)(v, row_max)))
-            for (*argmax = k; *argmax < n && z[*argmax] != V(first)(row_max);) ++*argmax;
-    }
-    return sums;
-}
-
 /* One row of cross-entropy with a class index. */
 SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sample, ptrdiff_t label, int row,
                               T(pending) * pending)
@@ -173,7 +142,7 @@ SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sampl
     const T(shift) shift = T(shift_of)(row_max);
     const vec label_logit = V(set1)(z[label]);
     const T(stats) s = T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
-    T(pend)(pending, row, s, V(sub)(row_max, label_logit), V(set1)(1));
+    T(pend)(pending, row, s, V(sub)(row_max, label_logit));
     if (mode == NO_OUTPUT) return;
 
     const vec upstream = V(set1)(T(upstream)(b, sample)), scale = V(div)(upstream, T(sum_exp)(s));
@@ -183,31 +152,8 @@ SIMD_INLINE void T(row_index)(const softxent_block *b, int mode, ptrdiff_t sampl
     if (mode == STORED)
         T(row_scale)(out, b->n_classes, scale);
     else
-        T(row_write)(b, mode, z, shift, scale, NULL, scale, out);
+        T(row_write)(b, z, shift, scale, out);
     *label_out = before + at_label;
-}
-
-/* One row of cross-entropy with a target distribution. */
-SIMD_INLINE void T(row_distribution)(const softxent_block *b, int mode, ptrdiff_t sample, int row, T(pending) * pending)
-{
-    const real *z = (const real *)b->logits + sample * b->logits_sample_stride;
-    const real *target = (const real *)b->target + sample * b->target_sample_stride;
-    real *out = mode == NO_OUTPUT ? NULL : (real *)b->out + sample * b->out_sample_stride;
-    const vec row_max = V(set1)(T(row_max)(z, b->n_classes));
-    const T(shift) shift = T(shift_of)(row_max);
-    ptrdiff_t argmax;
-    const T(target_sums) t = T(row_target)(b, z, target, row_max, &argmax);
-    const T(stats) s = T(row_stats)(z, b->n_classes, row_max, shift, mode == STORED ? out : NULL, OP_CROSS_ENTROPY);
-    const vec others_weight = T(across)(t.others), weight = V(add)(others_weight, T(across)(t.top));
-    T(pend)(pending, row, s, T(across)(t.dot), weight);
-    if (mode == NO_OUTPUT) return;
-
-    const vec upstream = V(set1)(T(upstream)(b, sample)), scale = V(div)(upstream, T(sum_exp)(s));
-    const int confident = V(any)(T(is_confident)(s)) && argmax < b->n_classes;
-    real *top_out = out + (confident ? argmax : 0) * b->out_class_stride;
-    const real before = b->accumulate ? *top_out : 0;
-    T(row_write)(b, mode, z, shift, V(mul)(scale, weight), target, upstream, out);
-    if (confident) *top_out = before + V(first)(T(top_gradient)(s, weight, others_weight, upstream));
 }
 
 /* One row of the softmax family. */
@@ -221,7 +167,7 @@ SIMD_INLINE void T(row_softmax)(const softxent_block *b, int mode, softxent_op o
     const int keep = op == OP_SOFTMAX && mode == STORED;
     const T(stats) s = T(row_stats)(z, b->n_classes, row_max, shift, keep ? out : NULL, op);
     if (op == OP_LOGSUMEXP) {
-        T(pend)(pending, row, s, row_max, one);
+        T(pend)(pending, row, s, row_max);
     } else if (op == OP_LOG_SOFTMAX) {
         T(row_write_log)(b, z, row_max, T(log_sum)(s), out);
     } else {
@@ -229,7 +175,7 @@ SIMD_INLINE void T(row_softmax)(const softxent_block *b, int mode, softxent_op o
         if (keep)
             T(row_scale)(out, b->n_classes, scale);
         else
-            T(row_write)(b, mode, z, shift, scale, NULL, scale, out);
+            T(row_write)(b, z, shift, scale, out);
     }
 }
 
@@ -237,7 +183,7 @@ SIMD_INLINE void T(row_softmax)(const softxent_block *b, int mode, softxent_op o
 SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, softxent_op op, int mode, int has_labels)
 {
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
-        T(pending) pending = {{0}, {0}, {0}, {0}};
+        T(pending) pending = {{0}, {0}, {0}};
         const int rows = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
         int row = 0;
         for (; row < rows; ++row) {
@@ -249,8 +195,6 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, softxent_op op, int 
                 if (mode != NO_OUTPUT) T(row_write_zeros)(b, (real *)b->out + sample * b->out_sample_stride);
             } else if (has_labels) {
                 T(row_index)(b, mode, sample, label, row, &pending);
-            } else if (op == OP_CROSS_ENTROPY) {
-                T(row_distribution)(b, mode, sample, row, &pending);
             } else {
                 T(row_softmax)(b, mode, op, sample, row, &pending);
             }

@@ -1,4 +1,4 @@
-/* sample.h - template: what is computed of one sample, in every lane. Both kernels are made of these pieces.
+/* sample.h - template: what is computed of one sample, in every lane. All kernels are made of these pieces.
  *
  * A kernel first finds the maximum m of a sample's logits, then passes every logit through term() once, which is
  * where the sums are formed, and finishes with the functions of `stats`. In the row kernel the lanes are classes of
@@ -29,13 +29,17 @@ SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
 /* Across the lanes, in every lane of the result. */
 SIMD_INLINE vec T(across)(T(compensated) c) { return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry))); }
 
-/* One logit of each lane: its exp is returned, and added to `others` unless it is the maximum, which is counted. */
+/* The exp of one logit of each lane is added to `others` unless it is the maximum, which is counted. */
+SIMD_INLINE void T(count)(mask is_max, vec e, vec *others, vec *ties)
+{
+    *others = V(add_unless)(is_max, *others, e);
+    *ties = V(add_where)(is_max, *ties, V(set1)(1));
+}
+
 SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ties)
 {
     const vec e = T(exp_shifted)(z, shift);
-    const mask is_max = V(eq)(z, row_max);
-    *others = V(add_unless)(is_max, *others, e);
-    *ties = V(add_where)(is_max, *ties, V(set1)(1));
+    T(count)(V(eq)(z, row_max), e, others, ties);
     return e;
 }
 
@@ -84,15 +88,11 @@ SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, v
 
 /* exps * scale, 0 where that would be below the normal numbers: on many processors such a product takes a hundred
  * times as long. `least` is least_scaled(scale). */
-SIMD_INLINE vec T(least_scaled)(vec scale)
-{
-    const vec size = V(max)(scale, V(sub)(V(set1)(0), scale));
-    return V(div)(V(set1)(D(SMALLEST_NORMAL)), size);
-}
+SIMD_INLINE vec T(least_scaled)(vec scale) { return V(div)(V(set1)(D(SMALLEST_NORMAL)), T(size_of)(scale)); }
 
 SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)(V(lt)(exps, least), exps, scale); }
 
-/* A target distribution needs three sums more: t (m - z), and t over the maxima and over the others. */
+/* A target distribution needs three sums more: q (m - z), and q over the maxima and over the others. */
 typedef struct {
     T(compensated) dot, top, others;
 } T(target_sums);
@@ -103,23 +103,29 @@ SIMD_INLINE T(target_sums) T(target_zero)(void)
     return zero;
 }
 
-/* 0 (m - z) is 0 also where z is -inf. With t > 0 there the sum is infinite, and has no carry: inf - inf. */
-SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec t, vec row_max)
+/* 0 (m - z) is 0 also where z is -inf. */
+SIMD_INLINE vec T(cost)(vec z, vec q, vec row_max)
+{
+    const vec zero = V(set1)(0);
+    return V(select)(V(eq)(q, zero), zero, V(mul)(q, V(sub)(row_max, z)));
+}
+
+/* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
+SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec q, vec row_max)
 {
     const vec zero = V(set1)(0);
     const mask is_max = V(eq)(z, row_max);
-    const vec product = V(mul)(t, V(sub)(row_max, z));
-    T(accumulate)(&s->dot, V(select)(V(eq)(t, zero), zero, product));
+    T(accumulate)(&s->dot, T(cost)(z, q, row_max));
     s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, zero);
-    T(accumulate)(&s->top, V(select)(is_max, t, zero));
-    T(accumulate)(&s->others, V(select)(is_max, zero, t));
+    T(accumulate)(&s->top, V(select)(is_max, q, zero));
+    T(accumulate)(&s->others, V(select)(is_max, zero, q));
 }
 
 /* Whether one class has more than half of a sample's probability. */
 SIMD_INLINE mask T(is_confident)(T(stats) s) { return V(lt)(T(sum_beside_one)(s), V(set1)(1)); }
 
-/* The gradient at the class that a confident sample has at its top: p W - t where both may be nearly the whole. Each
- * is less than its whole by what the other classes have: p W - t = (W - t) - W (1 - p), with W - t and 1 - p summed
+/* The gradient at the class that a confident sample has at its top: p W - q where both may be nearly the whole. Each
+ * is less than its whole by what the other classes have: p W - q = (W - q) - W (1 - p), with W - q and 1 - p summed
  * over the others and not found by subtraction. */
 SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream)
 {

@@ -1,8 +1,20 @@
 /* softxent.c - the public entry points: check, pick, call. The arithmetic is in the templates. */
 #include "softxent.h"
 
+#include <float.h>
+
 #include "dispatch.h"
 #include "labels.h"
+
+enum dtype { F32, F64 };
+
+static int is_type(int type, enum dtype dtype) { return type >= SOFTXENT_REAL && type <= (dtype == F32 ? 2 : 0); }
+
+static int has_types(const softxent_block *b, enum dtype dtype)
+{
+    return is_type(b->logits_type, dtype) && is_type(b->target_type, dtype) && is_type(b->direction_type, dtype) &&
+           is_type(b->loss_type, dtype) && is_type(b->out_type, dtype);
+}
 
 static int is_sound(const softxent_block *b)
 {
@@ -14,28 +26,54 @@ static int has_labels(const softxent_block *b)
     return b->labels && b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64;
 }
 
+static int has_label_or_target(const softxent_block *b)
+{
+    return b->labels ? has_labels(b) && !b->target : b->target != NULL;
+}
+
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
     if (b->n_samples == 0) return 1;
     switch (op) {
-    case OP_CROSS_ENTROPY: return b->loss && (b->labels ? has_labels(b) && !b->target : b->target != NULL);
+    case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
+    case OP_HVP: return b->out && b->direction && has_label_or_target(b);
+    case OP_JVP: return b->out && b->direction;
     case OP_LOGSUMEXP: return b->loss != NULL;
     default: return b->out != NULL;
     }
 }
 
-enum dtype { F32, F64 };
+/* Not so for nan. */
+static int is_between(double x, double low, double high) { return x >= low && x <= high; }
+
+static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
+
+static int has_good_options(const softxent_block *b, softxent_op op)
+{
+    const softxent_options *o = b->options;
+    if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
+    if (!o) return 1;
+    if (o->size != sizeof *o || !is_scale(o->temperature)) return 0;
+    if (op != OP_CROSS_ENTROPY && op != OP_HVP) return 1;
+    if ((op == OP_HVP || b->hess) && (o->softcap != 0 || o->z_loss != 0)) return 0;
+    return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
+           is_between(o->log_base, -DBL_MAX, DBL_MAX);
+}
 
 static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
-    if (!is_sound(b) || !has_what_it_needs(b, op)) return SOFTXENT_BAD_ARGUMENT;
+    if (!is_sound(b) || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
+        return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
     softxent_block own = *b;
-    if (op != OP_CROSS_ENTROPY) { /* a block may serve both: what only the loss has is not looked at */
-        own.labels = own.target = own.grad_output = NULL;
+    softxent_options only_temperature = {sizeof only_temperature, NULL, 0, 0, 0, 0, 0};
+    if (op != OP_CROSS_ENTROPY) own.accumulate = 0, own.hess = NULL;
+    if (op != OP_CROSS_ENTROPY && op != OP_HVP) { /* a block may serve both: what only the loss has is not looked at */
+        own.labels = own.target = own.sample_weight = own.grad_output = NULL;
         own.grad_scale = 1;
-        own.accumulate = 0;
+        if (b->options) only_temperature.temperature = b->options->temperature;
+        own.options = b->options ? &only_temperature : NULL;
     }
     const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(&own, op);
     if (done == b->n_samples) return SOFTXENT_OK;
@@ -45,17 +83,34 @@ static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdi
 
 int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F32, bad); }
 int softxent_cross_entropy_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F64, bad); }
+int softxent_cross_entropy_hvp_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F32, bad); }
+int softxent_cross_entropy_hvp_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F64, bad); }
 int softxent_softmax_f32(const softxent_block *b) { return call(b, OP_SOFTMAX, F32, NULL); }
 int softxent_softmax_f64(const softxent_block *b) { return call(b, OP_SOFTMAX, F64, NULL); }
 int softxent_log_softmax_f32(const softxent_block *b) { return call(b, OP_LOG_SOFTMAX, F32, NULL); }
 int softxent_log_softmax_f64(const softxent_block *b) { return call(b, OP_LOG_SOFTMAX, F64, NULL); }
 int softxent_logsumexp_f32(const softxent_block *b) { return call(b, OP_LOGSUMEXP, F32, NULL); }
 int softxent_logsumexp_f64(const softxent_block *b) { return call(b, OP_LOGSUMEXP, F64, NULL); }
+int softxent_softmax_jvp_f32(const softxent_block *b) { return call(b, OP_JVP, F32, NULL); }
+int softxent_softmax_jvp_f64(const softxent_block *b) { return call(b, OP_JVP, F64, NULL); }
+int softxent_softmax_jacobian_f32(const softxent_block *b) { return call(b, OP_JACOBIAN, F32, NULL); }
+int softxent_softmax_jacobian_f64(const softxent_block *b) { return call(b, OP_JACOBIAN, F64, NULL); }
+
+/* ---- What is known before the kernels run ---------------------------------------------------------------------- */
+
+static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
+{
+    return dtype == F32 ? (double)((const float *)reals)[i] : ((const double *)reals)[i];
+}
+
+static int is_countable(const softxent_block *b)
+{
+    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1;
+}
 
 int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
 {
-    if (!b || b->size != sizeof *b || b->n_samples < 0 || b->n_classes < 1) return SOFTXENT_BAD_ARGUMENT;
-    if (b->n_samples > 0 && !has_labels(b)) return SOFTXENT_BAD_ARGUMENT;
+    if (!is_countable(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
     ptrdiff_t counted = 0;
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
         const ptrdiff_t y = label_class(b, i);
@@ -69,11 +124,44 @@ int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff
     return SOFTXENT_OK;
 }
 
+static int total_weight(const softxent_block *b, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
+{
+    if (!is_countable(b) || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
+    if (b->options && b->options->size != sizeof *b->options) return SOFTXENT_BAD_ARGUMENT;
+    const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
+    double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
+    for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
+        const ptrdiff_t y = b->labels ? label_class(b, i) : 0;
+        if (y == LABEL_IGNORED) continue;
+        if (y == LABEL_BAD) {
+            if (bad_sample) *bad_sample = i;
+            return SOFTXENT_BAD_LABEL;
+        }
+        const double s = b->sample_weight ? real_at(b->sample_weight, i * b->sample_weight_stride, dtype) : 1;
+        const double weight = (class_weight ? s * real_at(class_weight, y, dtype) : s) - carry, before = sum;
+        sum = before + weight;
+        carry = (sum - before) - weight;
+    }
+    *total = sum;
+    return SOFTXENT_OK;
+}
+
+int softxent_total_weight_f32(const softxent_block *b, double *total, ptrdiff_t *bad)
+{
+    return total_weight(b, F32, total, bad);
+}
+
+int softxent_total_weight_f64(const softxent_block *b, double *total, ptrdiff_t *bad)
+{
+    return total_weight(b, F64, total, bad);
+}
+
 const char *softxent_strerror(int status)
 {
     switch (status) {
     case SOFTXENT_OK: return "success";
-    case SOFTXENT_BAD_ARGUMENT: return "bad argument: a null pointer, a negative size or an unknown type";
+    case SOFTXENT_BAD_ARGUMENT:
+        return "bad argument: a null pointer, a negative size, an unknown type or an option out of its range";
     case SOFTXENT_BAD_LABEL: return "a label is not a class in [0, n_classes) and not ignore_index";
     case SOFTXENT_BAD_ISA: return "the instruction set is unknown, or cannot run on this machine";
     default: return "unknown status";

@@ -13,11 +13,15 @@
 enum { LANE_KERNEL_CLASSES = 32 }; /* up to so many classes, samples go in lanes and a sample's terms stay in L1 */
 
 #define DTYPE f32
+#define HALF_PRECISION 1 /* is computed in float */
 #include "template.h"
 #undef DTYPE
+#undef HALF_PRECISION
 #define DTYPE f64
+#define HALF_PRECISION 0
 #include "template.h"
 #undef DTYPE
+#undef HALF_PRECISION
 
 const softxent_isa STAMP_PASTE(softxent_kernels_, ISA) = {STAMP_NAME(ISA), STAMP_PASTE(run_f32_, ISA),
                                                           STAMP_PASTE(run_f64_, ISA)};

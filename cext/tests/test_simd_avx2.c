@@ -1,13 +1,13 @@
-/* test_simd_avx2.c - the tests of the vector layer for AVX2 with FMA. The target is switched on here. */
+/* test_simd_avx2.c - the tests of the vector layer for AVX2 with FMA and F16C. The target is switched on here. */
 #include "test_simd_main.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #  include <immintrin.h>
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #  elif defined(__GNUC__)
 #    pragma GCC push_options
-#    pragma GCC target("avx2,fma")
+#    pragma GCC target("avx2,fma,f16c")
 #  endif
 #  include "simd/avx2.h"
 #  include "test_simd.h"

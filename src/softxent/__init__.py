@@ -4,8 +4,8 @@ The plain definition of everything here, in NumPy, is the module ``softxent.refe
 """
 
 from ._config import show_config
-from ._loss import cross_entropy, cross_entropy_and_grad
-from ._softmax import log_softmax, logsumexp, softmax
+from ._loss import cross_entropy, cross_entropy_and_grad, cross_entropy_grad_hess, cross_entropy_hvp
+from ._softmax import log_softmax, logsumexp, softmax, softmax_jacobian, softmax_jvp, softmax_vjp
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
 
@@ -13,10 +13,15 @@ __all__ = [
     "__version__",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "get_num_threads",
     "log_softmax",
     "logsumexp",
     "set_num_threads",
     "show_config",
     "softmax",
+    "softmax_jacobian",
+    "softmax_jvp",
+    "softmax_vjp",
 ]

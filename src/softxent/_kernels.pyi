@@ -22,26 +22,40 @@ def plain_cross_entropy(
     with_grad: bool,
 ) -> Any: ...
 
-class _CrossEntropy(Protocol):
+class _Compute(Protocol):
     def __call__(
         self,
-        logits: _Array | None,
-        labels: _Array | None,
-        target: _Array | None,
-        loss: _Array | None,
-        out: _Array | None,
-        accumulate: bool,
-        grad_scale: float,
-        grad_output: _Array | None,
-        ignore_index: int | None,
+        op: str,
         n_threads: int,
+        logits: _Array,
+        *,
+        labels: _Array | None = None,
+        ignore_index: int | None = None,
+        target: _Array | None = None,
+        where: _Array | None = None,
+        direction: _Array | None = None,
+        sample_weight: _Array | None = None,
+        grad_output: _Array | None = None,
+        class_weight: _Array | None = None,
+        options: tuple[float, float, float, float, float] | None = None,
+        loss: _Array | None = None,
+        out: _Array | None = None,
+        hess: _Array | None = None,
+        hess_kind: str = "exact",
+        accumulate: bool = False,
+        grad_scale: float = 1.0,
     ) -> tuple[float, bool]: ...
 
-class _Softmax(Protocol):
+class _TotalWeight(Protocol):
     def __call__(
-        self, logits: _Array | None, op: str, out: _Array | None, lse: _Array | None, n_threads: int
-    ) -> None: ...
+        self,
+        labels: _Array,
+        n_classes: int,
+        ignore_index: int | None,
+        sample_weight: _Array | None,
+        class_weight: _Array | None,
+    ) -> float: ...
 
 # One compiled form for each dtype, by the name of its C type.
-cross_entropy: dict[str, _CrossEntropy]
-softmax: dict[str, _Softmax]
+compute: dict[str, _Compute]
+total_weight: dict[str, _TotalWeight]

@@ -3,9 +3,9 @@
 """Which thread takes which samples: blocks of samples spread over threads, and the way from NumPy to them.
 
 Two ways lead to the C library. `plain_cross_entropy` takes the common call (contiguous floats, index labels, no
-option) straight from the public function through the NumPy C-API. `cross_entropy` and `softmax` take everything else
-as typed memoryviews of two sample axes and the class axis, which the Python floor has checked. Both describe the work
-in a `Job`, and `run` carries it out.
+option) straight from the public function through the NumPy C-API. `compute` takes everything else, every array with
+two sample axes and, where it has one, the class axis, as the Python floor has checked and folded it. Both describe the
+work in a `Job`, and `run` carries it out.
 """
 
 cimport numpy as cnp
@@ -71,11 +71,18 @@ def use_isa(name):
 
 cdef enum Op:
     CROSS_ENTROPY
+    HVP
     SOFTMAX
     LOG_SOFTMAX
     LOGSUMEXP
+    JVP
+    JACOBIAN
 
-OPS = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
+OPS = {
+    "cross_entropy": CROSS_ENTROPY, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP,
+    "jvp": JVP, "jacobian": JACOBIAN,
+}
+HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
 
 # The losses are summed part by part and then the parts in order, so the number of parts must not depend on the number
 # of threads. It is bounded, because a part's sum is kept; a part has some 16 K logits at least, or it is not worth a
@@ -88,26 +95,32 @@ DEF LOSS_BUFFER = 256
 DEF SERIAL_LOGITS = 32768
 
 
-# The block describes sample (0, 0) and the strides of the inner sample axis; outer_strides are those of the other.
-# Strides count elements of each array's own type.
-cdef struct Strides:
-    Py_ssize_t logits
-    Py_ssize_t labels
-    Py_ssize_t target
-    Py_ssize_t loss
-    Py_ssize_t out
-    Py_ssize_t grad_output
+# From one sample to the next in one array, in bytes: along the outer and the inner sample axis.
+cdef struct Steps:
+    Py_ssize_t outer
+    Py_ssize_t inner
 
 
+# The block describes sample (0, 0) and the strides of the inner sample axis.
 cdef struct Job:
     softxent_block block
+    softxent_options options
     Op op
-    Py_ssize_t itemsize
-    Py_ssize_t label_size
+    bint f32
     Py_ssize_t n_outer
     Py_ssize_t n_inner
-    Strides outer_strides
     Py_ssize_t part_samples
+    Py_ssize_t n_logits
+    Steps logits
+    Steps labels
+    Steps target
+    Steps where
+    Steps sample_weight
+    Steps direction
+    Steps loss
+    Steps out
+    Steps hess
+    Steps grad_output
 
 
 # What a part leaves: the sum of its losses, and the first sample whose label is no class (or -1).
@@ -116,53 +129,63 @@ cdef struct Part:
     Py_ssize_t bad_sample
 
 
-cdef void start_job(Job *job, Op op, Py_ssize_t itemsize, Py_ssize_t n_outer, Py_ssize_t n_inner,
+cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_outer, Py_ssize_t n_inner,
                     Py_ssize_t n_classes) except *:
     memset(job, 0, sizeof(Job))
     job.block.size = sizeof(softxent_block)
     job.block.isa = isa()
     job.block.n_classes = n_classes
     job.block.grad_scale = 1.0
+    job.options.size = sizeof(softxent_options)
     job.op = op
-    job.itemsize = itemsize
+    job.f32 = f32
     job.n_outer = n_outer
     job.n_inner = n_inner
-    job.part_samples = part_samples(n_outer * n_inner, n_classes)
+    cdef Py_ssize_t sample_logits = n_classes * n_classes if op == JACOBIAN else n_classes
+    job.n_logits = n_outer * n_inner * sample_logits
+    job.part_samples = part_samples(n_outer * n_inner, sample_logits)
 
 
-cdef Py_ssize_t part_samples(Py_ssize_t n_samples, Py_ssize_t n_classes) noexcept nogil:
+cdef Py_ssize_t part_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
     cdef Py_ssize_t samples = max((n_samples + MAX_PARTS - 1) // MAX_PARTS,
-                                  (PART_LOGITS + n_classes - 1) // n_classes)
+                                  (PART_LOGITS + sample_logits - 1) // sample_logits)
     return (samples + 15) // 16 * 16 if samples > 16 else samples
 
 
 cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *bad_sample) noexcept nogil:
-    cdef bint f32 = job.itemsize == sizeof(float)
     if job.op == CROSS_ENTROPY:
-        return (softxent_cross_entropy_f32 if f32 else softxent_cross_entropy_f64)(b, bad_sample)
+        return (softxent_cross_entropy_f32 if job.f32 else softxent_cross_entropy_f64)(b, bad_sample)
+    if job.op == HVP:
+        return (softxent_cross_entropy_hvp_f32 if job.f32 else softxent_cross_entropy_hvp_f64)(b, bad_sample)
     if job.op == SOFTMAX:
-        return (softxent_softmax_f32 if f32 else softxent_softmax_f64)(b)
+        return (softxent_softmax_f32 if job.f32 else softxent_softmax_f64)(b)
     if job.op == LOG_SOFTMAX:
-        return (softxent_log_softmax_f32 if f32 else softxent_log_softmax_f64)(b)
-    return (softxent_logsumexp_f32 if f32 else softxent_logsumexp_f64)(b)
+        return (softxent_log_softmax_f32 if job.f32 else softxent_log_softmax_f64)(b)
+    if job.op == JVP:
+        return (softxent_softmax_jvp_f32 if job.f32 else softxent_softmax_jvp_f64)(b)
+    if job.op == JACOBIAN:
+        return (softxent_softmax_jacobian_f32 if job.f32 else softxent_softmax_jacobian_f64)(b)
+    return (softxent_logsumexp_f32 if job.f32 else softxent_logsumexp_f64)(b)
 
 
-cdef inline void *moved(const void *p, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
-    return NULL if p == NULL else <char *> p + elements * itemsize
+cdef inline void *moved(const void *p, const Steps *steps, Py_ssize_t outer, Py_ssize_t inner) noexcept nogil:
+    return NULL if p == NULL else <char *> p + outer * steps.outer + inner * steps.inner
 
 
 # The block of `n` samples from (outer, inner) on, all of one outer index.
 cdef softxent_block block_at(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t n) noexcept nogil:
     cdef softxent_block b = job.block
-    cdef const Strides *s = &job.outer_strides
-    cdef Py_ssize_t size = job.itemsize
     b.n_samples = n
-    b.logits = moved(b.logits, outer * s.logits + inner * b.logits_sample_stride, size)
-    b.labels = moved(b.labels, outer * s.labels + inner * b.labels_stride, job.label_size)
-    b.target = moved(b.target, outer * s.target + inner * b.target_sample_stride, size)
-    b.loss = moved(b.loss, outer * s.loss + inner * b.loss_stride, size)
-    b.out = moved(b.out, outer * s.out + inner * b.out_sample_stride, size)
-    b.grad_output = moved(b.grad_output, outer * s.grad_output + inner * b.grad_output_stride, size)
+    b.logits = moved(b.logits, &job.logits, outer, inner)
+    b.labels = moved(b.labels, &job.labels, outer, inner)
+    b.target = moved(b.target, &job.target, outer, inner)
+    b.where = <const unsigned char *> moved(b.where, &job.where, outer, inner)
+    b.sample_weight = moved(b.sample_weight, &job.sample_weight, outer, inner)
+    b.direction = moved(b.direction, &job.direction, outer, inner)
+    b.loss = moved(b.loss, &job.loss, outer, inner)
+    b.out = moved(b.out, &job.out, outer, inner)
+    b.hess = moved(b.hess, &job.hess, outer, inner)
+    b.grad_output = moved(b.grad_output, &job.grad_output, outer, inner)
     return b
 
 
@@ -201,11 +224,12 @@ cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept no
         if summed:
             b.loss = losses
             b.loss_stride = 1
+            b.loss_type = SOFTXENT_REAL
         if call_kernel(job, &b, &bad) != SOFTXENT_OK:
             part.bad_sample = begin + bad
             return part
         if summed:
-            part.loss += sum_of(<float *> losses, n) if job.itemsize == sizeof(float) else sum_of(losses, n)
+            part.loss += sum_of(<float *> losses, n) if job.f32 else sum_of(losses, n)
         begin += n
     return part
 
@@ -219,7 +243,7 @@ cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) noexcept 
     cdef double loss = 0
     if n_threads > n_parts:
         n_threads = <int> n_parts
-    if n_threads <= 1 or n_samples * job.block.n_classes < SERIAL_LOGITS:
+    if n_threads <= 1 or job.n_logits < SERIAL_LOGITS:
         for p in range(n_parts):
             parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
     else:
@@ -250,12 +274,15 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
 
 # Takes native, aligned integer labels of two sample axes.
 cdef void set_labels(Job *job, cnp.ndarray labels, ignore_index) except *:
-    job.label_size = cnp.PyArray_ITEMSIZE(labels)
     job.block.labels = cnp.PyArray_DATA(labels)
     job.block.label_type = label_type_of(labels)
-    job.outer_strides.labels = cnp.PyArray_STRIDE(labels, 0) // job.label_size
-    job.block.labels_stride = cnp.PyArray_STRIDE(labels, 1) // job.label_size
+    job.labels = steps_of(labels)
+    job.block.labels_stride = job.labels.inner // cnp.PyArray_ITEMSIZE(labels)
     set_ignore_index(job, ignore_index)
+
+
+cdef inline Steps steps_of(cnp.ndarray array) noexcept:
+    return Steps(cnp.PyArray_STRIDE(array, 0), cnp.PyArray_STRIDE(array, 1))
 
 
 # A number that does not fit in 64 bits is no index's: it ignores nothing.
@@ -282,82 +309,143 @@ def check_labels(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index):
     """The number of labels (2-D, native integers) that are not ignored; -1 if one of them is no class."""
     cdef Job job
     cdef Py_ssize_t counted
-    start_job(&job, CROSS_ENTROPY, sizeof(double), labels.shape[0], labels.shape[1], n_classes)
+    start_job(&job, CROSS_ENTROPY, False, labels.shape[0], labels.shape[1], n_classes)
     set_labels(&job, labels, ignore_index)
     with nogil:
         counted = count_labels(&job)
     return counted
 
 
+def total_weight(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index, const real[:, :] sample_weight,
+                 const real[::1] class_weight):
+    """The sum of the labels' class weights times the samples' weights, over those not ignored; -1 as above."""
+    cdef Job job
+    cdef double total = 0, part = 0
+    cdef Py_ssize_t outer
+    cdef int status = SOFTXENT_OK
+    cdef softxent_block b
+    start_job(&job, CROSS_ENTROPY, real is float, labels.shape[0], labels.shape[1], n_classes)
+    set_labels(&job, labels, ignore_index)
+    set_weights[real](&job, sample_weight, None, class_weight)
+    with nogil:
+        for outer in range(job.n_outer):
+            b = block_at(&job, outer, 0, job.n_inner)
+            if real is float:
+                status = softxent_total_weight_f32(&b, &part, NULL)
+            else:
+                status = softxent_total_weight_f64(&b, &part, NULL)
+            if status != SOFTXENT_OK:
+                break
+            total += part
+    return total if status == SOFTXENT_OK else -1.0
+
+
 # ------------------------------------------------------------------------------------------------------------------
-# The general calls, on memoryviews: (outer samples, inner samples, classes), or without the classes.
+# The general call. What may be in half precision comes as an array, for a fused type would need a form for each way
+# to mix them; weights, always of the type that is computed in, come as typed memoryviews.
 
-cdef void set_logits(Job *job, const real[:, :, :] logits) noexcept:
-    job.block.logits = &logits[0, 0, 0]
-    job.outer_strides.logits = logits.strides[0] // <Py_ssize_t> sizeof(real)
-    job.block.logits_sample_stride = logits.strides[1] // <Py_ssize_t> sizeof(real)
-    job.block.logits_class_stride = logits.strides[2] // <Py_ssize_t> sizeof(real)
-
-
-cdef void set_loss(Job *job, real[:, :] loss) noexcept:
-    job.block.loss = &loss[0, 0]
-    job.outer_strides.loss = loss.strides[0] // <Py_ssize_t> sizeof(real)
-    job.block.loss_stride = loss.strides[1] // <Py_ssize_t> sizeof(real)
+cdef inline int element_type(cnp.ndarray array) noexcept:
+    if cnp.PyArray_ITEMSIZE(array) != 2:
+        return SOFTXENT_REAL
+    return SOFTXENT_FLOAT16 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT16 else SOFTXENT_BFLOAT16
 
 
-cdef void set_out(Job *job, real[:, :, :] out) noexcept:
-    job.block.out = &out[0, 0, 0]
-    job.outer_strides.out = out.strides[0] // <Py_ssize_t> sizeof(real)
-    job.block.out_sample_stride = out.strides[1] // <Py_ssize_t> sizeof(real)
-    job.block.out_class_stride = out.strides[2] // <Py_ssize_t> sizeof(real)
+# The stride of an axis, in elements.
+cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
+    return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
-def cross_entropy(const real[:, :, :] logits, cnp.ndarray labels, const real[:, :, :] target, real[:, :] loss,
-                  real[:, :, :] out, bint accumulate, double grad_scale, const real[:, :] grad_output, ignore_index,
-                  int n_threads):
-    """Losses into `loss` or, if that is None, their sum as a float; the gradient into `out` unless that is None.
+cdef void set_weights(Job *job, const real[:, :] sample_weight, const real[:, :] grad_output,
+                      const real[::1] class_weight) noexcept:
+    cdef Py_ssize_t size = sizeof(real)
+    if sample_weight is not None:
+        job.block.sample_weight = &sample_weight[0, 0]
+        job.sample_weight = Steps(sample_weight.strides[0], sample_weight.strides[1])
+        job.block.sample_weight_stride = sample_weight.strides[1] // size
+    if grad_output is not None:
+        job.block.grad_output = &grad_output[0, 0]
+        job.grad_output = Steps(grad_output.strides[0], grad_output.strides[1])
+        job.block.grad_output_stride = grad_output.strides[1] // size
+    if class_weight is not None:
+        job.options.class_weight = &class_weight[0]
+        job.block.options = &job.options
 
-    Either `labels` or `target` is given. Returns (sum of the losses, whether every label was a class).
+
+cdef void set_inputs(Job *job, cnp.ndarray logits, cnp.ndarray target, cnp.ndarray where,
+                     cnp.ndarray direction) noexcept:
+    job.block.logits = cnp.PyArray_DATA(logits)
+    job.logits = steps_of(logits)
+    job.block.logits_sample_stride = stride_of(logits, 1)
+    job.block.logits_class_stride = stride_of(logits, 2)
+    job.block.logits_type = element_type(logits)
+    if target is not None:
+        job.block.target = cnp.PyArray_DATA(target)
+        job.target = steps_of(target)
+        job.block.target_sample_stride = stride_of(target, 1)
+        job.block.target_class_stride = stride_of(target, 2)
+        job.block.target_type = element_type(target)
+    if where is not None:
+        job.block.where = <const unsigned char *> cnp.PyArray_DATA(where)
+        job.where = steps_of(where)
+        job.block.where_sample_stride = stride_of(where, 1)
+        job.block.where_class_stride = stride_of(where, 2)
+    if direction is not None:
+        job.block.direction = cnp.PyArray_DATA(direction)
+        job.direction = steps_of(direction)
+        job.block.direction_sample_stride = stride_of(direction, 1)
+        job.block.direction_class_stride = stride_of(direction, 2)
+        job.block.direction_type = element_type(direction)
+
+
+cdef void set_outputs(Job *job, cnp.ndarray loss, cnp.ndarray out, cnp.ndarray hess) noexcept:
+    if loss is not None:
+        job.block.loss = cnp.PyArray_DATA(loss)
+        job.loss = steps_of(loss)
+        job.block.loss_stride = stride_of(loss, 1)
+        job.block.loss_type = element_type(loss)
+    if out is not None:
+        job.block.out = cnp.PyArray_DATA(out)
+        job.out = steps_of(out)
+        job.block.out_sample_stride = stride_of(out, 1)
+        job.block.out_class_stride = stride_of(out, cnp.PyArray_NDIM(out) - 1)
+        job.block.out_row_stride = stride_of(out, 2)
+        job.block.out_type = element_type(out)
+    if hess is not None:
+        job.block.hess = cnp.PyArray_DATA(hess)
+        job.hess = steps_of(hess)
+        job.block.hess_sample_stride = stride_of(hess, 1)
+        job.block.hess_class_stride = stride_of(hess, 2)
+
+
+def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=None, ignore_index=None,
+            cnp.ndarray target=None, cnp.ndarray where=None, cnp.ndarray direction=None,
+            const real[:, :] sample_weight=None, const real[:, :] grad_output=None, const real[::1] class_weight=None,
+            options=None, cnp.ndarray loss=None, cnp.ndarray out=None, cnp.ndarray hess=None, str hess_kind="exact",
+            bint accumulate=False, double grad_scale=1.0):
+    """What `op` names, of every sample; `options` are (label_smoothing, temperature, softcap, z_loss, log_base), 0 for
+    what is left out. Losses that have no array to go to are summed.
+
+    Returns (sum of the losses, whether every label was a class).
     """
     cdef Job job
     cdef Py_ssize_t bad = -1
     cdef double total
-    start_job(&job, CROSS_ENTROPY, sizeof(real), logits.shape[0], logits.shape[1], logits.shape[2])
-    set_logits(&job, logits)
+    start_job(&job, OPS[op], real is float, logits.shape[0], logits.shape[1], logits.shape[2])
+    set_inputs(&job, logits, target, where, direction)
+    set_weights[real](&job, sample_weight, grad_output, class_weight)
+    set_outputs(&job, loss, out, hess)
     if labels is not None:
         set_labels(&job, labels, ignore_index)
-    else:
-        job.block.target = &target[0, 0, 0]
-        job.outer_strides.target = target.strides[0] // <Py_ssize_t> sizeof(real)
-        job.block.target_sample_stride = target.strides[1] // <Py_ssize_t> sizeof(real)
-        job.block.target_class_stride = target.strides[2] // <Py_ssize_t> sizeof(real)
-    if loss is not None:
-        set_loss(&job, loss)
-    if out is not None:
-        set_out(&job, out)
-        job.block.accumulate = accumulate
-        job.block.grad_scale = grad_scale
-    if grad_output is not None:
-        job.block.grad_output = &grad_output[0, 0]
-        job.outer_strides.grad_output = grad_output.strides[0] // <Py_ssize_t> sizeof(real)
-        job.block.grad_output_stride = grad_output.strides[1] // <Py_ssize_t> sizeof(real)
+    if options is not None:
+        job.options.label_smoothing, job.options.temperature, job.options.softcap = options[0], options[1], options[2]
+        job.options.z_loss, job.options.log_base = options[3], options[4]
+        job.block.options = &job.options
+    job.block.hess_kind = HESS_KINDS[hess_kind]
+    job.block.accumulate = accumulate
+    job.block.grad_scale = grad_scale
     with nogil:
         total = run(&job, n_threads, &bad)
     return total, bad < 0
-
-
-def softmax(const real[:, :, :] logits, str op, real[:, :, :] out, real[:, :] lse, int n_threads):
-    """softmax or log_softmax of the logits into `out`, or their logsumexp into `lse`."""
-    cdef Job job
-    cdef Py_ssize_t bad
-    start_job(&job, OPS[op], sizeof(real), logits.shape[0], logits.shape[1], logits.shape[2])
-    set_logits(&job, logits)
-    if out is not None:
-        set_out(&job, out)
-    else:
-        set_loss(&job, lse)
-    with nogil:
-        run(&job, n_threads, &bad)
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -403,8 +491,9 @@ def plain_cross_entropy(object logits, object labels, object ignore_index, objec
     cdef Job job
     cdef Py_ssize_t bad = -1
     cdef double total
-    start_job(&job, CROSS_ENTROPY, cnp.PyArray_ITEMSIZE(z), 1, n_samples, n_classes)
-    job.label_size = cnp.PyArray_ITEMSIZE(y)
+    start_job(&job, CROSS_ENTROPY, dtype == cnp.NPY_FLOAT32, 1, n_samples, n_classes)
+    job.logits.inner = job.out.inner = n_classes * cnp.PyArray_ITEMSIZE(z)
+    job.labels.inner = cnp.PyArray_ITEMSIZE(y)
     job.block.logits = cnp.PyArray_DATA(z)
     job.block.logits_sample_stride = job.block.out_sample_stride = n_classes
     job.block.logits_class_stride = job.block.out_class_stride = 1

@@ -1,46 +1,48 @@
-"""softmax, log_softmax and logsumexp: what the user asked, checked, allocated and handed to the kernels."""
+"""The softmax family and the softmax's derivatives: what the user asked, checked, allocated and handed down."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _kernels
 from ._arrays import (
     Array,
-    OutputPiece,
     as_array,
     as_logits,
+    as_real_array,
     check_out,
     class_axis_last,
-    fold,
-    input_piece,
-    is_native,
-    pieces,
     result_dtype,
     working_dtype,
 )
+from ._options import check_scale, check_where
+from ._pieces import compute
 from ._threads import threads_for
 
-# As in _loss.py.
-_KERNEL = {
-    np.dtype(np.float32): _kernels.softmax["float"],
-    np.dtype(np.float64): _kernels.softmax["double"],
-}
 
-
-def softmax(logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None) -> Array:
-    """Softmax ``exp(z) / sum(exp(z))`` along one axis.
+def softmax(
+    logits: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> Array:
+    """Softmax ``exp(z) / sum(exp(z))`` along one axis, of ``z = logits / temperature``.
 
     Parameters
     ----------
     logits : array_like of shape (..., C, ...)
-        Real numbers ``z``. float32 and float64 are read in place, whatever the strides; float16 is computed in
-        float32; integers, bool and lists become float64.
+        Real numbers. float32, float64, float16 and ml_dtypes' bfloat16 are read in place, whatever the strides, the
+        half types computed in float32; integers, bool and lists become float64.
     axis : int, default -1
         The class axis.
+    where : array_like of bool, optional
+        Broadcasts to the logits. False takes a class out of its sample: its probability is 0, and its logit is not
+        looked at.
+    temperature : float, default 1
+        Divides the logits: above 1 it flattens the distribution.
     out : ndarray, optional
         Where the result goes: shape and dtype of the result, any strides. It may be ``logits`` itself.
     n_threads : int, optional
@@ -50,15 +52,16 @@ def softmax(logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, 
     -------
     ndarray of the logits' shape and dtype
         Each entry is within ``4 eps (1 + |z_k - max z|)`` of the exact value, relatively. A sample with a nan or +inf
-        logit, or with nothing but -inf, is nan.
+        logit, or with nothing but -inf, is nan, but for what ``where`` removes.
 
     Raises
     ------
     TypeError
-        If ``logits`` are not real numbers, or ``out`` has another dtype.
+        If ``logits`` are not real numbers, ``where`` is not of bools, or ``out`` has another dtype.
     ValueError
-        If there is no class axis, or it is empty; if ``out`` does not fit, is read-only or overlaps ``logits`` in
-        another way than being them; if ``n_threads`` is less than 1.
+        If there is no class axis, or it is empty; if ``where`` does not broadcast to the logits; if the temperature is
+        not positive; if ``out`` does not fit, is read-only or overlaps ``logits`` in another way than being them; if
+        ``n_threads`` is less than 1.
     numpy.exceptions.AxisError
         If ``axis`` is out of range.
 
@@ -72,25 +75,33 @@ def softmax(logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, 
     >>> import numpy as np, softxent
     >>> softxent.softmax(np.array([0.0, np.log(3.0)]))
     array([0.25, 0.75])
+    >>> softxent.softmax(np.array([0.0, np.log(3.0), 7.0]), where=[True, True, False])
+    array([0.25, 0.75, 0.  ])
     """
-    return _run("softmax", logits, axis, out, n_threads)
+    return _run("softmax", logits, axis, where, temperature, out, n_threads)
 
 
 def log_softmax(
-    logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None
+    logits: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
 ) -> Array:
     """Logarithm of the softmax, ``z - logsumexp(z)``, along one axis, in nats.
 
     Parameters
     ----------
-    logits, axis, out, n_threads
+    logits, axis, where, temperature, out, n_threads
         As for :func:`softmax`.
 
     Returns
     -------
     ndarray of the logits' shape and dtype
         The entry of a class far above all others keeps its relative precision: it is minus the ``log1p`` of what the
-        others add up to. The entry of a -inf logit is -inf.
+        others add up to. The entry of a -inf logit, or of a class that ``where`` removes, is -inf.
 
     Raises
     ------
@@ -103,17 +114,23 @@ def log_softmax(
     >>> softxent.log_softmax(np.array([0.0, 40.0]))
     array([-4.00000000e+01, -4.24835426e-18])
     """
-    return _run("log_softmax", logits, axis, out, n_threads)
+    return _run("log_softmax", logits, axis, where, temperature, out, n_threads)
 
 
 def logsumexp(
-    logits: npt.ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None
+    logits: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
 ) -> Array:
     """``log(sum(exp(z)))`` along one axis, in nats, without overflow.
 
     Parameters
     ----------
-    logits, axis, n_threads
+    logits, axis, where, temperature, n_threads
         As for :func:`softmax`.
     out : ndarray, optional
         Where the result goes: shape of the sample axes, dtype of the logits, not overlapping them.
@@ -121,7 +138,7 @@ def logsumexp(
     Returns
     -------
     ndarray of the sample axes' shape
-        -inf for a sample of nothing but -inf; nan for one with a nan or +inf logit.
+        -inf for a sample of nothing but -inf, or of nothing at all; nan for one with a nan or +inf logit.
 
     Raises
     ------
@@ -134,30 +151,147 @@ def logsumexp(
     >>> softxent.logsumexp(np.array([[1000.0, 1000.0], [0.0, -np.inf]]))
     array([1000.69314718,    0.        ])
     """
-    return _run("logsumexp", logits, axis, out, n_threads)
+    return _run("logsumexp", logits, axis, where, temperature, out, n_threads)
 
 
-def _run(op: str, logits: npt.ArrayLike, axis: int, out: Array | None, n_threads: int | None) -> Array:
+def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+    """Change of the softmax when the logits change by ``v``: ``J v``, with the Jacobian ``J = diag(p) - p p^T``.
+
+    Parameters
+    ----------
+    logits, axis, n_threads
+        As for :func:`softmax`.
+    v : array_like of the logits' shape
+        The direction, of any real dtype.
+
+    Returns
+    -------
+    ndarray of the logits' shape and dtype
+        ``p (v - sum(p v))`` along the class axis, with ``v`` counted from its value at the likeliest class, so that
+        nothing is lost where ``p`` is nearly 1.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`softmax`; ValueError also if ``v`` has another shape than the logits.
+
+    Notes
+    -----
+    ``dp_i/dz_j = p_i (1 if i == j else 0) - p_i p_j``; see C. Bishop, *Pattern Recognition and Machine Learning*
+    (Springer, 2006), equation 4.106. The matrix is not formed.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.softmax_jvp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _jacobian_times("v", logits, v, axis, n_threads)
+
+
+def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+    """Gradient with respect to the logits, ``J^T g``, from that with respect to the softmax, ``g``.
+
+    Parameters
+    ----------
+    logits, axis, n_threads
+        As for :func:`softmax`.
+    g : array_like of the logits' shape
+        The upstream gradient, of any real dtype.
+
+    Returns
+    -------
+    ndarray of the logits' shape and dtype
+        As from :func:`softmax_jvp`: the Jacobian is symmetric.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`softmax`; ValueError also if ``g`` has another shape than the logits.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.softmax_vjp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _jacobian_times("g", logits, g, axis, n_threads)
+
+
+def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+    """Jacobian of the softmax of each sample: ``J_ij = dp_i/dz_j = p_i (1 if i == j else 0) - p_i p_j``.
+
+    Parameters
+    ----------
+    logits, axis, n_threads
+        As for :func:`softmax`.
+
+    Returns
+    -------
+    ndarray of the sample axes' shape followed by (C, C), and of the logits' dtype
+        C times as large as the logits: :func:`softmax_jvp` gives its products without it.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`softmax`.
+    MemoryError
+        If there is no room for it.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.softmax_jacobian([0.0, 0.0])
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
+    """
+    z = as_logits(as_array(logits, "logits"), axis)
+    threads = threads_for(n_threads)
+    jacobian = np.empty((*z.shape, z.shape[-1]), result_dtype(z.dtype))
+    if z.size:
+        compute("jacobian", working_dtype(z.dtype), z.ndim - 1, threads, {"logits": z, "out": jacobian})
+    return jacobian
+
+
+def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
     given = as_array(logits, "logits")
     z = as_logits(given, axis)
+    v = as_real_array(vector, name)
+    if v.shape != given.shape:
+        raise ValueError(f"{name} must have the logits' shape {given.shape}; got {v.shape}")
     threads = threads_for(n_threads)
-    dtype = result_dtype(z.dtype)
-    like = z[..., 0] if op == "logsumexp" else given
-    if out is None:
-        result = np.empty_like(like, dtype=dtype, subok=False)
-    else:
-        result = check_out(out, like, "the samples" if op == "logsumexp" else "the logits", {"logits": given})
-    plain = np.asarray(result)  # a subclass may have its own idea of axes
-    lse = plain if op == "logsumexp" else None
-    probabilities = None if op == "logsumexp" else class_axis_last(plain, axis)
+    product = np.empty_like(given, dtype=result_dtype(z.dtype), subok=False)
+    arrays = {"logits": z, "direction": class_axis_last(v, axis), "out": class_axis_last(product, axis)}
     if z.size:
-        _run_pieces(op, fold(z.ndim - 1, z, probabilities, lse), working_dtype(z.dtype), threads)
+        compute("jvp", working_dtype(z.dtype), z.ndim - 1, threads, arrays)
+    return product
+
+
+def _run(
+    op: str,
+    logits: npt.ArrayLike,
+    axis: int,
+    where: npt.ArrayLike | None,
+    temperature: float,
+    out: Array | None,
+    n_threads: int | None,
+) -> Array:
+    given = as_array(logits, "logits")
+    z = as_logits(given, axis)
+    allowed = check_where(where, z, axis)
+    scale = check_scale(temperature, "temperature")
+    threads = threads_for(n_threads)
+    per_sample = op == "logsumexp"
+    like = z[..., 0] if per_sample else given
+    if out is None:
+        result = np.empty_like(like, dtype=result_dtype(z.dtype), subok=False)
+    else:
+        inputs = {"logits": given, "where": allowed}
+        result = check_out(out, like, "the samples" if per_sample else "the logits", inputs)
+    plain = np.asarray(result)  # a subclass may have its own idea of axes
+    written = {"loss": plain} if per_sample else {"out": class_axis_last(plain, axis)}
+    options = None if scale == 1.0 else (0.0, scale, 0.0, 0.0, 0.0)
+    if z.size:
+        arrays = {"logits": z, "where": allowed, **written}
+        compute(op, working_dtype(z.dtype), z.ndim - 1, threads, arrays, options=options)
     return result
-
-
-def _run_pieces(op: str, arrays: list[Any], dtype: np.dtype[Any], threads: int) -> None:
-    z, out, lse = arrays
-    whole = all(is_native(a, dtype) for a in arrays)
-    for index in pieces(z, whole):
-        with OutputPiece(out, index, dtype) as out_piece, OutputPiece(lse, index, dtype) as lse_piece:
-            _KERNEL[dtype](input_piece(z, index, dtype), op, out_piece, lse_piece, threads)

@@ -18,6 +18,14 @@ cdef extern from "softxent.h" nogil:
     int SOFTXENT_UINT32
     int SOFTXENT_UINT64
 
+    int SOFTXENT_REAL
+    int SOFTXENT_FLOAT16
+    int SOFTXENT_BFLOAT16
+
+    int SOFTXENT_EXACT
+    int SOFTXENT_XGBOOST
+    int SOFTXENT_LIGHTGBM
+
     ctypedef struct softxent_isa:
         pass
 
@@ -26,14 +34,25 @@ cdef extern from "softxent.h" nogil:
     const char *softxent_isa_usable(int i)
     const char *softxent_strerror(int status)
 
+    ctypedef struct softxent_options:
+        size_t size
+        const void *class_weight
+        double label_smoothing
+        double temperature
+        double softcap
+        double z_loss
+        double log_base
+
     ctypedef struct softxent_block:
         size_t size
         const softxent_isa *isa
+        const softxent_options *options
         ptrdiff_t n_samples
         ptrdiff_t n_classes
         const void *logits
         ptrdiff_t logits_sample_stride
         ptrdiff_t logits_class_stride
+        int logits_type
         const void *labels
         ptrdiff_t labels_stride
         int label_type
@@ -42,22 +61,47 @@ cdef extern from "softxent.h" nogil:
         const void *target
         ptrdiff_t target_sample_stride
         ptrdiff_t target_class_stride
+        int target_type
+        const unsigned char *where
+        ptrdiff_t where_sample_stride
+        ptrdiff_t where_class_stride
+        const void *sample_weight
+        ptrdiff_t sample_weight_stride
+        const void *direction
+        ptrdiff_t direction_sample_stride
+        ptrdiff_t direction_class_stride
+        int direction_type
         void *loss
         ptrdiff_t loss_stride
+        int loss_type
         void *out
         ptrdiff_t out_sample_stride
         ptrdiff_t out_class_stride
+        ptrdiff_t out_row_stride
+        int out_type
         int accumulate
+        void *hess
+        ptrdiff_t hess_sample_stride
+        ptrdiff_t hess_class_stride
+        int hess_kind
         double grad_scale
         const void *grad_output
         ptrdiff_t grad_output_stride
 
     int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_softmax_f32(const softxent_block *block)
     int softxent_softmax_f64(const softxent_block *block)
     int softxent_log_softmax_f32(const softxent_block *block)
     int softxent_log_softmax_f64(const softxent_block *block)
     int softxent_logsumexp_f32(const softxent_block *block)
     int softxent_logsumexp_f64(const softxent_block *block)
+    int softxent_softmax_jvp_f32(const softxent_block *block)
+    int softxent_softmax_jvp_f64(const softxent_block *block)
+    int softxent_softmax_jacobian_f32(const softxent_block *block)
+    int softxent_softmax_jacobian_f64(const softxent_block *block)
     int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
+    int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample)
+    int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample)

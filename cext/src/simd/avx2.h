@@ -1,4 +1,4 @@
-/* avx2.h - the vector layer for AVX2 with FMA: 8 floats or 4 doubles. */
+/* avx2.h - the vector layer for AVX2 with FMA and F16C: 8 floats or 4 doubles. */
 #include <immintrin.h>
 
 #include "common.h"
@@ -55,6 +55,8 @@ SIMD_INLINE vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm256_fma
 SIMD_INLINE vec_f64 fma_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return _mm256_fmadd_pd(a, b, c); }
 SIMD_INLINE vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm256_fnmadd_ps(a, b, c); }
 SIMD_INLINE vec_f64 fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return _mm256_fnmadd_pd(a, b, c); }
+SIMD_INLINE vec_f32 mul_error_f32(vec_f32 a, vec_f32 b, vec_f32 p) { return _mm256_fmsub_ps(a, b, p); }
+SIMD_INLINE vec_f64 mul_error_f64(vec_f64 a, vec_f64 b, vec_f64 p) { return _mm256_fmsub_pd(a, b, p); }
 SIMD_INLINE vec_f32 max_f32(vec_f32 a, vec_f32 b) { return _mm256_max_ps(a, b); }
 SIMD_INLINE vec_f64 max_f64(vec_f64 a, vec_f64 b) { return _mm256_max_pd(a, b); }
 
@@ -117,6 +119,28 @@ SIMD_INLINE vec_f64 split_f64(vec_f64 u, vec_f64 *scale)
     const __m256d two52 = _mm256_set1_pd(0x1p52);
     const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_castpd_si256(two52)));
     return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p52 + 1023));
+}
+
+SIMD_INLINE vec_f32 widen_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+SIMD_INLINE void narrow_f16(uint16_t *p, vec_f32 v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+SIMD_INLINE vec_f32 widen_bf16(const uint16_t *p)
+{
+    const __m256i halves = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(halves, 16));
+}
+SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
+{
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i halves = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
+    const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(low, high));
 }
 
 SIMD_INLINE float first_f32(vec_f32 v) { return _mm256_cvtss_f32(v); }

@@ -6,6 +6,7 @@
  *     set1 load store load_till store_till     till: the first n lanes; the others are `fill`, or stay unwritten
  *     add sub mul div                          rounded once each
  *     fma(a, b, c), fnma(a, b, c)              a b + c and c - a b: fused where FUSED is 1
+ *     mul_error(a, b, p)                       a b - p, exactly, where p = mul(a, b) and neither over- nor underflows
  *     max(a, b)                                b where either is nan
  *     eq lt select(m, a, b) any                comparisons are false for nan; any: is some lane of the mask set
  *     add_where add_unless (m, acc, x)         acc + x in the lanes that are (not) set, acc in the others
@@ -14,6 +15,11 @@
  *     split(u, &scale)                         k with u 2^-k in [sqrt 1/2, sqrt 2), and scale = 2^-k, for u >= 1
  *     first hmax hsum                          lane 0; across the lanes: hsum in double, in a fixed order
  *     transpose(r)                             of LANES vectors of LANES lanes, in place
+ *
+ * and for f32 alone, between vectors and LANES halves in memory:
+ *
+ *     widen_f16 widen_bf16 (p)                 exact; a nan becomes a nan
+ *     narrow_f16 narrow_bf16 (p, v)            rounded to nearest even, to infinity beyond the largest
  */
 #ifndef SOFTXENT_SIMD_COMMON_H
 #define SOFTXENT_SIMD_COMMON_H
@@ -36,5 +42,57 @@
 
 typedef float real_f32;
 typedef double real_f64;
+
+static inline float float_of_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline uint32_t bits_of_float(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline double double_of_bits(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* One half, in plain C. A float16's exponent is moved into place and biased anew by a product, which also makes its
+ * denormals normal; a bfloat16 is the upper half of a float. */
+static inline float float_of_f16(uint16_t half)
+{
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
+    if (magnitude >= 0x7c00) return float_of_bits(sign | 0x7f800000 | magnitude << 13);
+    return float_of_bits(sign | bits_of_float(float_of_bits(magnitude << 13) * 0x1p112f));
+}
+
+static inline float float_of_bf16(uint16_t half) { return float_of_bits((uint32_t)half << 16); }
+
+/* Adding a power of two whose last place is the half's rounds to nearest even there, whatever the exponent. */
+static inline uint16_t f16_of_float(float x)
+{
+    const uint32_t bits = bits_of_float(x), magnitude = bits & 0x7fffffff;
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);           /* 65520 and more */
+    const uint32_t exponent = magnitude >> 23 < 113 ? 113 : magnitude >> 23; /* denormals have the least one's place */
+    const float rounder = float_of_bits((exponent + 13) << 23);
+    const uint32_t units = bits_of_float(float_of_bits(magnitude) + rounder) - bits_of_float(rounder);
+    return (uint16_t)(sign | (((exponent - 113) << 10) + units));
+}
+
+static inline uint16_t bf16_of_float(float x)
+{
+    const uint32_t bits = bits_of_float(x);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 #endif

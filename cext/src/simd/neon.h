@@ -55,6 +55,8 @@ SIMD_INLINE vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmaq_f32(
 SIMD_INLINE vec_f64 fma_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return vfmaq_f64(c, a, b); }
 SIMD_INLINE vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmsq_f32(c, a, b); }
 SIMD_INLINE vec_f64 fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return vfmsq_f64(c, a, b); }
+SIMD_INLINE vec_f32 mul_error_f32(vec_f32 a, vec_f32 b, vec_f32 p) { return vnegq_f32(vfmsq_f32(p, a, b)); }
+SIMD_INLINE vec_f64 mul_error_f64(vec_f64 a, vec_f64 b, vec_f64 p) { return vnegq_f64(vfmsq_f64(p, a, b)); }
 /* Not FMAX, which is nan where either is. */
 SIMD_INLINE vec_f32 max_f32(vec_f32 a, vec_f32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 SIMD_INLINE vec_f64 max_f64(vec_f64 a, vec_f64 b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
@@ -112,6 +114,18 @@ SIMD_INLINE vec_f64 split_f64(vec_f64 u, vec_f64 *scale)
     const uint64x2_t biased = vshrq_n_u64(vreinterpretq_u64_f64(vmulq_n_f64(u, 1.4142135623730951)), 52);
     *scale = vreinterpretq_f64_u64(vshlq_n_u64(vsubq_u64(vdupq_n_u64(2046), biased), 52));
     return vsubq_f64(vcvtq_f64_u64(biased), vdupq_n_f64(1023));
+}
+
+SIMD_INLINE vec_f32 widen_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+SIMD_INLINE void narrow_f16(uint16_t *p, vec_f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+SIMD_INLINE vec_f32 widen_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
+{
+    const uint32x4_t bits = vreinterpretq_u32_f32(v);
+    const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+    const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
 }
 
 SIMD_INLINE float first_f32(vec_f32 v) { return vgetq_lane_f32(v, 0); }

@@ -41,26 +41,27 @@ SCALAR_LAYER(f32)
 SCALAR_LAYER(f64)
 #undef SCALAR_LAYER
 
-SIMD_INLINE float float_of_bits(uint32_t bits)
+SIMD_INLINE vec_f32 mul_error_f32(vec_f32 a, vec_f32 b, vec_f32 p) { return (float)((double)a * b - p); }
+
+/* The upper 26 bits of x; the rest is exact (Dekker 1971). */
+SIMD_INLINE double upper_half(double x)
 {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    const double scaled = x * 0x1.0000002p27;
+    return scaled - (scaled - x);
 }
 
-SIMD_INLINE double double_of_bits(uint64_t bits)
+SIMD_INLINE vec_f64 mul_error_f64(vec_f64 a, vec_f64 b, vec_f64 p)
 {
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    const double a_up = upper_half(a), a_low = a - a_up, b_up = upper_half(b), b_low = b - b_up;
+    return ((a_up * b_up - p) + a_up * b_low + a_low * b_up) + a_low * b_low;
 }
 
-SIMD_INLINE vec_f32 to_exponent_f32(vec_f32 t)
-{
-    uint32_t bits;
-    memcpy(&bits, &t, sizeof bits);
-    return float_of_bits(bits << 23);
-}
+SIMD_INLINE vec_f32 widen_f16(const uint16_t *p) { return float_of_f16(*p); }
+SIMD_INLINE vec_f32 widen_bf16(const uint16_t *p) { return float_of_bf16(*p); }
+SIMD_INLINE void narrow_f16(uint16_t *p, vec_f32 v) { *p = f16_of_float(v); }
+SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v) { *p = bf16_of_float(v); }
+
+SIMD_INLINE vec_f32 to_exponent_f32(vec_f32 t) { return float_of_bits(bits_of_float(t) << 23); }
 
 SIMD_INLINE vec_f64 to_exponent_f64(vec_f64 t)
 {
@@ -71,10 +72,7 @@ SIMD_INLINE vec_f64 to_exponent_f64(vec_f64 t)
 
 SIMD_INLINE vec_f32 split_f32(vec_f32 u, vec_f32 *scale)
 {
-    const float shifted = u * 1.41421356f;
-    uint32_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    const uint32_t biased = bits >> 23;
+    const uint32_t biased = bits_of_float(u * 1.41421356f) >> 23;
     *scale = float_of_bits((254 - biased) << 23);
     return (float)((int)biased - 127);
 }

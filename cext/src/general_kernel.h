@@ -1,0 +1,645 @@
+/* general_kernel.h - template: everything that the plain kernels do not know: target distributions, options, half
+ * precision, derivatives. In rows (one sample, its classes in the lanes) or in lanes (LANES samples), as tiles.h has
+ * it.
+ *
+ * The target is the density q_k = w_k t_k, smoothed, which is formed a tile at a time and nowhere kept; the one entry
+ * of an index label is added by hand where it lies. Three sweeps, as in the plain kernels: the maximum of the logits,
+ * after softcap and `where`; the sums of exps, of q, of the direction; the output. What fits in one tile is loaded
+ * once. Else the exps wait in the output where that can hold them, and are computed again where it cannot. */
+
+/* The samples at hand, and what was asked of them. Vectors have one lane for each sample, in rows all the same. */
+typedef struct {
+    const softxent_block *b;
+    softxent_options o;
+    softxent_op op;
+    int in_rows, resident, dense; /* dense: q has more entries than the label's */
+    ptrdiff_t n_vectors;
+    T(view) logits, target, where, direction, out, hess;
+
+    int n_samples, all_counted, any_counted;
+    ptrdiff_t label[LANES]; /* the class, or LABEL_IGNORED, or no class at all */
+    mask counted;           /* not ignored; the others' logits are taken for zeros, and all their classes allowed */
+    vec label_logit, label_q, sample_weight;
+    vec upstream, z_upstream, hess_upstream; /* what multiplies p W - q, lse p, and the Hessian's W p (1 - p) */
+    vec share;                               /* of the smoothing mass, for each allowed class */
+} T(general);
+
+/* What the first two sweeps leave. */
+typedef struct {
+    vec row_max, log_sum, dot, weight, others_weight, moment;
+    T(tempered) t;
+    T(stats) s;
+    vec direction_at_top;
+    ptrdiff_t top[LANES]; /* the class of a confident sample's maximum, or -1 */
+} T(found);
+
+/* ---- Tiles as the sweeps want them ------------------------------------------------------------------------------- */
+
+SIMD_INLINE int T(vectors_from)(const T(general) * g, ptrdiff_t from)
+{
+    return (int)(g->n_vectors - from < TILE ? g->n_vectors - from : TILE);
+}
+
+/* The class in a lane of a vector. */
+SIMD_INLINE ptrdiff_t T(class_in)(const T(general) * g, ptrdiff_t vector, int lane)
+{
+    return g->in_rows ? vector * LANES + lane : vector;
+}
+
+/* Where in a tile a sample's class is, if it is there. */
+SIMD_INLINE int T(find_in_tile)(const T(general) * g, int sample, ptrdiff_t class, ptrdiff_t from, int vectors,
+                                int *lane)
+{
+    const ptrdiff_t vector = (g->in_rows ? class / LANES : class) - from;
+    *lane = g->in_rows ? (int)(class % LANES) : sample;
+    return class >= 0 && vector >= 0 && vector < vectors ? (int)vector : -1;
+}
+
+/* x, and 0 in the lanes of samples that are ignored. */
+SIMD_INLINE vec T(if_counted)(const T(general) * g, vec x)
+{
+    return g->all_counted ? x : V(select)(g->counted, x, V(set1)(0));
+}
+
+/* Replaces the entries of classes that `where` removes. */
+SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t from, int vectors, real replacement)
+{
+    if (!g->b->where) return;
+    vec allowed[TILE];
+    K(load_tile)(allowed, g->where, from, vectors, 0);
+    for (int c = 0; c < vectors; ++c) tile[c] = V(select)(V(eq)(allowed[c], V(set1)(0)), V(set1)(replacement), tile[c]);
+}
+
+/* The logits over the temperature's reach: capped, -inf where removed, 0 where ignored. */
+static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    K(load_tile)(tile, g->logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
+    if (g->o.softcap > 0)
+        for (int c = 0; c < vectors; ++c) {
+            vec slope;
+            tile[c] = T(capped)(tile[c], V(set1)((real)g->o.softcap), &slope);
+        }
+    T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
+    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+}
+
+/* q, without what an index label adds. */
+static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    const vec keep = V(set1)((real)(1 - g->o.label_smoothing));
+    if (g->b->target) {
+        K(load_tile)(q, g->target, from, vectors, 0);
+        for (int c = 0; c < vectors; ++c) q[c] = V(mul)(q[c], keep);
+    } else {
+        for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    }
+    if (g->o.label_smoothing > 0) {
+        vec share[TILE];
+        real lanes[LANES];
+        V(store)(lanes, g->share);
+        for (int c = 0; c < vectors; ++c) {
+            const ptrdiff_t left = g->b->n_classes - T(class_in)(g, from + c, 0);
+            share[c] = g->in_rows && left < LANES ? V(load_till)(lanes, left, 0) : g->share;
+        }
+        T(remove_classes)(g, share, from, vectors, 0);
+        for (int c = 0; c < vectors; ++c) q[c] = V(add)(q[c], share[c]);
+    }
+    const real *w = (const real *)g->o.class_weight;
+    for (int c = 0; c < vectors && w; ++c) {
+        const ptrdiff_t k = T(class_in)(g, from + c, 0);
+        const vec weight =
+            g->in_rows ? T(load_vector)((const char *)(w + k), SOFTXENT_REAL, g->b->n_classes - k, 0) : V(set1)(w[k]);
+        q[c] = V(mul)(q[c], weight);
+    }
+}
+
+/* The direction, 0 where no derivative goes. */
+static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    K(load_tile)(tile, g->direction, from, vectors, 0);
+    T(remove_classes)(g, tile, from, vectors, 0);
+    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+}
+
+/* ---- The samples of a group -------------------------------------------------------------------------------------- */
+
+SIMD_INLINE T(view) T(view_of)(const T(general) * g, const void *data, int type, ptrdiff_t sample_stride,
+                               ptrdiff_t class_stride, ptrdiff_t begin)
+{
+    const char *first = data ? (const char *)data + begin * sample_stride * T(size_of_element)(type) : NULL;
+    return g->in_rows ? T(rows_view)(first, type, class_stride, g->b->n_classes)
+                      : T(lanes_view)(first, type, sample_stride, class_stride, g->n_samples);
+}
+
+/* The logit at a label, as load_logits has it. */
+SIMD_INLINE real T(logit_at)(const T(general) * g, ptrdiff_t sample, ptrdiff_t class)
+{
+    const softxent_block *b = g->b;
+    if (b->where && !b->where[sample * b->where_sample_stride + class * b->where_class_stride]) return -(real)INFINITY;
+    const ptrdiff_t i = sample * b->logits_sample_stride + class * b->logits_class_stride;
+    const real z = T(element)((const char *)b->logits, b->logits_type, i);
+    vec slope;
+    return g->o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->o.softcap), &slope)) : z;
+}
+
+/* What is known of one sample before its logits are: label, weights, upstream gradients. */
+typedef struct {
+    real label_logit, label_q, sample_weight, upstream, z_upstream, hess_upstream, counted;
+} T(known);
+
+SIMD_INLINE T(known) T(known_of)(const T(general) * g, ptrdiff_t sample, ptrdiff_t label)
+{
+    T(known) known = {0, 0, 0, 0, 0, 0, 0};
+    const softxent_block *b = g->b;
+    const softxent_options *o = &g->o;
+    if (label == LABEL_IGNORED) return known;
+    if (b->labels) {
+        known.label_logit = T(logit_at)(g, sample, label);
+        known.label_q =
+            (real)((1 - o->label_smoothing) * (o->class_weight ? ((const real *)o->class_weight)[label] : 1));
+    }
+    const double s = b->sample_weight ? ((const real *)b->sample_weight)[sample * b->sample_weight_stride] : 1;
+    const double g_n = b->grad_output ? ((const real *)b->grad_output)[sample * b->grad_output_stride] : 1;
+    const double upstream = b->grad_scale * g_n * s / o->temperature, c = (double)b->n_classes;
+    const double kind = b->hess_kind == SOFTXENT_XGBOOST             ? 2
+                        : b->hess_kind == SOFTXENT_LIGHTGBM && c > 1 ? c / (c - 1)
+                                                                     : 1;
+    known.counted = 1, known.sample_weight = (real)s;
+    known.upstream = (real)(upstream / o->log_base);
+    known.z_upstream = (real)(upstream * 2 * o->z_loss);
+    known.hess_upstream = (real)(upstream / (o->log_base * o->temperature) * (b->hess ? kind : 1));
+    return known;
+}
+
+/* The samples from `begin` on, up to n_samples, but only to the first label that is no class: a shorter group. */
+static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
+{
+    const softxent_block *b = g->b;
+    T(known) known[LANES];
+    g->n_samples = n_samples, g->all_counted = 1, g->any_counted = 0;
+    for (int i = 0; i < LANES; ++i) {
+        const int source = i < n_samples ? i : 0; /* in rows, and beyond the last, the first sample again */
+        if (source < i) {
+            known[i] = known[0], g->label[i] = -1;
+            continue;
+        }
+        const ptrdiff_t y = b->labels ? label_class(b, begin + i) : 0;
+        if (y == LABEL_BAD) {
+            g->n_samples = n_samples = i;
+            if (i == 0) return;
+            known[i] = known[0], g->label[i] = -1;
+            continue;
+        }
+        g->label[i] = b->labels ? y : -1;
+        g->all_counted &= y != LABEL_IGNORED, g->any_counted |= y != LABEL_IGNORED;
+        known[i] = T(known_of)(g, begin + i, y);
+    }
+    real lanes[7][LANES];
+    for (int i = 0; i < LANES; ++i) {
+        lanes[0][i] = known[i].label_logit, lanes[1][i] = known[i].label_q, lanes[2][i] = known[i].sample_weight;
+        lanes[3][i] = known[i].upstream, lanes[4][i] = known[i].z_upstream, lanes[5][i] = known[i].hess_upstream;
+        lanes[6][i] = known[i].counted;
+    }
+    g->label_logit = V(load)(lanes[0]), g->label_q = V(load)(lanes[1]), g->sample_weight = V(load)(lanes[2]);
+    g->upstream = V(load)(lanes[3]), g->z_upstream = V(load)(lanes[4]), g->hess_upstream = V(load)(lanes[5]);
+    g->counted = V(eq)(V(load)(lanes[6]), V(set1)(1));
+
+    const int out_type = b->out_type;
+    g->logits = T(view_of)(g, b->logits, b->logits_type, b->logits_sample_stride, b->logits_class_stride, begin);
+    g->target = T(view_of)(g, b->target, b->target_type, b->target_sample_stride, b->target_class_stride, begin);
+    g->where = T(view_of)(g, b->where, BOOLS, b->where_sample_stride, b->where_class_stride, begin);
+    g->direction =
+        T(view_of)(g, b->direction, b->direction_type, b->direction_sample_stride, b->direction_class_stride, begin);
+    g->out = T(view_of)(g, b->out, out_type, b->out_sample_stride, b->out_class_stride, begin);
+    g->hess = T(view_of)(g, b->hess, out_type, b->hess_sample_stride, b->hess_class_stride, begin);
+}
+
+/* ---- First sweep: the maximum, the direction there, and how many classes are allowed ----------------------------- */
+
+/* In rows, the lane of the maximum speaks for all. */
+SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
+{
+    real max[LANES], at[LANES];
+    V(store)(max, *row_max), V(store)(at, *at_max);
+    const real whole = V(hmax)(*row_max);
+    int lane = 0;
+    while (lane < LANES - 1 && max[lane] != whole) ++lane;
+    *row_max = V(set1)(whole), *at_max = V(set1)(at[lane]);
+}
+
+SIMD_INLINE vec T(total)(const T(general) * g, T(compensated) c)
+{
+    return g->in_rows ? T(across)(c) : V(sub)(c.sum, c.carry);
+}
+
+/* A resident tile holds the logits afterwards. */
+static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
+{
+    vec row_max = V(set1)(-(real)INFINITY), at_max = V(set1)(0);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        K(load_logits)(g, tile, from);
+        if (g->b->direction) {
+            vec v[TILE];
+            K(load_direction)(g, v, from);
+            for (int c = 0; c < vectors; ++c) {
+                at_max = V(select)(V(lt)(row_max, tile[c]), v[c], at_max);
+                row_max = V(max)(tile[c], row_max);
+            }
+        } else {
+            for (int c = 0; c < vectors; ++c) row_max = V(max)(tile[c], row_max);
+        }
+    }
+    if (g->in_rows) T(across_max)(&row_max, &at_max);
+    f->row_max = row_max, f->direction_at_top = at_max;
+}
+
+/* The smoothing mass of one class. A sample of no classes has none to share. */
+static void K(share_smoothing)(T(general) * g)
+{
+    const vec e = V(set1)((real)g->o.label_smoothing), one = V(set1)(1);
+    vec n_allowed = V(set1)((real)g->b->n_classes);
+    if (g->b->where) {
+        T(compensated) sum = T(zero)();
+        for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+            vec allowed[TILE];
+            const int vectors = T(vectors_from)(g, from);
+            K(load_tile)(allowed, g->where, from, vectors, 0);
+            for (int c = 0; c < vectors; ++c) T(accumulate)(&sum, allowed[c]);
+        }
+        n_allowed = V(max)(T(total)(g, sum), one);
+    }
+    g->share = V(div)(e, n_allowed);
+}
+
+/* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
+
+/* Notes the samples whose maximum is in this tile. Of several the last: such a sample is not confident. */
+SIMD_INLINE void T(find_top)(const T(general) * g, const vec *tile, ptrdiff_t from, int vectors, T(found) * f)
+{
+    const vec nowhere = V(set1)(-1);
+    vec at = nowhere;
+    for (int c = 0; c < vectors; ++c) at = V(select)(V(eq)(tile[c], f->row_max), V(set1)((real)c), at);
+    if (!V(any)(V(lt)(nowhere, at))) return;
+    real lanes[LANES];
+    V(store)(lanes, at);
+    for (int i = 0; i < LANES; ++i)
+        if (lanes[i] >= 0) f->top[g->in_rows ? 0 : i] = T(class_in)(g, from + (ptrdiff_t)lanes[i], i);
+}
+
+/* Logits become exps. */
+SIMD_INLINE void T(general_terms)(vec *tile, int vectors, const T(found) * f, T(compensated) * others, vec *ties)
+{
+    for (int c = 0; c < vectors; c += 4) {
+        vec four = V(set1)(0);
+        for (int i = c; i < c + 4 && i < vectors; ++i) {
+            const mask is_max = V(eq)(tile[i], f->row_max);
+            tile[i] = T(exp_tempered)(tile[i], &f->t);
+            T(count)(is_max, tile[i], &four, ties);
+        }
+        T(accumulate)(others, four);
+    }
+}
+
+/* The label's own part of the target's sums. */
+SIMD_INLINE void T(add_label)(const T(general) * g, T(found) * f, vec *top_weight)
+{
+    const vec zero = V(set1)(0);
+    const mask is_max = V(eq)(g->label_logit, f->row_max);
+    f->dot = V(add)(f->dot, T(cost)(g->label_logit, g->label_q, f->row_max));
+    *top_weight = V(add)(*top_weight, V(select)(is_max, g->label_q, zero));
+    f->others_weight = V(add)(f->others_weight, V(select)(is_max, zero, g->label_q));
+}
+
+/* The exps stay in a resident tile, or wait in the output if `keep` says so. */
+static void K(general_sums)(const T(general) * g, vec *tile, int keep, T(found) * f)
+{
+    T(compensated) others = T(zero)(), moment = T(zero)();
+    T(target_sums) sums = T(target_zero)();
+    vec ties = V(set1)(0);
+    f->t = T(tempered_of)(f->row_max, g->o.temperature);
+    for (int i = 0; i < LANES; ++i) f->top[i] = -1;
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        vec other[TILE];
+        if (!g->resident) K(load_logits)(g, tile, from);
+        T(find_top)(g, tile, from, vectors, f);
+        if (g->dense) {
+            K(load_density)(g, other, from);
+            for (int c = 0; c < vectors; ++c) T(target_term)(&sums, tile[c], other[c], f->row_max);
+        }
+        T(general_terms)(tile, vectors, f, &others, &ties);
+        if (g->b->direction) {
+            K(load_direction)(g, other, from);
+            for (int c = 0; c < vectors; ++c)
+                T(accumulate)(&moment, V(mul)(tile[c], V(sub)(other[c], f->direction_at_top)));
+        }
+        if (keep) {
+            for (int c = 0; c < vectors; ++c) other[c] = tile[c];
+            K(store_tile)(other, g->out, from, vectors);
+        }
+    }
+    if (g->in_rows) ties = V(set1)((real)V(hsum)(ties));
+    f->s = T(stats_of)(f->row_max, ties, T(total)(g, others), g->op);
+    f->log_sum = T(log_sum)(f->s);
+    f->dot = T(total)(g, sums.dot), f->others_weight = T(total)(g, sums.others), f->moment = T(total)(g, moment);
+    vec top_weight = T(total)(g, sums.top);
+    T(add_label)(g, f, &top_weight);
+    f->weight = V(add)(f->others_weight, top_weight);
+    real confident[LANES];
+    V(store)(confident, V(select)(T(is_confident)(f->s), V(set1)(1), V(set1)(0)));
+    for (int i = 0; i < LANES; ++i)
+        if (!confident[g->in_rows ? 0 : i]) f->top[i] = -1;
+}
+
+/* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
+
+/* log sum exp of z / T. */
+SIMD_INLINE vec T(lse)(const T(found) * f) { return V(fma)(f->row_max, f->t.scale, f->log_sum); }
+
+/* Exps: resident, kept in the output, or computed again. */
+SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, int kept, const T(found) * f)
+{
+    const int vectors = T(vectors_from)(g, from);
+    if (g->resident) return;
+    if (kept) {
+        K(load_tile)(tile, g->out, from, vectors, 0);
+        return;
+    }
+    K(load_logits)(g, tile, from);
+    for (int c = 0; c < vectors; ++c) tile[c] = T(exp_tempered)(tile[c], &f->t);
+}
+
+/* Puts a value of each sample where its class is, if that is in the tile. */
+SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from, const ptrdiff_t *class, vec value,
+                                int add)
+{
+    const int vectors = T(vectors_from)(g, from);
+    for (int i = 0, lane; i < g->n_samples; ++i) {
+        const int vector = T(find_in_tile)(g, i, class[i], from, vectors, &lane);
+        if (vector < 0) continue;
+        const real before = add ? T(entry)(tile, vector, lane) : 0;
+        T(set_entry)(tile, vector, lane, before + T(entry)(&value, 0, i));
+    }
+}
+
+/* What multiplies the exps, and what stands at a confident sample's top. */
+typedef struct {
+    vec scale, least, at_top;
+} T(factors);
+
+/* p W - q times the upstream gradient, and what z_loss adds. */
+SIMD_INLINE T(factors) T(gradient_factors)(const T(general) * g, const T(found) * f)
+{
+    T(factors) x;
+    vec scale = V(mul)(f->weight, g->upstream);
+    x.at_top = T(top_gradient)(f->s, f->weight, f->others_weight, g->upstream);
+    const vec sum_exp = T(sum_exp)(f->s);
+    if (g->o.z_loss > 0) {
+        const vec pull = V(mul)(T(lse)(f), g->z_upstream);
+        scale = V(add)(scale, pull);
+        x.at_top = V(fma)(pull, V(div)(V(set1)(TWO_TO_HEADROOM), sum_exp), x.at_top);
+    }
+    x.scale = V(div)(scale, sum_exp), x.least = T(least_scaled)(x.scale);
+    return x;
+}
+
+/* W p (1 - p), with 1 - p summed over the others at a confident sample's top. */
+SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) * f)
+{
+    T(factors) x;
+    const vec sum_exp = T(sum_exp)(f->s), scale = V(mul)(f->weight, g->hess_upstream);
+    x.scale = V(div)(scale, sum_exp), x.least = T(least_scaled)(x.scale);
+    x.at_top = V(mul)(V(mul)(x.scale, V(set1)(TWO_TO_HEADROOM)), V(div)(f->s.others, sum_exp));
+    return x;
+}
+
+/* Removed and ignored entries are exactly 0, whatever the sample holds. */
+SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, T(view) out, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    T(remove_classes)(g, tile, from, vectors, 0);
+    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+    K(store_tile)(tile, out, from, vectors);
+}
+
+static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t from, const T(found) * f, T(factors) x)
+{
+    const vec one = V(set1)(1), least = V(set1)((real)1e-16);
+    const int vectors = T(vectors_from)(g, from);
+    const vec p_scale = V(div)(one, T(sum_exp)(f->s));
+    vec tile[TILE];
+    for (int c = 0; c < vectors; ++c)
+        tile[c] = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
+    T(put_entries)(g, tile, from, f->top, x.at_top, 0);
+    for (int c = 0; c < vectors && g->b->hess_kind == SOFTXENT_XGBOOST; ++c) tile[c] = V(max)(least, tile[c]);
+    T(store_derivative)(g, tile, g->hess, from);
+}
+
+static void K(write_gradient)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+{
+    const T(factors) x = T(gradient_factors)(g, f), hess = T(hessian_factors)(g, f);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        vec q[TILE];
+        T(load_exps)(g, tile, from, kept, f);
+        if (g->b->hess) K(write_hessian)(g, tile, from, f, hess);
+        for (int c = 0; c < vectors; ++c) tile[c] = T(scaled)(tile[c], x.scale, x.least);
+        if (g->dense) {
+            K(load_density)(g, q, from);
+            for (int c = 0; c < vectors; ++c) tile[c] = V(fnma)(q[c], g->upstream, tile[c]);
+        }
+        if (g->b->labels)
+            T(put_entries)(g, tile, from, g->label, V(sub)(V(set1)(0), V(mul)(g->label_q, g->upstream)), 1);
+        T(put_entries)(g, tile, from, f->top, x.at_top, 0);
+        if (g->o.softcap > 0) {
+            K(load_tile)(q, g->logits, from, vectors, 0);
+            for (int c = 0; c < vectors; ++c) {
+                vec slope;
+                T(capped)(T(if_counted)(g, q[c]), V(set1)((real)g->o.softcap), &slope);
+                tile[c] = V(mul)(tile[c], slope);
+            }
+        }
+        T(remove_classes)(g, tile, from, vectors, 0);
+        if (g->b->accumulate) {
+            K(load_tile)(q, g->out, from, vectors, 0);
+            for (int c = 0; c < vectors; ++c) tile[c] = V(add)(T(if_counted)(g, tile[c]), q[c]);
+            K(store_tile)(tile, g->out, from, vectors);
+        } else {
+            T(store_derivative)(g, tile, g->out, from);
+        }
+    }
+}
+
+/* Of the loss's Hessian or the softmax's Jacobian: p_k (v_k - sum p v), v counted from its value at the maximum, whose
+ * p may be nearly 1. */
+static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+{
+    const vec sum_exp = T(sum_exp)(f->s), mean = V(div)(f->moment, sum_exp);
+    const vec weight = g->op == OP_HVP ? V(mul)(f->weight, g->hess_upstream) : V(set1)(1);
+    const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        vec v[TILE];
+        T(load_exps)(g, tile, from, kept, f);
+        K(load_direction)(g, v, from);
+        for (int c = 0; c < vectors; ++c) {
+            const vec from_mean = V(sub)(V(sub)(v[c], f->direction_at_top), mean);
+            tile[c] = V(mul)(T(scaled)(tile[c], scale, least), from_mean);
+        }
+        T(store_derivative)(g, tile, g->out, from);
+    }
+}
+
+static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+{
+    const vec scale = V(div)(V(set1)(1), T(sum_exp)(f->s)), least = T(least_scaled)(scale);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        T(load_exps)(g, tile, from, kept, f);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(scaled)(tile[c], scale, least);
+        T(store_derivative)(g, tile, g->out, from);
+    }
+}
+
+/* (z - m) / T - log S. */
+static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found) * f)
+{
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
+        for (int c = 0; c < vectors; ++c) tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->row_max), f->t.scale), f->log_sum);
+        T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
+        K(store_tile)(tile, g->out, from, vectors);
+    }
+}
+
+/* p_i (1 if i == j else 0) - p_i p_j, a row after the other. */
+static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * f)
+{
+    const vec p_scale = V(div)(V(set1)(1), T(sum_exp)(f->s));
+    const ptrdiff_t row_bytes = g->b->out_row_stride * T(size_of_element)(g->b->out_type);
+    T(view) out = g->out;
+    vec exps[TILE];
+    for (ptrdiff_t i = 0; i < g->b->n_classes; ++i, out.data += row_bytes) {
+        const ptrdiff_t vector = g->in_rows ? i / LANES : i;
+        ptrdiff_t diagonal[LANES];
+        for (int s = 0; s < LANES; ++s) diagonal[s] = i;
+        vec z_i;
+        T(view) logit = g->logits;
+        if (g->in_rows)
+            z_i = V(set1)(T(element)(logit.data, logit.type, i * logit.lane_stride));
+        else
+            K(load_tile)(exps, logit, vector, 1, 0), z_i = exps[0];
+        const vec e_i = T(exp_tempered)(z_i, &f->t), p_i = V(mul)(e_i, p_scale);
+        const vec is_top = V(select)(V(eq)(z_i, f->row_max), V(set1)(1), V(set1)(0));
+        const mask is_confident_top = V(lt)(T(sum_beside_one)(f->s), is_top);
+        const vec not_p_i =
+            V(select)(is_confident_top, V(div)(f->s.others, T(sum_exp)(f->s)), V(fnma)(e_i, p_scale, V(set1)(1)));
+        const vec scale = V(sub)(V(set1)(0), V(mul)(p_i, p_scale)), least = T(least_scaled)(scale);
+        for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+            const int vectors = T(vectors_from)(g, from);
+            T(load_exps)(g, tile, from, 0, f);
+            for (int c = 0; c < vectors; ++c) exps[c] = T(scaled)(tile[c], scale, least);
+            T(put_entries)(g, exps, from, diagonal, V(mul)(p_i, not_p_i), 0);
+            K(store_tile)(exps, out, from, vectors);
+        }
+    }
+}
+
+/* ---- One group --------------------------------------------------------------------------------------------------- */
+
+/* A value of each sample into `loss`. */
+SIMD_INLINE void T(store_losses)(const T(general) * g, ptrdiff_t begin, vec value)
+{
+    const softxent_block *b = g->b;
+    char *first = (char *)b->loss + begin * b->loss_stride * T(size_of_element)(b->loss_type);
+    T(scatter)(first, b->loss_type, b->loss_stride, g->n_samples, value);
+}
+
+/* s ((sum q (lse - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
+SIMD_INLINE vec T(loss_of)(const T(general) * g, const T(found) * f)
+{
+    const vec zero = V(set1)(0), lse = T(lse)(f);
+    const vec nats = V(fma)(f->weight, f->log_sum, V(mul)(f->dot, f->t.scale));
+    vec loss = V(mul)(nats, V(set1)((real)(1 / g->o.log_base)));
+    if (g->o.z_loss > 0) loss = V(fma)(V(mul)(lse, lse), V(set1)((real)g->o.z_loss), loss);
+    const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
+    loss = V(select)(V(eq)(g->sample_weight, zero), of_no_weight, loss);
+    return T(if_counted)(g, V(mul)(loss, g->sample_weight));
+}
+
+/* Of a group that is ignored altogether. */
+static void K(write_nothing)(const T(general) * g, ptrdiff_t begin)
+{
+    vec tile[TILE];
+    if (g->b->loss && g->op == OP_CROSS_ENTROPY) T(store_losses)(g, begin, V(set1)(0));
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        for (int which = 0; which < 2; ++which) {
+            const T(view) out = which ? g->hess : g->out;
+            if (!out.data || (!which && g->b->accumulate)) continue;
+            for (int c = 0; c < vectors; ++c) tile[c] = V(set1)(0);
+            K(store_tile)(tile, out, from, vectors);
+        }
+    }
+}
+
+/* Whether exps may wait in the output: they are of its type, nothing else is there that counts, and the logits, which
+ * it may be, are not needed any more. */
+SIMD_INLINE int T(can_keep)(const T(general) * g)
+{
+    const int has_exps = g->op != OP_LOG_SOFTMAX && g->op != OP_LOGSUMEXP && g->op != OP_JACOBIAN;
+    return has_exps && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
+           !(g->o.softcap > 0);
+}
+
+static void K(general_group)(T(general) * g, ptrdiff_t begin)
+{
+    vec tile[TILE];
+    T(found) f;
+    const int keep = T(can_keep)(g);
+    K(general_max)(g, tile, &f);
+    if (g->o.label_smoothing > 0) K(share_smoothing)(g);
+    K(general_sums)(g, tile, keep, &f);
+    switch (g->op) {
+    case OP_CROSS_ENTROPY:
+        T(store_losses)(g, begin, T(loss_of)(g, &f));
+        if (g->b->out) K(write_gradient)(g, tile, keep, &f);
+        break;
+    case OP_LOGSUMEXP: T(store_losses)(g, begin, T(lse)(&f)); break;
+    case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
+    case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &f); break;
+    case OP_JACOBIAN: K(write_jacobian)(g, tile, &f); break;
+    default: K(write_product)(g, tile, keep, &f); break;
+    }
+}
+
+/* The options with every default spelled out. */
+SIMD_INLINE softxent_options T(options_of)(const softxent_block *b)
+{
+    softxent_options o = {sizeof o, NULL, 0, 0, 0, 0, 0};
+    if (b->options) o = *b->options;
+    if (o.temperature == 0) o.temperature = 1;
+    if (o.log_base == 0) o.log_base = 1;
+    return o;
+}
+
+static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_rows)
+{
+    T(general) g;
+    g.b = b, g.o = T(options_of)(b), g.op = op, g.in_rows = in_rows;
+    g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
+    g.resident = g.n_vectors <= TILE, g.dense = b->target || g.o.label_smoothing > 0;
+    const ptrdiff_t step = in_rows ? 1 : LANES;
+    for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
+        const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
+        K(start_group)(&g, begin, n_samples);
+        if (g.n_samples > 0 && g.any_counted) K(general_group)(&g, begin);
+        if (g.n_samples > 0 && !g.any_counted) K(write_nothing)(&g, begin);
+        if (g.n_samples < n_samples) return begin + g.n_samples;
+    }
+    return b->n_samples;
+}
