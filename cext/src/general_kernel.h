@@ -16,21 +16,24 @@ typedef struct {
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
 
+    double scale, z_scale,
+        hess_scale; /* of every sample: what multiplies p W - q, lse p, and the Hessian's p (1 - p) W */
+
     int n_samples, all_counted, any_counted;
     ptrdiff_t label[LANES]; /* the class, or LABEL_IGNORED, or no class at all */
     mask counted;           /* not ignored; the others' logits are taken for zeros, and all their classes allowed */
     vec label_logit, label_q, sample_weight;
-    vec upstream, z_upstream, hess_upstream; /* what multiplies p W - q, lse p, and the Hessian's W p (1 - p) */
+    vec upstream, z_upstream, hess_upstream; /* the scales above, times what is a sample's own */
     vec share;                               /* of the smoothing mass, for each allowed class */
 } T(general);
 
 /* What the first two sweeps leave. */
 typedef struct {
-    vec row_max, log_sum, dot, weight, others_weight, moment;
+    vec row_max, direction_at_top, log_sum, dot, weight, others_weight, moment;
     T(tempered) t;
     T(stats) s;
-    vec direction_at_top;
-    ptrdiff_t top[LANES]; /* the class of a confident sample's maximum, or -1 */
+    vec top_exp;            /* the exp that only a confident sample's maximum has; nan where there is no such */
+    ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where that maximum is */
 } T(found);
 
 /* ---- Tiles as the sweeps want them ------------------------------------------------------------------------------- */
@@ -46,15 +49,6 @@ SIMD_INLINE ptrdiff_t T(class_in)(const T(general) * g, ptrdiff_t vector, int la
     return g->in_rows ? vector * LANES + lane : vector;
 }
 
-/* Where in a tile a sample's class is, if it is there. */
-SIMD_INLINE int T(find_in_tile)(const T(general) * g, int sample, ptrdiff_t class, ptrdiff_t from, int vectors,
-                                int *lane)
-{
-    const ptrdiff_t vector = (g->in_rows ? class / LANES : class) - from;
-    *lane = g->in_rows ? (int)(class % LANES) : sample;
-    return class >= 0 && vector >= 0 && vector < vectors ? (int)vector : -1;
-}
-
 /* x, and 0 in the lanes of samples that are ignored. */
 SIMD_INLINE vec T(if_counted)(const T(general) * g, vec x)
 {
@@ -66,7 +60,7 @@ SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t fr
 {
     if (!g->b->where) return;
     vec allowed[TILE];
-    K(load_tile)(allowed, g->where, from, vectors, 0);
+    K(load_tile)(allowed, &g->where, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) tile[c] = V(select)(V(eq)(allowed[c], V(set1)(0)), V(set1)(replacement), tile[c]);
 }
 
@@ -74,7 +68,7 @@ SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t fr
 static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
-    K(load_tile)(tile, g->logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
+    K(load_tile)(tile, &g->logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
     if (g->o.softcap > 0)
         for (int c = 0; c < vectors; ++c) {
             vec slope;
@@ -89,12 +83,10 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->o.label_smoothing));
-    if (g->b->target) {
-        K(load_tile)(q, g->target, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) q[c] = V(mul)(q[c], keep);
-    } else {
+    if (g->b->target)
+        K(load_tile)(q, &g->target, from, vectors, 0);
+    else
         for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
-    }
     if (g->o.label_smoothing > 0) {
         vec share[TILE];
         real lanes[LANES];
@@ -104,13 +96,12 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
             share[c] = g->in_rows && left < LANES ? V(load_till)(lanes, left, 0) : g->share;
         }
         T(remove_classes)(g, share, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) q[c] = V(add)(q[c], share[c]);
+        for (int c = 0; c < vectors; ++c) q[c] = V(fma)(q[c], keep, share[c]);
     }
     const real *w = (const real *)g->o.class_weight;
     for (int c = 0; c < vectors && w; ++c) {
         const ptrdiff_t k = T(class_in)(g, from + c, 0);
-        const vec weight =
-            g->in_rows ? T(load_vector)((const char *)(w + k), SOFTXENT_REAL, g->b->n_classes - k, 0) : V(set1)(w[k]);
+        const vec weight = g->in_rows ? V(load_till)(w + k, g->b->n_classes - k, 0) : V(set1)(w[k]);
         q[c] = V(mul)(q[c], weight);
     }
 }
@@ -119,7 +110,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
 static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
-    K(load_tile)(tile, g->direction, from, vectors, 0);
+    K(load_tile)(tile, &g->direction, from, vectors, 0);
     T(remove_classes)(g, tile, from, vectors, 0);
     for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
 }
@@ -163,14 +154,10 @@ SIMD_INLINE T(known) T(known_of)(const T(general) * g, ptrdiff_t sample, ptrdiff
     }
     const double s = b->sample_weight ? ((const real *)b->sample_weight)[sample * b->sample_weight_stride] : 1;
     const double g_n = b->grad_output ? ((const real *)b->grad_output)[sample * b->grad_output_stride] : 1;
-    const double upstream = b->grad_scale * g_n * s / o->temperature, c = (double)b->n_classes;
-    const double kind = b->hess_kind == SOFTXENT_XGBOOST             ? 2
-                        : b->hess_kind == SOFTXENT_LIGHTGBM && c > 1 ? c / (c - 1)
-                                                                     : 1;
     known.counted = 1, known.sample_weight = (real)s;
-    known.upstream = (real)(upstream / o->log_base);
-    known.z_upstream = (real)(upstream * 2 * o->z_loss);
-    known.hess_upstream = (real)(upstream / (o->log_base * o->temperature) * (b->hess ? kind : 1));
+    known.upstream = (real)(g->scale * g_n * s);
+    known.z_upstream = (real)(g->z_scale * g_n * s);
+    known.hess_upstream = (real)(g->hess_scale * g_n * s);
     return known;
 }
 
@@ -250,6 +237,7 @@ static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
                 row_max = V(max)(tile[c], row_max);
             }
         } else {
+            UNROLL_4
             for (int c = 0; c < vectors; ++c) row_max = V(max)(tile[c], row_max);
         }
     }
@@ -267,7 +255,7 @@ static void K(share_smoothing)(T(general) * g)
         for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
             vec allowed[TILE];
             const int vectors = T(vectors_from)(g, from);
-            K(load_tile)(allowed, g->where, from, vectors, 0);
+            K(load_tile)(allowed, &g->where, from, vectors, 0);
             for (int c = 0; c < vectors; ++c) T(accumulate)(&sum, allowed[c]);
         }
         n_allowed = V(max)(T(total)(g, sum), one);
@@ -277,24 +265,12 @@ static void K(share_smoothing)(T(general) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* Notes the samples whose maximum is in this tile. Of several the last: such a sample is not confident. */
-SIMD_INLINE void T(find_top)(const T(general) * g, const vec *tile, ptrdiff_t from, int vectors, T(found) * f)
-{
-    const vec nowhere = V(set1)(-1);
-    vec at = nowhere;
-    for (int c = 0; c < vectors; ++c) at = V(select)(V(eq)(tile[c], f->row_max), V(set1)((real)c), at);
-    if (!V(any)(V(lt)(nowhere, at))) return;
-    real lanes[LANES];
-    V(store)(lanes, at);
-    for (int i = 0; i < LANES; ++i)
-        if (lanes[i] >= 0) f->top[g->in_rows ? 0 : i] = T(class_in)(g, from + (ptrdiff_t)lanes[i], i);
-}
-
 /* Logits become exps. */
 SIMD_INLINE void T(general_terms)(vec *tile, int vectors, const T(found) * f, T(compensated) * others, vec *ties)
 {
     for (int c = 0; c < vectors; c += 4) {
         vec four = V(set1)(0);
+        UNROLL_4
         for (int i = c; i < c + 4 && i < vectors; ++i) {
             const mask is_max = V(eq)(tile[i], f->row_max);
             tile[i] = T(exp_tempered)(tile[i], &f->t);
@@ -314,33 +290,28 @@ SIMD_INLINE void T(add_label)(const T(general) * g, T(found) * f, vec *top_weigh
     f->others_weight = V(add)(f->others_weight, V(select)(is_max, zero, g->label_q));
 }
 
-/* The exps stay in a resident tile, or wait in the output if `keep` says so. */
-static void K(general_sums)(const T(general) * g, vec *tile, int keep, T(found) * f)
+/* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
+static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
 {
     T(compensated) others = T(zero)(), moment = T(zero)();
     T(target_sums) sums = T(target_zero)();
     vec ties = V(set1)(0);
     f->t = T(tempered_of)(f->row_max, g->o.temperature);
-    for (int i = 0; i < LANES; ++i) f->top[i] = -1;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        vec other[TILE];
         if (!g->resident) K(load_logits)(g, tile, from);
-        T(find_top)(g, tile, from, vectors, f);
         if (g->dense) {
-            K(load_density)(g, other, from);
-            for (int c = 0; c < vectors; ++c) T(target_term)(&sums, tile[c], other[c], f->row_max);
+            K(load_density)(g, q, from);
+            for (int c = 0; c < vectors; ++c) T(target_term)(&sums, tile[c], q[c], f->row_max);
         }
         T(general_terms)(tile, vectors, f, &others, &ties);
         if (g->b->direction) {
-            K(load_direction)(g, other, from);
+            vec v[TILE];
+            K(load_direction)(g, v, from);
             for (int c = 0; c < vectors; ++c)
-                T(accumulate)(&moment, V(mul)(tile[c], V(sub)(other[c], f->direction_at_top)));
+                T(accumulate)(&moment, V(mul)(tile[c], V(sub)(v[c], f->direction_at_top)));
         }
-        if (keep) {
-            for (int c = 0; c < vectors; ++c) other[c] = tile[c];
-            K(store_tile)(other, g->out, from, vectors);
-        }
+        if (keep) K(store_tile)(tile, &g->out, from, vectors);
     }
     if (g->in_rows) ties = V(set1)((real)V(hsum)(ties));
     f->s = T(stats_of)(f->row_max, ties, T(total)(g, others), g->op);
@@ -349,10 +320,12 @@ static void K(general_sums)(const T(general) * g, vec *tile, int keep, T(found) 
     vec top_weight = T(total)(g, sums.top);
     T(add_label)(g, f, &top_weight);
     f->weight = V(add)(f->others_weight, top_weight);
-    real confident[LANES];
-    V(store)(confident, V(select)(T(is_confident)(f->s), V(set1)(1), V(set1)(0)));
-    for (int i = 0; i < LANES; ++i)
-        if (!confident[g->in_rows ? 0 : i]) f->top[i] = -1;
+    const mask confident = T(is_confident)(f->s);
+    f->top_exp = V(select)(confident, V(set1)(TWO_TO_HEADROOM), V(set1)((real)NAN));
+    real is_top[LANES];
+    const vec one = V(set1)(1), zero = V(set1)(0);
+    V(store)(is_top, V(select)(V(eq)(g->label_logit, f->row_max), V(select)(confident, one, zero), zero));
+    for (int i = 0; i < LANES; ++i) f->label[i] = is_top[i] != 0 ? -1 : g->label[i];
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -366,23 +339,24 @@ SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, i
     const int vectors = T(vectors_from)(g, from);
     if (g->resident) return;
     if (kept) {
-        K(load_tile)(tile, g->out, from, vectors, 0);
+        K(load_tile)(tile, &g->out, from, vectors, 0);
         return;
     }
     K(load_logits)(g, tile, from);
     for (int c = 0; c < vectors; ++c) tile[c] = T(exp_tempered)(tile[c], &f->t);
 }
 
-/* Puts a value of each sample where its class is, if that is in the tile. */
-SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from, const ptrdiff_t *class, vec value,
-                                int add)
+/* Where a sample's class is in the tile, its entry becomes `keep` times what it was, plus a value. */
+SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from, const ptrdiff_t *class, real keep,
+                                vec value)
 {
     const int vectors = T(vectors_from)(g, from);
-    for (int i = 0, lane; i < g->n_samples; ++i) {
-        const int vector = T(find_in_tile)(g, i, class[i], from, vectors, &lane);
-        if (vector < 0) continue;
-        const real before = add ? T(entry)(tile, vector, lane) : 0;
-        T(set_entry)(tile, vector, lane, before + T(entry)(&value, 0, i));
+    real added[LANES];
+    V(store)(added, value);
+    for (int i = 0; i < g->n_samples; ++i) {
+        const ptrdiff_t vector = (g->in_rows ? class[i] / LANES : class[i]) - from;
+        if (class[i] >= 0 && vector >= 0 && vector < vectors)
+            T(put_in_lane)(&tile[vector], g->in_rows ? (int)(class[i] % LANES) : i, keep, added[i]);
     }
 }
 
@@ -418,11 +392,17 @@ SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) *
 }
 
 /* Removed and ignored entries are exactly 0, whatever the sample holds. */
-SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, T(view) out, ptrdiff_t from)
+SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(view) * out, ptrdiff_t from,
+                                     int accumulate)
 {
     const int vectors = T(vectors_from)(g, from);
     T(remove_classes)(g, tile, from, vectors, 0);
     for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+    if (accumulate) {
+        vec before[TILE];
+        K(load_tile)(before, out, from, vectors, 0);
+        for (int c = 0; c < vectors; ++c) tile[c] = V(add)(before[c], tile[c]);
+    }
     K(store_tile)(tile, out, from, vectors);
 }
 
@@ -432,45 +412,45 @@ static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t fr
     const int vectors = T(vectors_from)(g, from);
     const vec p_scale = V(div)(one, T(sum_exp)(f->s));
     vec tile[TILE];
-    for (int c = 0; c < vectors; ++c)
-        tile[c] = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
-    T(put_entries)(g, tile, from, f->top, x.at_top, 0);
+    for (int c = 0; c < vectors; ++c) {
+        const vec h = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
+        tile[c] = V(select)(V(eq)(exps[c], f->top_exp), x.at_top, h);
+    }
     for (int c = 0; c < vectors && g->b->hess_kind == SOFTXENT_XGBOOST; ++c) tile[c] = V(max)(least, tile[c]);
-    T(store_derivative)(g, tile, g->hess, from);
+    T(store_derivative)(g, tile, &g->hess, from, 0);
 }
 
-static void K(write_gradient)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+/* The gradient is with respect to the logits before the softcap. */
+SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    vec z[TILE], slope;
+    if (!(g->o.softcap > 0)) return;
+    K(load_tile)(z, &g->logits, from, vectors, 0);
+    for (int c = 0; c < vectors; ++c) {
+        T(capped)(T(if_counted)(g, z[c]), V(set1)((real)g->o.softcap), &slope);
+        tile[c] = V(mul)(tile[c], slope);
+    }
+}
+
+static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept, const T(found) * f)
 {
     const T(factors) x = T(gradient_factors)(g, f), hess = T(hessian_factors)(g, f);
+    const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->label_q, g->upstream));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        vec q[TILE];
         T(load_exps)(g, tile, from, kept, f);
         if (g->b->hess) K(write_hessian)(g, tile, from, f, hess);
-        for (int c = 0; c < vectors; ++c) tile[c] = T(scaled)(tile[c], x.scale, x.least);
-        if (g->dense) {
-            K(load_density)(g, q, from);
-            for (int c = 0; c < vectors; ++c) tile[c] = V(fnma)(q[c], g->upstream, tile[c]);
+        if (g->dense && !g->resident) K(load_density)(g, q, from);
+        for (int c = 0; c < vectors; ++c) {
+            const mask is_top = V(eq)(tile[c], f->top_exp);
+            tile[c] = T(scaled)(tile[c], x.scale, x.least);
+            if (g->dense) tile[c] = V(fnma)(q[c], g->upstream, tile[c]);
+            tile[c] = V(select)(is_top, x.at_top, tile[c]);
         }
-        if (g->b->labels)
-            T(put_entries)(g, tile, from, g->label, V(sub)(V(set1)(0), V(mul)(g->label_q, g->upstream)), 1);
-        T(put_entries)(g, tile, from, f->top, x.at_top, 0);
-        if (g->o.softcap > 0) {
-            K(load_tile)(q, g->logits, from, vectors, 0);
-            for (int c = 0; c < vectors; ++c) {
-                vec slope;
-                T(capped)(T(if_counted)(g, q[c]), V(set1)((real)g->o.softcap), &slope);
-                tile[c] = V(mul)(tile[c], slope);
-            }
-        }
-        T(remove_classes)(g, tile, from, vectors, 0);
-        if (g->b->accumulate) {
-            K(load_tile)(q, g->out, from, vectors, 0);
-            for (int c = 0; c < vectors; ++c) tile[c] = V(add)(T(if_counted)(g, tile[c]), q[c]);
-            K(store_tile)(tile, g->out, from, vectors);
-        } else {
-            T(store_derivative)(g, tile, g->out, from);
-        }
+        if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
+        T(multiply_by_slope)(g, tile, from);
+        T(store_derivative)(g, tile, &g->out, from, g->b->accumulate);
     }
 }
 
@@ -490,7 +470,7 @@ static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(
             const vec from_mean = V(sub)(V(sub)(v[c], f->direction_at_top), mean);
             tile[c] = V(mul)(T(scaled)(tile[c], scale, least), from_mean);
         }
-        T(store_derivative)(g, tile, g->out, from);
+        T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }
 
@@ -500,7 +480,7 @@ static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         T(load_exps)(g, tile, from, kept, f);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(scaled)(tile[c], scale, least);
-        T(store_derivative)(g, tile, g->out, from);
+        T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }
 
@@ -512,7 +492,7 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found)
         K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
         for (int c = 0; c < vectors; ++c) tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->row_max), f->t.scale), f->log_sum);
         T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
-        K(store_tile)(tile, g->out, from, vectors);
+        K(store_tile)(tile, &g->out, from, vectors);
     }
 }
 
@@ -532,7 +512,7 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
         if (g->in_rows)
             z_i = V(set1)(T(element)(logit.data, logit.type, i * logit.lane_stride));
         else
-            K(load_tile)(exps, logit, vector, 1, 0), z_i = exps[0];
+            K(load_tile)(exps, &logit, vector, 1, 0), z_i = exps[0];
         const vec e_i = T(exp_tempered)(z_i, &f->t), p_i = V(mul)(e_i, p_scale);
         const vec is_top = V(select)(V(eq)(z_i, f->row_max), V(set1)(1), V(set1)(0));
         const mask is_confident_top = V(lt)(T(sum_beside_one)(f->s), is_top);
@@ -543,8 +523,8 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
             const int vectors = T(vectors_from)(g, from);
             T(load_exps)(g, tile, from, 0, f);
             for (int c = 0; c < vectors; ++c) exps[c] = T(scaled)(tile[c], scale, least);
-            T(put_entries)(g, exps, from, diagonal, V(mul)(p_i, not_p_i), 0);
-            K(store_tile)(exps, out, from, vectors);
+            T(put_entries)(g, exps, from, diagonal, 0, V(mul)(p_i, not_p_i));
+            K(store_tile)(exps, &out, from, vectors);
         }
     }
 }
@@ -579,8 +559,8 @@ static void K(write_nothing)(const T(general) * g, ptrdiff_t begin)
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
-            const T(view) out = which ? g->hess : g->out;
-            if (!out.data || (!which && g->b->accumulate)) continue;
+            const T(view) *out = which ? &g->hess : &g->out;
+            if (!out->data || (!which && g->b->accumulate)) continue;
             for (int c = 0; c < vectors; ++c) tile[c] = V(set1)(0);
             K(store_tile)(tile, out, from, vectors);
         }
@@ -598,16 +578,16 @@ SIMD_INLINE int T(can_keep)(const T(general) * g)
 
 static void K(general_group)(T(general) * g, ptrdiff_t begin)
 {
-    vec tile[TILE];
+    vec tile[TILE], q[TILE];
     T(found) f;
     const int keep = T(can_keep)(g);
     K(general_max)(g, tile, &f);
     if (g->o.label_smoothing > 0) K(share_smoothing)(g);
-    K(general_sums)(g, tile, keep, &f);
+    K(general_sums)(g, tile, q, keep, &f);
     switch (g->op) {
     case OP_CROSS_ENTROPY:
         T(store_losses)(g, begin, T(loss_of)(g, &f));
-        if (g->b->out) K(write_gradient)(g, tile, keep, &f);
+        if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
     case OP_LOGSUMEXP: T(store_losses)(g, begin, T(lse)(&f)); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
@@ -627,10 +607,22 @@ SIMD_INLINE softxent_options T(options_of)(const softxent_block *b)
     return o;
 }
 
+/* What multiplies every derivative. */
+SIMD_INLINE void T(set_scales)(T(general) * g)
+{
+    const softxent_block *b = g->b;
+    const double c = (double)b->n_classes, upstream = b->grad_scale / g->o.temperature;
+    g->scale = upstream / g->o.log_base, g->z_scale = upstream * 2 * g->o.z_loss;
+    g->hess_scale = upstream / (g->o.log_base * g->o.temperature);
+    if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) g->hess_scale *= 2;
+    if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && c > 1) g->hess_scale *= c / (c - 1);
+}
+
 static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_rows)
 {
     T(general) g;
     g.b = b, g.o = T(options_of)(b), g.op = op, g.in_rows = in_rows;
+    T(set_scales)(&g);
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE, g.dense = b->target || g.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;

@@ -25,7 +25,7 @@ SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
 SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
-    K(load_tile)(tile, g->logits, from, classes, 0);
+    K(load_reals)(tile, &g->logits, from, classes, 0);
     if (g->all_counted) return;
     for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
 }
@@ -95,7 +95,7 @@ SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T
             }
             T(accumulate)(&others, four);
         }
-        if (keep && !g->resident) K(store_tile)(tile, g->out, from, classes);
+        if (keep && !g->resident) K(store_reals)(tile, &g->out, from, classes);
     }
     return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
 }
@@ -106,7 +106,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, in
     const vec least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
-        if (!g->resident && kept) K(load_tile)(tile, g->out, from, classes, 0);
+        if (!g->resident && kept) K(load_reals)(tile, &g->out, from, classes, 0);
         if (!g->resident && !kept) {
             T(load_logits)(g, tile, from);
             for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
@@ -114,10 +114,10 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, in
         for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], scale, least);
         if (g->b->accumulate) {
             vec before[TILE];
-            K(load_tile)(before, g->out, from, classes, 0);
+            K(load_reals)(before, &g->out, from, classes, 0);
             for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], before[c]);
         }
-        K(store_tile)(tile, g->out, from, classes);
+        K(store_reals)(tile, &g->out, from, classes);
     }
 }
 
@@ -128,7 +128,7 @@ SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec row_max, v
         const int classes = T(classes_from)(g, from);
         T(load_logits)(g, tile, from);
         for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], row_max), log_sum);
-        K(store_tile)(tile, g->out, from, classes);
+        K(store_reals)(tile, &g->out, from, classes);
     }
 }
 

@@ -34,11 +34,6 @@ SIMD_INLINE ptrdiff_t T(size_of_element)(int type)
     return type == SOFTXENT_REAL ? (ptrdiff_t)sizeof(real) : type == BOOLS ? 1 : 2;
 }
 
-SIMD_INLINE char *T(at)(const T(view) * v, ptrdiff_t vector)
-{
-    return v->data + vector * v->vector_stride * T(size_of_element)(v->type);
-}
-
 /* The lanes that vector number `vector` has, or more. */
 SIMD_INLINE ptrdiff_t T(lanes_of)(const T(view) * v, ptrdiff_t vector)
 {
@@ -81,94 +76,140 @@ SIMD_INLINE void T(scatter)(char *p, int type, ptrdiff_t stride, ptrdiff_t n, ve
 
 /* ---- Vectors: their first n lanes, side by side in memory; the others are `fill`, or stay unwritten -------------- */
 
-SIMD_INLINE vec T(load_vector)(const char *p, int type, ptrdiff_t n, real fill)
+SIMD_INLINE vec T(load_vector)(const char *p, int type)
 {
-    if (type == SOFTXENT_REAL) return n >= LANES ? V(load)((const real *)p) : V(load_till)((const real *)p, n, fill);
 #if HALF_PRECISION
-    if (n >= LANES && type == SOFTXENT_FLOAT16) return widen_f16((const uint16_t *)p);
-    if (n >= LANES && type == SOFTXENT_BFLOAT16) return widen_bf16((const uint16_t *)p);
+    if (type == SOFTXENT_FLOAT16) return widen_f16((const uint16_t *)p);
+    if (type == SOFTXENT_BFLOAT16) return widen_bf16((const uint16_t *)p);
 #endif
-    return T(gather)(p, type, 1, n, fill);
+    return type == SOFTXENT_REAL ? V(load)((const real *)p) : T(gather)(p, type, 1, LANES, 0);
 }
 
-SIMD_INLINE void T(store_vector)(char *p, int type, ptrdiff_t n, vec v)
+SIMD_INLINE void T(store_vector)(char *p, int type, vec v)
+{
+#if HALF_PRECISION
+    if (type == SOFTXENT_FLOAT16) narrow_f16((uint16_t *)p, v);
+    if (type == SOFTXENT_BFLOAT16) narrow_bf16((uint16_t *)p, v);
+#endif
+    if (type == SOFTXENT_REAL) V(store)((real *)p, v);
+}
+
+/* Half precision, and bytes, by way of a small array. */
+SIMD_INLINE vec T(load_vector_till)(const char *p, int type, ptrdiff_t n, real fill)
+{
+    if (type == SOFTXENT_REAL) return V(load_till)((const real *)p, n, fill);
+    if (n >= LANES) return T(load_vector)(p, type);
+    uint16_t there[LANES] = {0};
+    memcpy(there, p, (size_t)((n > 0 ? n : 0) * T(size_of_element)(type)));
+    real lanes[LANES];
+    V(store)(lanes, T(load_vector)((const char *)there, type));
+    return V(load_till)(lanes, n, fill);
+}
+
+SIMD_INLINE void T(store_vector_till)(char *p, int type, ptrdiff_t n, vec v)
 {
     if (type == SOFTXENT_REAL) {
-        if (n >= LANES)
-            V(store)((real *)p, v);
-        else
-            V(store_till)((real *)p, n, v);
-        return;
+        V(store_till)((real *)p, n, v);
+    } else {
+        uint16_t all[LANES];
+        T(store_vector)((char *)all, type, v);
+        memcpy(p, all, (size_t)((n >= LANES ? LANES : n > 0 ? n : 0) * T(size_of_element)(type)));
     }
-#if HALF_PRECISION
-    if (n >= LANES && type == SOFTXENT_FLOAT16) {
-        narrow_f16((uint16_t *)p, v);
-        return;
-    }
-    if (n >= LANES) {
-        narrow_bf16((uint16_t *)p, v);
-        return;
-    }
-#endif
-    T(scatter)(p, type, 1, n, v);
 }
 
 /* ---- Tiles ----------------------------------------------------------------------------------------------------- */
 
-/* Vectors from number `from` on. Writes whole groups of LANES vectors where it transposes. */
-static void K(load_tile)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill)
+/* Whether the vectors from number `from` on have all their lanes. */
+SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
 {
-    const ptrdiff_t size = T(size_of_element)(v.type);
-    const char *p = T(at)(&v, from);
-    if (v.lane_stride == 1) {
+    return T(lanes_of)(v, from + vectors - 1) >= LANES;
+}
+
+SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int type)
+{
+    const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
+    const char *p = v.data + from * step;
+    if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
+        UNROLL_4
+        for (int c = 0; c < vectors; ++c) tile[c] = T(load_vector)(p + c * step, type);
+    } else if (v.lane_stride == 1) {
         for (int c = 0; c < vectors; ++c)
-            tile[c] = T(load_vector)(p + c * v.vector_stride * size, v.type, T(lanes_of)(&v, from + c), fill);
+            tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
-            for (int i = 0; i < LANES; ++i)
-                tile[c + i] = i < v.limit
-                                  ? T(load_vector)(p + (i * v.lane_stride + c) * size, v.type, vectors - c, fill)
-                                  : V(set1)(fill);
+            for (int i = 0; i < LANES; ++i) {
+                const char *sample = p + (i * v.lane_stride + c) * size;
+                tile[c + i] = i < v.limit ? T(load_vector_till)(sample, type, vectors - c, fill) : V(set1)(fill);
+            }
             V(transpose)(tile + c);
         }
     } else {
         for (int c = 0; c < vectors; ++c)
-            tile[c] = T(gather)(p + c * v.vector_stride * size, v.type, v.lane_stride, T(lanes_of)(&v, from + c), fill);
+            tile[c] = T(gather)(p + c * step, type, v.lane_stride, T(lanes_of)(&v, from + c), fill);
     }
 }
 
 /* The tile is spent: transposed in place on its way out. */
-static void K(store_tile)(vec *tile, T(view) v, ptrdiff_t from, int vectors)
+SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, const int type)
 {
-    const ptrdiff_t size = T(size_of_element)(v.type);
-    char *p = T(at)(&v, from);
-    if (v.lane_stride == 1) {
-        for (int c = 0; c < vectors; ++c)
-            T(store_vector)(p + c * v.vector_stride * size, v.type, T(lanes_of)(&v, from + c), tile[c]);
+    const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
+    char *p = v.data + from * step;
+    if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
+        UNROLL_4
+        for (int c = 0; c < vectors; ++c) T(store_vector)(p + c * step, type, tile[c]);
+    } else if (v.lane_stride == 1) {
+        for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
             V(transpose)(tile + c);
             for (int i = 0; i < LANES && i < v.limit; ++i)
-                T(store_vector)(p + (i * v.lane_stride + c) * size, v.type, vectors - c, tile[c + i]);
+                T(store_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i]);
         }
     } else {
         for (int c = 0; c < vectors; ++c)
-            T(scatter)(p + c * v.vector_stride * size, v.type, v.lane_stride, T(lanes_of)(&v, from + c), tile[c]);
+            T(scatter)(p + c * step, type, v.lane_stride, T(lanes_of)(&v, from + c), tile[c]);
     }
 }
 
-/* Entries of a tile, by the number that its vectors and lanes have in a row: class, or (in lanes) class and lane. */
-SIMD_INLINE real T(entry)(const vec *tile, int vector, int lane)
+/* Vectors from number `from` on; lanes that are not there are `fill`. Writes whole groups of LANES vectors. */
+static void K(load_reals)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors, real fill)
 {
-    real lanes[LANES];
-    V(store)(lanes, tile[vector]);
-    return lanes[lane];
+    T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_REAL);
 }
 
-SIMD_INLINE void T(set_entry)(vec *tile, int vector, int lane, real x)
+static void K(store_reals)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors)
+{
+    T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_REAL);
+}
+
+static void K(load_tile)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors, real fill)
+{
+    switch (v->type) {
+    case SOFTXENT_REAL: K(load_reals)(tile, v, from, vectors, fill); break;
+    case BOOLS: T(load_tile_of)(tile, *v, from, vectors, fill, BOOLS); break;
+#if HALF_PRECISION
+    case SOFTXENT_FLOAT16: T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_FLOAT16); break;
+    default: T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_BFLOAT16); break;
+#endif
+    }
+}
+
+static void K(store_tile)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors)
+{
+    switch (v->type) {
+    case SOFTXENT_REAL: K(store_reals)(tile, v, from, vectors); break;
+#if HALF_PRECISION
+    case SOFTXENT_FLOAT16: T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_FLOAT16); break;
+    case SOFTXENT_BFLOAT16: T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_BFLOAT16); break;
+#endif
+    default: break; /* nothing else is written */
+    }
+}
+
+SIMD_INLINE void T(put_in_lane)(vec *v, int lane, real keep, real x)
 {
     real lanes[LANES];
-    V(store)(lanes, tile[vector]);
-    lanes[lane] = x;
-    tile[vector] = V(load)(lanes);
+    V(store)(lanes, *v);
+    lanes[lane] = keep * lanes[lane] + x;
+    *v = V(load)(lanes);
 }

@@ -31,12 +31,15 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #  define SIMD_INLINE static __forceinline
 #  define UNROLL
+#  define UNROLL_4
 #else
 #  define SIMD_INLINE static inline __attribute__((always_inline, unused))
 #  ifdef __clang__
 #    define UNROLL _Pragma("clang loop unroll_count(16)")
+#    define UNROLL_4 _Pragma("clang loop unroll_count(4)")
 #  else
 #    define UNROLL _Pragma("GCC unroll 16")
+#    define UNROLL_4 _Pragma("GCC unroll 4")
 #  endif
 #endif
 
