@@ -265,19 +265,26 @@ static void K(share_smoothing)(T(general) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* Logits become exps. */
+/* A logit becomes its exp. */
+SIMD_INLINE void T(general_term)(vec *z, const T(found) * f, vec *others, vec *ties)
+{
+    const mask is_max = V(eq)(*z, f->row_max);
+    *z = T(exp_tempered)(*z, &f->t);
+    T(count)(is_max, *z, others, ties);
+}
+
 SIMD_INLINE void T(general_terms)(vec *tile, int vectors, const T(found) * f, T(compensated) * others, vec *ties)
 {
-    for (int c = 0; c < vectors; c += 4) {
+    int c = 0;
+    for (; c + 4 <= vectors; c += 4) {
         vec four = V(set1)(0);
-        UNROLL_4
-        for (int i = c; i < c + 4 && i < vectors; ++i) {
-            const mask is_max = V(eq)(tile[i], f->row_max);
-            tile[i] = T(exp_tempered)(tile[i], &f->t);
-            T(count)(is_max, tile[i], &four, ties);
-        }
+        UNROLL
+        for (int i = 0; i < 4; ++i) T(general_term)(tile + c + i, f, &four, ties);
         T(accumulate)(others, four);
     }
+    vec last = V(set1)(0);
+    for (; c < vectors; ++c) T(general_term)(tile + c, f, &last, ties);
+    T(accumulate)(others, last);
 }
 
 /* The label's own part of the target's sums. */

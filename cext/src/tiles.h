@@ -82,7 +82,10 @@ SIMD_INLINE vec T(load_vector)(const char *p, int type)
     if (type == SOFTXENT_FLOAT16) return widen_f16((const uint16_t *)p);
     if (type == SOFTXENT_BFLOAT16) return widen_bf16((const uint16_t *)p);
 #endif
-    return type == SOFTXENT_REAL ? V(load)((const real *)p) : T(gather)(p, type, 1, LANES, 0);
+    if (type == SOFTXENT_REAL) return V(load)((const real *)p);
+    real lanes[LANES]; /* a loop that compilers turn into vectors */
+    for (int i = 0; i < LANES; ++i) lanes[i] = (real)(p[i] != 0);
+    return V(load)(lanes);
 }
 
 SIMD_INLINE void T(store_vector)(char *p, int type, vec v)
