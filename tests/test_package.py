@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import itertools
 import os
 import pathlib
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import _config, _kernels
+from softxent import _config, _kernels, reference
 
 FUNCTIONS = [getattr(softxent, name) for name in softxent.__all__ if name != "__version__"]
 
@@ -35,6 +36,29 @@ def test_every_public_function_has_an_example_and_is_annotated(function):
     signature = inspect.signature(function)
     assert signature.return_annotation is not inspect.Signature.empty
     assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+def documented_parameters(function):
+    """The names before the colons of the numpydoc section, and of the lines without one."""
+    section = inspect.getdoc(function).partition("Parameters\n----------\n")[2]
+    lines = itertools.takewhile(lambda line: not line.startswith("---"), section.splitlines())
+    names = [line.partition(" :")[0].split(", ") for line in lines if line and not line.startswith(" ")]
+    return {name for line in names for name in line}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_parameter_is_documented(function):
+    assert set(inspect.signature(function).parameters) <= documented_parameters(function)
+
+
+@pytest.mark.parametrize("name", [name for name in reference.__all__ if name != "__version__"])
+def test_the_reference_defines_what_the_package_offers(name):
+    """The same names and defaults, but for where results go and how fast they come."""
+    here = inspect.signature(getattr(softxent, name)).parameters
+    there = inspect.signature(getattr(reference, name)).parameters
+    assert set(here) - set(there) <= {"out", "accumulate", "n_threads"}
+    assert set(there) <= set(here)
+    assert all(here[p].default == there[p].default for p in there)
 
 
 def test_the_readmes_example_is_true():

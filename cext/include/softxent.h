@@ -173,7 +173,8 @@ SOFTXENT_API int softxent_log_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
 
-/* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. */
+/* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. Of
+ * the block only logits, direction and out are looked at: no option, and no `where`. */
 SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
 

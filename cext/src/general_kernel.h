@@ -16,8 +16,8 @@ typedef struct {
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
 
-    double scale, z_scale,
-        hess_scale; /* of every sample: what multiplies p W - q, lse p, and the Hessian's p (1 - p) W */
+    /* Of every sample: what multiplies p W - q, lse p, and the Hessian's W p (1 - p). */
+    double scale, z_scale, hess_scale;
 
     int n_samples, all_counted, any_counted;
     ptrdiff_t label[LANES]; /* the class, or LABEL_IGNORED, or no class at all */
@@ -511,15 +511,13 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
     T(view) out = g->out;
     vec exps[TILE];
     for (ptrdiff_t i = 0; i < g->b->n_classes; ++i, out.data += row_bytes) {
-        const ptrdiff_t vector = g->in_rows ? i / LANES : i;
         ptrdiff_t diagonal[LANES];
         for (int s = 0; s < LANES; ++s) diagonal[s] = i;
-        vec z_i;
-        T(view) logit = g->logits;
         if (g->in_rows)
-            z_i = V(set1)(T(element)(logit.data, logit.type, i * logit.lane_stride));
+            exps[0] = V(set1)(T(element)(g->logits.data, g->logits.type, i * g->logits.lane_stride));
         else
-            K(load_tile)(exps, &logit, vector, 1, 0), z_i = exps[0];
+            K(load_tile)(exps, &g->logits, i, 1, 0);
+        const vec z_i = exps[0];
         const vec e_i = T(exp_tempered)(z_i, &f->t), p_i = V(mul)(e_i, p_scale);
         const vec is_top = V(select)(V(eq)(z_i, f->row_max), V(set1)(1), V(set1)(0));
         const mask is_confident_top = V(lt)(T(sum_beside_one)(f->s), is_top);

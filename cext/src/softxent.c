@@ -51,6 +51,7 @@ static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100
 static int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
+    if (op == OP_JVP || op == OP_JACOBIAN) return 1;
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
     if (o->size != sizeof *o || !is_scale(o->temperature)) return 0;
@@ -75,6 +76,7 @@ static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdi
         if (b->options) only_temperature.temperature = b->options->temperature;
         own.options = b->options ? &only_temperature : NULL;
     }
+    if (op == OP_JVP || op == OP_JACOBIAN) own.options = NULL, own.where = NULL;
     const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(&own, op);
     if (done == b->n_samples) return SOFTXENT_OK;
     if (bad_sample) *bad_sample = done;

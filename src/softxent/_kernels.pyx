@@ -434,6 +434,8 @@ def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=Non
     set_inputs(&job, logits, target, where, direction)
     set_weights[real](&job, sample_weight, grad_output, class_weight)
     set_outputs(&job, loss, out, hess)
+    if hess is not None and element_type(hess) != job.block.out_type:
+        raise TypeError("hess and out must have the same dtype")
     if labels is not None:
         set_labels(&job, labels, ignore_index)
     if options is not None:

@@ -312,8 +312,8 @@ def cross_entropy_grad_hess(
     Notes
     -----
     The Hessian of a sample is ``w (diag(p) - p p^T)``; see C. Bishop, *Pattern Recognition and Machine Learning*
-    (Springer, 2006), equation 4.110. The factors are those of XGBoost's ``multi:softprob`` and LightGBM's
-    ``multiclass`` objectives.
+    (Springer, 2006), equation 4.110. The factors are those of XGBoost's ``multi:softprob`` (up to version 3.2) and
+    LightGBM's ``multiclass`` objectives.
 
     Examples
     --------

@@ -52,20 +52,27 @@ def compute(
     """
     folded = fold(n_sample_axes, arrays)
     logits = folded["logits"]
-    whole = all(is_ready(name, a, dtype) for name, a in folded.items())
+    ready = {name: is_ready(name, a, dtype) for name, a in folded.items()}
+    if "hess" in ready:  # the kernels take it in the gradient's type
+        ready["out"] = ready["hess"] = ready["out"] and ready["hess"]
+    whole = all(ready.values())
     kernel, sums = _COMPUTE[dtype], []
     for index in pieces(logits, whole):
-        outputs = {name: OutputPiece(folded[name], index, dtype, accumulate) for name in OUTPUTS if name in folded}
+        outputs = {
+            name: OutputPiece(folded[name][index], None if ready[name] else dtype, accumulate)
+            for name in OUTPUTS
+            if name in folded
+        }
         buffers: dict[str, Any] = {name: piece.buffer for name, piece in outputs.items()}
         inputs: dict[str, Any] = {
-            name: input_piece(name, a, index, dtype)
+            name: input_piece(a[index], None if ready[name] else dtype)
             for name, a in folded.items()
             if name not in outputs and name != "logits"
         }
         loss, labels_are_good = kernel(
             op,
             n_threads,
-            input_piece("logits", logits, index, dtype),
+            input_piece(logits[index], None if ready["logits"] else dtype),
             **inputs,
             **buffers,
             accumulate=accumulate,
@@ -104,8 +111,9 @@ def total_weight(
     total = 0.0
     folded = fold(labels.ndim, {"labels": labels, "sample_weight": sample_weight})
     weights = folded.get("sample_weight")
-    for index in pieces(folded["labels"][..., np.newaxis], is_ready("sample_weight", weights, dtype)):
-        weights_piece = None if weights is None else input_piece("sample_weight", weights, index, dtype)
+    ready = is_ready("sample_weight", weights, dtype)
+    for index in pieces(folded["labels"][..., np.newaxis], ready):
+        weights_piece = None if weights is None else input_piece(weights[index], None if ready else dtype)
         part = _TOTAL_WEIGHT[dtype](folded["labels"][index], n_classes, ignore_index, weights_piece, class_weight)
         if part < 0:
             return -1.0
@@ -184,9 +192,9 @@ def is_ready(name: str, array: Array | None, dtype: np.dtype[Any]) -> bool:
     return is_native(array, dtype)
 
 
-def input_piece(name: str, array: Array, index: tuple[Any, ...], dtype: np.dtype[Any]) -> Array:
-    """A piece of an input: a view where possible, else a copy in ``dtype``."""
-    return array[index] if is_ready(name, array, dtype) else converted(array[index], dtype)
+def input_piece(piece: Array, dtype: np.dtype[Any] | None) -> Array:
+    """A piece of an input: itself, or a copy in a dtype that it needs."""
+    return piece if dtype is None else converted(piece, dtype)
 
 
 def converted(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -199,15 +207,14 @@ def converted(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 class OutputPiece:
-    """A piece of an output as the kernels can write it; ``write_back`` where it had to be another array.
-
-    ``load`` if its old values count.
+    """A piece of an output as the kernels can write it: itself, or a buffer in a dtype that it needs, until
+    ``write_back``. ``load`` if its old values count.
     """
 
-    def __init__(self, array: Array, index: tuple[Any, ...], dtype: np.dtype[Any], load: bool) -> None:
-        self.piece = self.buffer = array[index]
-        if not is_ready("out", array, dtype):
-            self.buffer = converted(self.piece, dtype) if load else np.empty(self.piece.shape, dtype)
+    def __init__(self, piece: Array, dtype: np.dtype[Any] | None, load: bool) -> None:
+        self.piece = self.buffer = piece
+        if dtype is not None:
+            self.buffer = converted(piece, dtype) if load else np.empty(piece.shape, dtype)
 
     def write_back(self) -> None:
         if self.buffer is not self.piece:
