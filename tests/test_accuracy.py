@@ -198,3 +198,167 @@ def test_a_confident_right_prediction_has_its_small_loss(isa):
 
 def test_equal_logits_near_1e8_have_loss_log_2(isa):
     assert softxent.cross_entropy(np.array([[1e8, 1e8]], np.float32), [0]) == pytest.approx(np.log(2), rel=1e-7)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The same with options. Distances and leads are those after the temperature, among the classes that are left.
+
+SOME_N_CLASSES = [2, 9, 33, 100, 513, 1001, 32000]
+# What is multiplied in: each weight, 1 / T and 1 / ln(base), or their product, is a number of the logits' dtype, half
+# an eps from its value, and the product with it is rounded once more.
+FACTORS = 2
+
+
+def some_rows(rng, n_classes, dtype, temperature=1.0):
+    """rows_of_many_kinds after the temperature; of very many classes a part, for the reference is slow."""
+    z, labels = rows_of_many_kinds(rng, n_classes, np.float64)
+    part = slice(None) if n_classes < 10000 else slice(None, None, 8)
+    return (z[part] * temperature).astype(dtype), labels[part]
+
+
+def check_bounds_with(z, labels, dtype, factors, **options):
+    temperature, where = options.get("temperature", 1.0), options.get("where", np.True_)
+    left = np.where(where, z, -np.inf).astype(dtype)
+    lead, index = leads(left, labels) / temperature, np.arange(len(z))
+    distance = (left.max(axis=1, keepdims=True).astype(np.float64) - left) / temperature
+    wide = z.astype(WIDER[dtype])
+    losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none", **options)
+    true_losses, true_grad = reference.cross_entropy_and_grad(wide, labels, reduction="none", **options)
+    assert np.all(in_eps(losses, true_losses, dtype) <= 4 * (1 + lead) + factors)
+    error = in_eps(grad, true_grad, dtype)
+    assert np.all(error[index, labels] <= 4 * (1 + lead) + factors)
+    error[index, labels] = 0
+    assert np.all(error <= 4 * (1 + distance) + factors)
+    np.testing.assert_array_equal(softxent.cross_entropy(z, labels, reduction="none", **options), losses)
+
+
+OF_LOSSES = {
+    "nothing": lambda n, c, rng: {"normalizer": 1.0, "where": np.True_},
+    "class_weight": lambda n, c, rng: {"class_weight": rng.uniform(0.1, 3, c).astype(np.float32)},
+    "sample_weight": lambda n, c, rng: {"sample_weight": rng.uniform(0.1, 3, n).astype(np.float32)},
+    "base": lambda n, c, rng: {"base": 2},
+    "a base below 1": lambda n, c, rng: {"base": 0.3},
+    "all of them": lambda n, c, rng: {
+        "class_weight": rng.uniform(0.1, 3, c).astype(np.float32),
+        "sample_weight": rng.uniform(0.1, 3, n).astype(np.float32),
+        "base": 10,
+    },
+}
+
+
+@pytest.mark.parametrize("n_classes", SOME_N_CLASSES)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_weights_and_base_cost_a_rounding_or_two(n_classes, order, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = some_rows(rng, n_classes, dtype)
+    z = np.asarray(z, order=order)
+    for name, make in OF_LOSSES.items():
+        if n_classes > 10000 and name not in ("nothing", "all of them"):
+            continue
+        options = make(len(z), n_classes, rng)
+        check_bounds_with(z, labels, dtype, 0 if name == "nothing" else FACTORS, **options)
+
+
+@pytest.mark.parametrize("n_classes", SOME_N_CLASSES)
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7, 10.0])
+def test_the_bounds_hold_at_any_temperature(n_classes, temperature, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = some_rows(rng, n_classes, dtype, temperature)
+    for order in "CF" if n_classes < 10000 else "C":
+        z = np.asarray(z, order=order)
+        options = {"temperature": temperature, "where": np.True_}  # which takes even T = 1 the general way
+        check_bounds_with(z, labels, dtype, FACTORS, **options)
+        distance = (z.max(axis=1, keepdims=True).astype(np.float64) - z) / temperature
+        true = reference.softmax(z.astype(WIDER[dtype]), temperature=temperature)
+        assert np.all(in_eps(softxent.softmax(z, **options), true, dtype) <= 4 * (1 + distance))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7, 10.0])
+@pytest.mark.parametrize("n_classes", [100, 1001])
+def test_the_bounds_hold_where_all_the_mass_lies_far_below_the_maximum(n_classes, temperature, dtype, isa, rng):
+    """At distances of 8 to 12 after the temperature there is nothing else: an error of z - m or of 1 / T shows."""
+    needs_wider(dtype)
+    n = 60
+    m = rng.uniform(-50, 50, n)
+    z = np.repeat(m[:, None], n_classes, axis=1) - rng.uniform(8, 12, (n, 1)) * temperature
+    labels = rng.integers(0, n_classes, n)
+    z[np.arange(n), labels] = m
+    z = z.astype(dtype)
+    labels = np.where(np.arange(n) % 2, labels, (labels + 1) % n_classes)
+    for order in "CF":
+        z = np.asarray(z, order=order)
+        for options in ({}, {"where": np.True_}, {"sample_weight": np.ones(n)}):
+            options |= {"temperature": temperature}
+            check_bounds_with(z, labels, dtype, FACTORS, **options)
+        distance = (z.max(axis=1, keepdims=True).astype(np.float64) - z) / temperature
+        true = reference.softmax(z.astype(WIDER[dtype]), temperature=temperature)
+        for options in ({}, {"where": np.True_}):
+            probability = softxent.softmax(z, temperature=temperature, **options)
+            assert np.all(in_eps(probability, true, dtype) <= 4 * (1 + distance))
+
+
+@pytest.mark.parametrize("n_classes", SOME_N_CLASSES)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_bounds_hold_among_the_classes_that_are_left(n_classes, order, dtype, isa, rng):
+    needs_wider(dtype)
+    z, labels = some_rows(rng, n_classes, dtype)
+    z = np.asarray(z, order=order)
+    for share in (0.1, 0.8):
+        where = rng.random(z.shape) < share
+        where[np.arange(len(z)), labels] = True
+        check_bounds_with(z, labels, dtype, 0, where=where)
+        left = np.where(where, z, -np.inf).astype(dtype)
+        distance = left.max(axis=1, keepdims=True).astype(np.float64) - left
+        true = reference.softmax(z.astype(WIDER[dtype]), where=where)
+        assert np.all(in_eps(softxent.softmax(z, where=where), true, dtype) <= 4 * (1 + distance))
+
+
+@pytest.mark.parametrize("n_classes", [2, 9, 33, 100, 1001])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_everything_at_once_is_within_the_bounds_and_the_factors(n_classes, order, dtype, isa, rng):
+    needs_wider(dtype)
+    for temperature in (0.3, 1.7):
+        z, labels = some_rows(rng, n_classes, dtype, temperature)
+        z = np.asarray(z, order=order)
+        where = rng.random(z.shape) < 0.7
+        where[np.arange(len(z)), labels] = True
+        options = OF_LOSSES["all of them"](len(z), n_classes, rng)
+        check_bounds_with(z, labels, dtype, FACTORS, where=where, temperature=temperature, **options)
+
+
+@pytest.mark.parametrize("n_classes", [2, 9, 33, 100, 1001])
+@pytest.mark.parametrize("smoothing", [1e-3, 0.1, 1.0])
+def test_smoothed_losses_are_within_a_few_eps(n_classes, smoothing, dtype, isa, rng):
+    """All terms of the sum are positive; of the gradient p W - q may cancel, and the bound is on what is subtracted."""
+    needs_wider(dtype)
+    z, labels = some_rows(rng, n_classes, dtype)
+    weight = rng.uniform(0.1, 3, n_classes).astype(np.float32)
+    info, wide = np.finfo(dtype), z.astype(WIDER[dtype])
+    for order in "CF":
+        z = np.asarray(z, order=order)
+        for options in ({}, {"class_weight": weight}):
+            options |= {"label_smoothing": smoothing, "reduction": "none"}
+            losses, grad = softxent.cross_entropy_and_grad(z, labels, **options)
+            true_losses, true_grad = reference.cross_entropy_and_grad(wide, labels, **options)
+            assert np.all(in_eps(losses, true_losses, dtype) <= 4 + 2 * FACTORS)
+            w = options.get("class_weight", np.ones(n_classes))
+            q = w * (smoothing / n_classes + (1 - smoothing) * np.eye(n_classes)[labels])
+            distance = z.max(axis=1, keepdims=True).astype(np.float64) - z
+            subtracted = (4 * (1 + distance) + FACTORS) * reference.softmax(wide) * q.sum(axis=1, keepdims=True)
+            assert np.all(np.abs(grad - true_grad) <= info.eps * (subtracted + 2 * q) + info.tiny)
+
+
+@pytest.mark.parametrize("n_classes", [2, 9, 33, 100, 1001])
+@pytest.mark.parametrize("temperature", [0.3, 1.7])
+def test_log_softmax_and_logsumexp_are_within_their_bounds_at_any_temperature(n_classes, temperature, dtype, isa, rng):
+    needs_wider(dtype)
+    z, _ = some_rows(rng, n_classes, dtype, temperature)
+    wide, options = z.astype(WIDER[dtype]), {"temperature": temperature}
+    for order in "CF":
+        z = np.asarray(z, order=order)
+        lead = leads(z, z.argmax(axis=1))[:, None] / temperature
+        log_p = softxent.log_softmax(z, **options)
+        assert np.all(in_eps(log_p, reference.log_softmax(wide, **options), dtype) <= 4 * (1 + lead) + FACTORS)
+        bound = 4 * np.finfo(dtype).eps * (1 + np.abs(z).max(axis=1) / temperature)
+        lse = softxent.logsumexp(z, **options)
+        assert np.all(np.abs(lse - reference.logsumexp(wide, **options)) <= bound)

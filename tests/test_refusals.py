@@ -1,6 +1,9 @@
 """The table of refusals, a test a line: each message names the argument, what it was and what would do, and nothing is
 written."""
 
+import functools
+import re
+
 import numpy as np
 import pytest
 
@@ -10,8 +13,31 @@ Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
 
 
-@pytest.fixture(params=[softxent.cross_entropy, softxent.cross_entropy_and_grad], ids=["loss", "loss and grad"])
+def hvp(logits, labels, **options):
+    return softxent.cross_entropy_hvp(logits, labels, np.ones(np.shape(logits)), **options)
+
+
+LOSSES = {
+    "loss": softxent.cross_entropy,
+    "loss and grad": softxent.cross_entropy_and_grad,
+    "grad and hess": softxent.cross_entropy_grad_hess,
+    "hvp": hvp,
+}
+FAMILY = [softxent.softmax, softxent.log_softmax, softxent.logsumexp]
+JACOBIANS = {
+    "jvp": lambda z, *a, **k: softxent.softmax_jvp(z, np.ones(np.shape(z)), *a, **k),
+    "vjp": lambda z, *a, **k: softxent.softmax_vjp(z, np.ones(np.shape(z)), *a, **k),
+    "jacobian": softxent.softmax_jacobian,
+}
+
+
+@pytest.fixture(params=LOSSES)
 def call(request):
+    return LOSSES[request.param]
+
+
+@pytest.fixture(params=[*FAMILY, *JACOBIANS.values()], ids=[*(f.__name__ for f in FAMILY), *JACOBIANS])
+def softmaxes(request):
     return request.param
 
 
@@ -71,7 +97,7 @@ def test_logits_and_targets_must_be_real_numbers(bad, call):
         call(array, Y)
     with pytest.raises(TypeError, match="labels must hold real numbers"):
         call(Z, array)
-    for function in (softxent.softmax, softxent.log_softmax, softxent.logsumexp):
+    for function in (*FAMILY, *JACOBIANS.values()):
         with pytest.raises(TypeError, match="logits must hold real numbers"):
             function(array)
 
@@ -83,12 +109,17 @@ def test_shapes_that_do_not_fit_are_refused_and_nothing_broadcasts(labels, call)
 
 
 def test_ragged_lists_are_refused_by_name(call):
+    if call is hvp:
+        call = functools.partial(softxent.cross_entropy_hvp, v=Z)
     with pytest.raises(ValueError, match="logits must be an array, or lists of one length; got list"):
         call([[1.0, 2.0], [3.0]], [0, 0])
     with pytest.raises(ValueError, match="labels must be an array"):
         call(Z, [[0, 1], [0]])
-    with pytest.raises(ValueError, match="logits must be an array"):
-        softxent.softmax([[1.0, 2.0], [3.0]])
+    for function in (*FAMILY, softxent.softmax_jacobian):
+        with pytest.raises(ValueError, match="logits must be an array"):
+            function([[1.0, 2.0], [3.0]])
+    with pytest.raises(ValueError, match="v must be an array"):
+        softxent.softmax_jvp(Z[:2], [[1.0, 2.0], [3.0]])
 
 
 def test_no_classes_and_no_axes_are_refused(call):
@@ -96,22 +127,29 @@ def test_no_classes_and_no_axes_are_refused(call):
         call(np.zeros((4, 0)), Y)
     with pytest.raises(ValueError, match="logits must have at least one axis"):
         call(np.float64(3), 0)
-    with pytest.raises(ValueError, match="logits must have at least one axis"):
-        softxent.softmax(3.0)
+    for function in (*FAMILY, *JACOBIANS.values()):
+        with pytest.raises(ValueError, match="logits must have at least one axis"):
+            function(3.0)
+        with pytest.raises(ValueError, match="logits must have at least one class"):
+            function(np.zeros((4, 0)))
 
 
 @pytest.mark.parametrize("axis", [2, -3, 100, 2**70])
 def test_an_axis_out_of_range_is_an_axis_error(axis, call):
     with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
         call(Z, Y, axis=axis)
-    with pytest.raises(np.exceptions.AxisError):
-        softxent.logsumexp(Z, axis)
+    for function in (*FAMILY, *JACOBIANS.values()):
+        with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
+            function(Z, axis)
 
 
 @pytest.mark.parametrize("axis", [None, 1.0, -1.0, (0, 1), "1", np.array([-1, -1])])
 def test_an_axis_must_be_an_integer(axis, call):
     with pytest.raises(TypeError, match="axis must be an integer"):
         call(Z, Y, axis=axis)
+    for function in (*FAMILY, *JACOBIANS.values()):
+        with pytest.raises(TypeError, match="axis must be an integer"):
+            function(Z, axis)
 
 
 @pytest.mark.parametrize("reduction", ["average", "", None, 3, np.array(["mean"]), np.array(["mean", "sum"])])
@@ -124,8 +162,9 @@ def test_an_unknown_reduction_is_refused(reduction, call):
 def test_a_thread_count_below_one_is_refused(n, error, call):
     with pytest.raises(error, match="n_threads must be"):
         call(Z, Y, n_threads=n)
-    with pytest.raises(error, match="n_threads must be"):
-        softxent.softmax(Z, n_threads=n)
+    for function in (*FAMILY, *JACOBIANS.values()):
+        with pytest.raises(error, match="n_threads must be"):
+            function(Z, n_threads=n)
     with pytest.raises(error, match="n must be"):
         softxent.set_num_threads(n)
 
@@ -142,6 +181,13 @@ def test_unknown_options_are_refused(call):
         call(Z, Y, weights=None)
     with pytest.raises(TypeError, match="positional"):
         call(Z, Y, 1)
+
+
+@pytest.mark.parametrize("name", ["softcap", "z_loss", "grad_output", "accumulate"])
+def test_second_derivatives_do_not_take_what_they_are_not_defined_for(name):
+    for function in (softxent.cross_entropy_grad_hess, hvp):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            function(Z, Y, **{name: 1.0})
 
 
 class TestOut:
@@ -241,3 +287,425 @@ def test_nothing_is_written_on_an_error(n_classes, options):
     with pytest.raises(IndexError):
         softxent.cross_entropy(z, labels, reduction="none", out=losses)
     np.testing.assert_array_equal(losses, 7.0)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Numbers.
+
+INF, NAN = np.inf, np.nan
+OUT_OF_RANGE = {
+    "label_smoothing": [-0.1, 1.1, -1e-300, np.nextafter(1.0, 2.0), NAN, INF, -INF, 2, True + 1],
+    "temperature": [0, 0.0, -0.0, -1, NAN, INF, -INF, 1e-300, 1e300],
+    "softcap": [0, 0.0, -0.0, -1, NAN, INF, -INF, 1e-300, 1e300],
+    "z_loss": [-1, -1e-300, NAN, INF, -INF],
+    "base": [0, 1, 1.0, np.float32(1), True, -2, NAN, INF, -INF],
+}
+RANGES = {
+    "label_smoothing": r"must lie in \[0, 1\]",
+    "temperature": "must be positive",
+    "softcap": "must be positive",
+    "z_loss": "must be at least 0 and finite",
+    "base": "must be positive, finite and not 1",
+}
+NOT_NUMBERS = ["0.5", "", b"0.5", 1j, [0.5], (0.5,), np.array([0.5]), np.ones((1, 1)), np.array("0.5"), object(), {}]
+
+
+def takers(name):
+    """The losses that take an option."""
+    return [LOSSES["loss"], LOSSES["loss and grad"]] if name in ("softcap", "z_loss") else LOSSES.values()
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in OUT_OF_RANGE.items() for v in values])
+def test_a_number_out_of_its_range_is_refused(name, value):
+    message = f"{name} {RANGES[name]}.*; got {re.escape(str(float(value)))}$"
+    for call in takers(name):
+        for given in (value, np.array(value), np.float64(value)):
+            with pytest.raises(ValueError, match=message):
+                call(Z, Y, **{name: given})
+    for function in FAMILY if name == "temperature" else []:
+        with pytest.raises(ValueError, match=message):
+            function(Z, temperature=value)
+
+
+@pytest.mark.parametrize("name", [*OUT_OF_RANGE, "normalizer"])
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, None])
+def test_what_is_no_number_is_refused(name, value):
+    if value is None and name in ("softcap", "base", "normalizer"):
+        return  # stands for the default
+    message = rf"^{name} must (be a number; got an array of shape \(|hold real numbers .*; got dtype)"
+    for call in takers(name):
+        with pytest.raises(TypeError, match=message):
+            call(Z, Y, **{name: value})
+    for function in FAMILY if name == "temperature" else []:
+        with pytest.raises(TypeError, match=message):
+            function(Z, temperature=value)
+
+
+@pytest.mark.parametrize("name", [*OUT_OF_RANGE, "normalizer"])
+def test_numbers_of_every_real_type_are_taken(name):
+    for call in takers(name):
+        expected = call(Z, Y, **{name: 0.5})
+        for given in (np.float64(0.5), np.float32(0.5), np.float16(0.5), np.array(0.5), np.array(0.5, ">f4")):
+            assert_same(call(Z, Y, **{name: given}), expected)
+        whole = 1 if name == "label_smoothing" else 2
+        expected = call(Z, Y, **{name: float(whole)})
+        for given in (whole, np.int8(whole), np.uint64(whole), np.array(whole)):
+            assert_same(call(Z, Y, **{name: given}), expected)
+
+
+def assert_same(results, expected, rtol=0.0):
+    """Of a call that returns a number, an array, or a few of them."""
+    results, expected = ([r] if not isinstance(r, tuple) else r for r in (results, expected))
+    for result, other in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, other, rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "", "Exact", None, 1, ["exact"], b"exact", np.array(["exact"])])
+def test_an_unknown_kind_is_refused(kind):
+    with pytest.raises(ValueError, match="kind must be 'exact', 'xgboost' or 'lightgbm'; got"):
+        softxent.cross_entropy_grad_hess(Z, Y, kind=kind)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Arrays.
+
+
+class TestWeights:
+    """That will not do."""
+
+    @pytest.mark.parametrize("bad", [-1, -1e-300, NAN, INF, -INF])
+    def test_of_a_value_that_is_no_weight(self, bad, call):
+        for name, place, shape in (("class_weight", (1,), (3,)), ("sample_weight", (2,), (4,))):
+            weights = np.ones(shape)
+            weights[place] = weights[-1] = bad
+            with pytest.raises(ValueError, match=rf"{name} must be .*; {name}\[{place[0]}\] is {bad}"):
+                call(Z, Y, **{name: weights})
+        weights = np.ones((2, 3))
+        weights[1, 0] = bad
+        with pytest.raises(ValueError, match=rf"sample_weight\[1, 0\] is {bad}"):
+            call(np.zeros((2, 3, 4)), np.zeros((2, 3), int), sample_weight=weights)
+        with pytest.raises(ValueError, match=f"sample_weight is {bad}"):
+            call(np.zeros(3), 0, sample_weight=bad)
+
+    def test_that_the_logits_dtype_cannot_hold(self, call):
+        for name, n in (("class_weight", 3), ("sample_weight", 4)):
+            for dtype in (np.float32, np.float16):
+                with pytest.raises(ValueError, match=rf"{name} must be non-negative and finite; {name}\[0\] is 1e\+39"):
+                    call(Z.astype(dtype), Y, **{name: np.full(n, 1e39)})
+            call(Z, Y, **{name: np.full(n, 1e39)})
+
+    @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 3), (4, 3)])
+    def test_of_classes_in_another_shape(self, shape, call):
+        with pytest.raises(ValueError, match=r"class_weight must have .* shape \(3,\); got \("):
+            call(Z, Y, class_weight=np.ones(shape))
+
+    @pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 1), (1, 4), (4, 3)])
+    def test_of_samples_in_another_shape(self, shape, call):
+        with pytest.raises(ValueError, match=r"sample_weight must have the samples' shape \(4,\); got \("):
+            call(Z, Y, sample_weight=np.ones(shape))
+
+    @pytest.mark.parametrize("name", ["class_weight", "sample_weight"])
+    @pytest.mark.parametrize("code", [complex, object, str, "M8[s]"])
+    def test_of_another_dtype(self, name, code, call):
+        weights = np.ones(3 if name == "class_weight" else 4, int).astype(code)
+        with pytest.raises(TypeError, match=f"{name} must hold real numbers"):
+            call(Z, Y, **{name: weights})
+
+
+class TestWhere:
+    """That will not do."""
+
+    @pytest.mark.parametrize("bad", [1, 1.0, "yes", [1, 0, 1], np.ones((4, 3)), np.ones((4, 3), object), [[None] * 3]])
+    def test_of_another_dtype_than_bool(self, bad, call):
+        with pytest.raises(TypeError, match="where must hold bools, True for the classes that take part; got dtype"):
+            call(Z, Y, where=bad)
+        for function in FAMILY:
+            with pytest.raises(TypeError, match="where must hold bools"):
+                function(Z, where=bad)
+
+    @pytest.mark.parametrize("shape", [(4,), (2,), (3, 4), (4, 4), (1, 4, 3), (2, 4, 3), (0,), (0, 3), (4, 3, 1)])
+    def test_that_does_not_broadcast(self, shape, call):
+        message = rf"where must broadcast to the logits' shape \(4, 3\); got \({shape[0]},"
+        with pytest.raises(ValueError, match=message):
+            call(Z, Y, where=np.ones(shape, bool))
+        for function in FAMILY:
+            with pytest.raises(ValueError, match=message):
+                function(Z, where=np.ones(shape, bool))
+
+    def test_that_broadcasts_is_taken_whatever_the_class_axis(self, call):
+        for axis, labels in ((0, [0, 1, 2]), (1, Y)):
+            expected = call(Z, labels, axis=axis)
+            for where in (True, np.True_, [True], [[True]], np.ones(3, bool), np.ones((4, 1), bool)):
+                assert_same(call(Z, labels, axis=axis, where=where), expected, rtol=1e-13)
+
+
+class TestDirection:
+    """A v or g that will not do."""
+
+    VECTORS = (
+        ("v", lambda v: softxent.cross_entropy_hvp(Z, Y, v)),
+        ("v", lambda v: softxent.softmax_jvp(Z, v)),
+        ("g", lambda g: softxent.softmax_vjp(Z, g)),
+    )
+
+    @pytest.mark.parametrize(("name", "call"), VECTORS)
+    @pytest.mark.parametrize("shape", [(), (3,), (1, 3), (4, 1), (3, 4), (4, 3, 1), (4,)])
+    def test_of_another_shape(self, name, call, shape):
+        with pytest.raises(ValueError, match=rf"{name} must have the logits' shape \(4, 3\); got \("):
+            call(np.ones(shape))
+
+    @pytest.mark.parametrize(("name", "call"), VECTORS)
+    @pytest.mark.parametrize("code", [complex, object, str, "M8[s]"])
+    def test_of_another_dtype(self, name, call, code):
+        with pytest.raises(TypeError, match=f"{name} must hold real numbers"):
+            call(np.ones((4, 3), int).astype(code))
+
+
+class TestPair:
+    """An `out` for gradient and diagonal that will not do; what is good of it is not written."""
+
+    def refuse(self, error, match, out, logits=Z, labels=Y, **options):
+        before = [None if a is None else np.array(a) for a in out]
+        with pytest.raises(error, match=match):
+            softxent.cross_entropy_grad_hess(logits, labels, out=out, **options)
+        for a, b in zip(out, before, strict=True):
+            if a is not None:
+                np.testing.assert_array_equal(a, b)
+
+    def test_that_is_none(self):
+        for bad in ([np.zeros_like(Z), np.zeros_like(Z)], np.zeros((2, 4, 3)), (np.zeros_like(Z),), (None,) * 3, ()):
+            with pytest.raises(TypeError, match="out must be a pair of arrays, for the gradient and the diagonal; got"):
+                softxent.cross_entropy_grad_hess(Z, Y, out=bad)
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_of_another_shape_dtype_or_kind(self, place):
+        def pair(bad):
+            return (bad, np.full_like(Z, 7)) if place == 0 else (np.full_like(Z, 7), bad)
+
+        self.refuse(
+            ValueError, r"out must have the shape of the logits, \(4, 3\); got \(3, 4\)", pair(np.zeros((3, 4)))
+        )
+        self.refuse(TypeError, "out must have dtype float64; got float32", pair(np.zeros_like(Z, np.float32)))
+        self.refuse(TypeError, "out must be a NumPy array; got list", pair(Z.tolist()))
+        read_only = np.zeros_like(Z)
+        read_only.flags.writeable = False
+        self.refuse(ValueError, "out is read-only", pair(read_only))
+        self.refuse(
+            ValueError, "share their memory", pair(np.lib.stride_tricks.as_strided(np.zeros(16), (4, 3), (8, 8)))
+        )
+
+    def test_each_of_which_overlaps_the_other(self):
+        memory = np.full((5, 3), 7.0)
+        self.refuse(ValueError, "out overlaps the gradient's in memory", (memory[:4], memory[1:]))
+        self.refuse(ValueError, "out overlaps the gradient's in memory", (memory[:4], memory[:4]))
+
+    def test_whose_diagonal_is_the_logits(self):
+        z = Z.copy()
+        self.refuse(ValueError, "out overlaps the logits", (None, z), logits=z)
+        self.refuse(ValueError, "out overlaps the gradient's|out overlaps the logits", (z, z), logits=z)
+        _, grad, _ = softxent.cross_entropy_grad_hess(z, Y, out=(z, None))
+        assert grad is z
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_that_overlaps_an_input(self, place):
+        def pair(bad):
+            return (bad, np.full_like(Z, 7)) if place == 0 else (np.full_like(Z, 7), bad)
+
+        memory = np.ones((4, 3))
+        self.refuse(ValueError, "out overlaps labels", pair(memory), labels=memory)
+        self.refuse(ValueError, "out overlaps labels", pair(memory), labels=memory.view(np.int64)[:, 0])
+        self.refuse(ValueError, "out overlaps sample_weight", pair(memory), sample_weight=memory[:, 1])
+        where = memory.view(bool)[:, :3]
+        self.refuse(ValueError, "out overlaps where", pair(memory), where=where)
+        self.refuse(ValueError, "out overlaps class_weight", pair(memory), class_weight=memory[2])
+
+
+class TestOverlap:
+    """Of an output with what the options read."""
+
+    MEMORY_OF = (
+        ("where", lambda memory: memory.view(bool)[:, :3]),
+        ("sample_weight", lambda memory: memory[:, 1]),
+        ("class_weight", lambda memory: memory[2]),
+    )
+
+    @pytest.mark.parametrize(("name", "part"), MEMORY_OF)
+    def test_of_a_gradient_or_product(self, name, part):
+        memory = np.ones((4, 3))
+        for function in (softxent.cross_entropy_and_grad, hvp):
+            with pytest.raises(ValueError, match=f"out overlaps {name} in memory"):
+                function(Z, Y, out=memory, **{name: part(memory)})
+        np.testing.assert_array_equal(memory, 1)
+
+    @pytest.mark.parametrize(("name", "part"), MEMORY_OF)
+    def test_of_losses(self, name, part):
+        memory = np.ones((4, 3))
+        out = memory[:, 0] if name != "sample_weight" else memory[:, 1]
+        with pytest.raises(ValueError, match=f"out overlaps {name} in memory"):
+            softxent.cross_entropy(Z, Y, reduction="none", out=out, **{name: part(memory)})
+        np.testing.assert_array_equal(memory, 1)
+
+    def test_of_losses_with_logits_or_labels(self):
+        z = np.zeros((4, 4))
+        with pytest.raises(ValueError, match="out overlaps the logits"):
+            softxent.cross_entropy(z, Y, reduction="none", out=z[0])
+        with pytest.raises(ValueError, match="out overlaps labels"):
+            softxent.cross_entropy(Z, z.view(np.int64)[0], reduction="none", out=z[0])
+        with pytest.raises(ValueError, match="out overlaps labels"):
+            softxent.cross_entropy(np.ones((4, 4)), z, reduction="none", out=z[:, 2])
+        np.testing.assert_array_equal(z, 0)
+
+    def test_of_a_product_with_its_direction(self):
+        v = np.ones((5, 3))
+        for out in (v[:4], v[1:]):
+            with pytest.raises(ValueError, match="out overlaps v in memory"):
+                softxent.cross_entropy_hvp(Z, Y, v[:4], out=out)
+        np.testing.assert_array_equal(v, 1)
+
+    def test_of_a_product_with_the_logits_but_in_place(self):
+        memory = np.arange(15.0).reshape(5, 3)
+        with pytest.raises(ValueError, match="out overlaps logits in memory"):
+            softxent.cross_entropy_hvp(memory[:4], Y, Z, out=memory[1:])
+        np.testing.assert_array_equal(memory, np.arange(15.0).reshape(5, 3))
+        z = Z.copy()
+        expected = softxent.cross_entropy_hvp(z, Y, Z)
+        assert softxent.cross_entropy_hvp(z, Y, Z, out=z) is z
+        np.testing.assert_array_equal(z, expected)
+
+    def test_of_the_softmax_family_with_where(self):
+        memory = np.ones((4, 3))
+        for function in (softxent.softmax, softxent.log_softmax):
+            with pytest.raises(ValueError, match="out overlaps where in memory"):
+                function(Z, where=memory.view(bool)[:, :3], out=memory)
+        with pytest.raises(ValueError, match="out overlaps where in memory"):
+            softxent.logsumexp(Z, where=memory.view(bool)[:, :3], out=memory[:, 0])
+        z = np.zeros((4, 4))
+        with pytest.raises(ValueError, match="out overlaps logits in memory"):
+            softxent.logsumexp(z, out=z[:, 1])
+        np.testing.assert_array_equal(memory, 1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Nothing is written.
+
+BAD_ARGUMENTS = [
+    {"axis": 2},
+    {"reduction": "average"},
+    {"n_threads": 0},
+    {"ignore_index": 0.5},
+    {"label_smoothing": 2.0},
+    {"temperature": 0.0},
+    {"base": 1},
+    {"normalizer": "all"},
+    {"class_weight": [1, -1, 1]},
+    {"class_weight": [1, 1]},
+    {"sample_weight": [1, 1, 1, NAN]},
+    {"where": [1, 0, 1]},
+    {"where": [True, False]},
+]
+
+
+@pytest.mark.parametrize("bad", BAD_ARGUMENTS, ids=repr)
+def test_no_output_is_written_where_an_argument_is_bad(bad):
+    errors = (ValueError, TypeError, np.exceptions.AxisError)
+    first, second = np.full_like(Z, 7), np.full_like(Z, 7)
+    calls = [
+        lambda: softxent.cross_entropy_and_grad(Z, Y, out=first, **bad),
+        lambda: softxent.cross_entropy_and_grad(Z, Y, out=first, accumulate=True, **bad),
+        lambda: softxent.cross_entropy_grad_hess(Z, Y, out=(first, second), **bad),
+        lambda: softxent.cross_entropy_hvp(Z, Y, Z, out=first, **bad),
+        lambda: softxent.cross_entropy(Z, Y, out=first[:, 0], **{"reduction": "none"} | bad),
+    ]
+    if bad.keys() & {"where", "temperature", "n_threads", "axis"}:
+        calls += [
+            lambda: softxent.softmax(Z, out=first, **bad),
+            lambda: softxent.log_softmax(Z, out=first, **bad),
+            lambda: softxent.logsumexp(Z, out=first[:, 0], **bad),
+        ]
+    for call in calls:
+        with pytest.raises(errors):
+            call()
+        np.testing.assert_array_equal(first, 7)
+        np.testing.assert_array_equal(second, 7)
+
+
+OPTIONS_OF_LABELS = {
+    "class_weight": lambda n, c: np.ones(c),
+    "sample_weight": lambda n, c: np.ones(n),
+    "where": lambda n, c: np.ones((n, c), bool),
+    "label_smoothing": lambda n, c: 0.1,
+    "temperature": lambda n, c: 2.0,
+    "base": lambda n, c: 2,
+    "normalizer": lambda n, c: 3.0,
+    "softcap": lambda n, c: 3.0,
+    "z_loss": lambda n, c: 3.0,
+}
+
+
+@pytest.mark.parametrize("n_classes", [3, 100])
+@pytest.mark.parametrize("name", OPTIONS_OF_LABELS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_bad_label_is_named_and_nothing_written_with_any_option(n_classes, name, reduction):
+    rng = np.random.default_rng(1)
+    z, labels = rng.normal(size=(1000, n_classes)).astype(np.float32), np.zeros(1000, int)
+    labels[997] = n_classes
+    first, second, before = np.full_like(z, 7), np.full_like(z, 7), z.copy()
+    options = {name: OPTIONS_OF_LABELS[name](1000, n_classes), "reduction": reduction}
+    calls = [
+        lambda: softxent.cross_entropy(z, labels, **options),
+        lambda: softxent.cross_entropy_and_grad(z, labels, **options),
+        lambda: softxent.cross_entropy_and_grad(z, labels, out=first, **options),
+        lambda: softxent.cross_entropy_and_grad(z, labels, out=first, accumulate=True, **options),
+        lambda: softxent.cross_entropy_and_grad(z, labels, out=z, **options),
+    ]
+    if reduction == "none":
+        calls.append(lambda: softxent.cross_entropy(z, labels, out=first[:, 0], **options))
+    if name not in ("softcap", "z_loss"):
+        calls += [
+            lambda: softxent.cross_entropy_grad_hess(z, labels, **options),
+            lambda: softxent.cross_entropy_grad_hess(z, labels, out=(first, second), **options),
+            lambda: softxent.cross_entropy_grad_hess(z, labels, out=(z, second), **options),
+            lambda: softxent.cross_entropy_hvp(z, labels, before, **options),
+            lambda: softxent.cross_entropy_hvp(z, labels, before, out=first, **options),
+            lambda: softxent.cross_entropy_hvp(z, labels, before, out=z, **options),
+        ]
+    for call in calls:
+        with pytest.raises(IndexError, match=rf"labels\[997\] is {n_classes}, which is not a class"):
+            call()
+        for array, expected in ((first, 7), (second, 7), (z, before)):
+            np.testing.assert_array_equal(array, expected)
+
+
+class TestMemory:
+    """That cannot be had."""
+
+    def test_for_a_jacobian(self):
+        z = np.broadcast_to(np.float32(0), (4, 2**24))  # takes no memory itself; the Jacobian would take 4 PB
+        with pytest.raises(MemoryError):
+            softxent.softmax_jacobian(z)
+
+    def test_for_a_jacobian_beyond_what_an_address_can_say(self):
+        with pytest.raises(MemoryError):
+            softxent.softmax_jacobian(np.broadcast_to(np.float32(0), 2**33))
+
+    @pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"reduction": "none"}, {"label_smoothing": 0.1}])
+    def test_for_a_gradient(self, options):
+        z = np.broadcast_to(np.float32(0), (2**46, 4))
+        labels = np.broadcast_to(np.int8(0), 2**46)
+        for function in (softxent.cross_entropy_and_grad, softxent.cross_entropy_grad_hess):
+            with pytest.raises(MemoryError):
+                function(z, labels, **options)
+
+    def test_for_a_product(self):
+        z = np.broadcast_to(np.float32(0), (2**46, 4))
+        with pytest.raises(MemoryError):
+            softxent.cross_entropy_hvp(z, np.broadcast_to(np.int8(0), 2**46), z)
+        for function in (softxent.softmax_jvp, softxent.softmax_vjp):
+            with pytest.raises(MemoryError):
+                function(z, z)
+
+    def test_for_the_softmax_family(self):
+        z = np.broadcast_to(np.float32(0), (2**46, 4))
+        for function in FAMILY:
+            with pytest.raises(MemoryError):
+                function(z)

@@ -1,10 +1,11 @@
 """Whatever else happens in the process: labels that change during the call, many threads, a fork. No access out of
-bounds, no input written, no deadlock."""
+bounds, no input written, no deadlock; and no temporary of the logits' size, with any option."""
 
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,3 +134,249 @@ def test_more_than_2_to_the_31_strides_do_not_overflow(isa):
     losses = softxent.cross_entropy(z, labels, reduction="none")
     assert losses[0] == pytest.approx(np.log(4), rel=1e-6)
     assert losses[1] < 0.1
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# With options and derivatives.
+
+
+@pytest.mark.parametrize("shape", [(3000, 10), (800, 100)])
+@pytest.mark.parametrize("options", [{"temperature": 2.0}, {"sample_weight": 1}, {"class_weight": 1}])
+def test_labels_that_change_during_a_call_with_options_are_caught(shape, options, isa, rng):
+    z = rng.normal(size=shape).astype(np.float32)
+    labels, stop = np.zeros(shape[0], np.int64), threading.Event()
+    guarded = [np.full(z.size + 4096, 7, np.float32) for _ in range(2)]
+    out = tuple(g[2048:-2048].reshape(shape) for g in guarded)
+    if "sample_weight" in options:
+        options = {"sample_weight": np.ones(shape[0], np.float32)}
+    if "class_weight" in options:  # read at the label
+        options = {"class_weight": np.ones(shape[1], np.float32)}
+
+    def mutate():
+        while not stop.is_set():
+            labels[::7] = 2**40
+            labels[::7] = 0
+
+    thread = threading.Thread(target=mutate)
+    thread.start()
+    try:
+        seen = set()
+        for i in range(500):
+            if i >= 10 and "error" in seen:
+                break
+            for call in (
+                lambda: softxent.cross_entropy_grad_hess(z, labels, out=out, n_threads=1, **options),
+                lambda: softxent.cross_entropy_hvp(z, labels, z, out=out[0], n_threads=1, **options),
+                lambda: softxent.cross_entropy_and_grad(z, labels, out=out[1], label_smoothing=0.1, **options),
+            ):
+                try:
+                    call()
+                    seen.add("result")
+                except IndexError:
+                    seen.add("error")
+    finally:
+        stop.set()
+        thread.join()
+    for g in guarded:
+        assert np.all(g[:2048] == 7)
+        assert np.all(g[-2048:] == 7)
+    assert "error" in seen
+
+
+def test_inputs_are_never_written_with_options(dtype, isa, rng):
+    for shape in ((50, 10), (50, 100), (9, 700)):
+        n, c = shape
+        arrays = {
+            "z": rng.normal(size=shape).astype(dtype),
+            "target": rng.random(shape).astype(dtype),
+            "labels": rng.integers(0, c, n),
+            "v": rng.normal(size=shape).astype(dtype),
+            "class_weight": rng.random(c).astype(dtype),
+            "sample_weight": rng.random(n).astype(dtype),
+            "where": rng.random(shape) < 0.8,
+        }
+        before = {name: a.copy() for name, a in arrays.items()}
+        for a in arrays.values():
+            a.flags.writeable = False
+        z, v = arrays["z"], arrays["v"]
+        options = {name: arrays[name] for name in ("class_weight", "sample_weight", "where")}
+        options |= {"label_smoothing": 0.1, "temperature": 2.0, "base": 2}
+        for y in (arrays["labels"], arrays["target"]):
+            softxent.cross_entropy(z, y, softcap=5.0, z_loss=0.1, **options)
+            softxent.cross_entropy_and_grad(z, y, softcap=5.0, z_loss=0.1, **options)
+            softxent.cross_entropy_grad_hess(z, y, **options)
+            softxent.cross_entropy_hvp(z, y, v, **options)
+        for function in (softxent.softmax, softxent.log_softmax, softxent.logsumexp):
+            function(z, where=arrays["where"], temperature=0.5)
+        softxent.softmax_jvp(z, v)
+        softxent.softmax_vjp(z, v)
+        softxent.softmax_jacobian(z[:2])
+        for name, a in arrays.items():
+            np.testing.assert_array_equal(a, before[name])
+
+
+def test_many_threads_may_call_at_once_with_options(isa, rng):
+    shape = (1000, 100)
+    problems = [
+        {
+            "logits": rng.normal(size=shape).astype(np.float32),
+            "labels": rng.integers(0, 100, shape[0]),
+            "sample_weight": rng.random(shape[0]),
+            "where": np.ones(shape, bool),
+            "temperature": 1 + i / 4,
+        }
+        for i in range(8)
+    ]
+    expected = [softxent.cross_entropy_grad_hess(**p) for p in problems]
+
+    def call(i):
+        results = softxent.cross_entropy_grad_hess(**problems[i % 8], n_threads=1 + i % 3)
+        return all(np.array_equal(a, b) for a, b in zip(results, expected[i % 8], strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(64)))
+
+
+def test_the_gil_is_released_by_the_general_kernel_too(rng):
+    z = rng.normal(size=(4000, 500)).astype(np.float32)
+    labels = rng.integers(0, 500, 4000)
+    progress, stop = [0], threading.Event()
+
+    def count():
+        while not stop.is_set():
+            progress[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        moved = 0
+        for _ in range(20):
+            before = progress[0]
+            softxent.cross_entropy_grad_hess(z, labels, label_smoothing=0.1, n_threads=1)
+            moved += progress[0] - before > 1000
+    finally:
+        stop.set()
+        thread.join()
+    assert moved > 0
+
+
+def test_more_than_2_to_the_31_strides_do_not_overflow_in_where(isa):
+    try:
+        memory = np.zeros(2**31 + 64, np.int8)
+    except MemoryError:
+        pytest.skip("2 GB of address space cannot be had")
+    where = np.lib.stride_tricks.as_strided(memory.view(bool), (2, 4), (2**31 + 1, 1))
+    where[0], where[1] = [True, True, False, False], [False, False, True, True]
+    z = np.array([[0, 0, 9, 9], [9, 9, 0, 0]], np.float32)
+    for n in (1, 2):
+        np.testing.assert_array_equal(softxent.softmax(z, where=where, n_threads=n), where / np.float32(2))
+    losses = softxent.cross_entropy(z, [0, 3], where=where, reduction="none")
+    np.testing.assert_allclose(losses, np.log(2), rtol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Memory: one array out, and scratch that does not grow with the number of samples.
+
+OPTIONS = {
+    "nothing": lambda n, c: {},
+    "class_weight": lambda n, c: {"class_weight": np.ones(c)},
+    "sample_weight": lambda n, c: {"sample_weight": np.ones(n)},
+    "sample_weight in float32": lambda n, c: {"sample_weight": np.ones(n, np.float32)},
+    "where": lambda n, c: {"where": np.ones((n, c), bool)},
+    "where of classes": lambda n, c: {"where": np.ones((1, c), bool)},
+    "ignore_index": lambda n, c: {"ignore_index": 1},
+    "label_smoothing": lambda n, c: {"label_smoothing": 0.1},
+    "temperature": lambda n, c: {"temperature": 2.0},
+    "softcap": lambda n, c: {"softcap": 30.0},
+    "z_loss": lambda n, c: {"z_loss": 1e-4},
+    "base": lambda n, c: {"base": 2},
+    "normalizer": lambda n, c: {"normalizer": 7.0},
+    "grad_output": lambda n, c: {"grad_output": np.ones(n), "reduction": "none"},
+    "accumulate": lambda n, c: {"accumulate": True},
+}
+SCRATCH = 2**20
+
+
+def peak_of(call):
+    tracemalloc.start()
+    call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_no_temporary_of_the_size_of_the_logits_is_made_with_any_option(name, axis):
+    n, c = 1024, 4096
+    shape = (n, c) if axis == 1 else (c, n)
+    z, out, other = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    labels, target = np.zeros(n, np.int64), np.zeros(shape, np.float16)
+    options = OPTIONS[name](n, c) | {"axis": axis, "n_threads": 1}
+    if "where" in options and axis == 0:
+        options["where"] = options["where"].T
+    of_losses = {k: v for k, v in options.items() if k not in ("grad_output", "accumulate")}
+    calls = [
+        lambda: softxent.cross_entropy_and_grad(z, labels, out=out, **options),
+        lambda: softxent.cross_entropy(z, labels, **of_losses),
+    ]
+    if name != "ignore_index":
+        calls.append(lambda: softxent.cross_entropy_and_grad(z, target, out=out, **options))
+    if name not in ("softcap", "z_loss", "grad_output", "accumulate"):
+        calls.append(lambda: softxent.cross_entropy_grad_hess(z, labels, out=(out, other), **options))
+        calls.append(lambda: softxent.cross_entropy_hvp(z, labels, other, out=out, **options))
+    if name in ("nothing", "where", "where of classes", "temperature"):
+        calls.append(lambda: softxent.softmax(z, out=out, **options))
+        calls.append(lambda: softxent.log_softmax(z, out=out, **options))
+        calls.append(lambda: softxent.logsumexp(z, **options))
+    for call in calls:
+        assert peak_of(call) < SCRATCH
+
+
+@pytest.mark.parametrize("function", [softxent.softmax_jvp, softxent.softmax_vjp])
+def test_a_jacobian_product_makes_one_array(function):
+    z = np.zeros((1024, 4096), np.float32)
+    for v in (z, z.astype(np.float16), z.T.copy().T):
+        assert peak_of(lambda v=v: function(z, v, n_threads=1)) < z.nbytes + SCRATCH
+
+
+def test_new_arrays_are_all_that_is_made():
+    z, labels = np.zeros((1024, 4096), np.float32), np.zeros(1024, int)
+    options = {"label_smoothing": 0.1, "n_threads": 1}
+    assert peak_of(lambda: softxent.cross_entropy_and_grad(z, labels, **options)) < z.nbytes + SCRATCH
+    assert peak_of(lambda: softxent.cross_entropy_grad_hess(z, labels, **options)) < 2 * z.nbytes + SCRATCH
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is counted otherwise")
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_process_does_not_grow_by_more_than_the_output(axis):
+    """Whatever C, OpenMP and NumPy allocate: 256 MB of logits and as much gradient under all options together, and a
+    part of them under each alone. The logits are untouched zero pages, and cost no memory themselves."""
+    code = f"""
+import resource
+import numpy as np, softxent
+n, c, axis = 4096, 16384, {axis}
+shape = (n, c) if axis == 1 else (c, n)
+z, out, labels = np.zeros(shape, np.float32), np.ones(shape, np.float32), np.zeros(n, int)
+where = np.ones(c if axis == 1 else (c, 1), bool)
+OPTIONS = [
+    {{"class_weight": np.ones(c)}}, {{"sample_weight": np.ones(n, np.float32)}}, {{"where": where}},
+    {{"ignore_index": 1}}, {{"label_smoothing": 0.1}}, {{"temperature": 2.0}}, {{"softcap": 30.0}},
+    {{"z_loss": 1e-4}}, {{"base": 2}},
+]
+every = {{name: value for option in OPTIONS for name, value in option.items()}}
+
+def grow(n, options, n_threads=1):
+    part = (slice(n), slice(None)) if axis == 1 else (slice(None), slice(n))
+    if "sample_weight" in options:
+        options = options | {{"sample_weight": options["sample_weight"][:n]}}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    softxent.cross_entropy_and_grad(z[part], labels[:n], axis=axis, out=out[part], n_threads=n_threads, **options)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+grow(64, every, 2)  # starts the threads
+for size, options in [(512, option) for option in OPTIONS] + [(n, {{}}), (n, every)]:
+    grown = grow(size, options)
+    assert grown < 8 * 1024, (size, options.keys(), grown)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -110,3 +110,168 @@ def test_same_bits_where_the_logits_are_converted_in_pieces(code, order, isa, rn
         )
         np.testing.assert_array_equal(moved_losses, losses[place])
         np.testing.assert_array_equal(moved, grad[place])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# With options and derivatives: everything that goes through the general kernel.
+
+SOME_PROBLEMS = [((1500, 33), 1), ((6001, 10), 1), ((3, 21, 40, 20), 1), ((12, 5003), 1), ((300, 150), 0)]
+
+
+def option_makers(dtype):
+    return {
+        "class_weight": lambda n, c, rng: {"class_weight": rng.random(c).astype(dtype)},
+        "sample_weight": lambda n, c, rng: {"sample_weight": rng.random(n).astype(dtype)},
+        "sample_weight of another dtype": lambda n, c, rng: {"sample_weight": rng.integers(0, 5, n)},
+        "where": lambda n, c, rng: {"where": rng.random((n, c)) < 0.8},
+        "label_smoothing": lambda n, c, rng: {"label_smoothing": 0.1},
+        "temperature": lambda n, c, rng: {"temperature": 1.7},
+        "softcap": lambda n, c, rng: {"softcap": 5.0},
+        "z_loss": lambda n, c, rng: {"z_loss": 0.01},
+        "base": lambda n, c, rng: {"base": 2},
+        "grad_output": lambda n, c, rng: {"grad_output": rng.normal(size=n)},
+    }
+
+
+PER_SAMPLE = ("sample_weight", "where", "grad_output")
+
+
+def results_of(z, labels, v, options, **more):
+    """Of every function that takes the options, samples first."""
+    yield from softxent.cross_entropy_and_grad(z, labels, reduction="none", **options, **more)
+    family = {name: options[name] for name in ("where", "temperature") if name in options}
+    yield softxent.softmax(z, **family, **more)
+    yield softxent.logsumexp(z, **family, **more)
+    if not options.keys() & {"softcap", "z_loss", "grad_output"}:
+        yield from softxent.cross_entropy_grad_hess(z, labels, reduction="none", **options, **more)
+        yield softxent.cross_entropy_hvp(z, labels, v, reduction="none", **options, **more)
+    if not options:
+        yield softxent.softmax_jvp(z, v, **more)
+        yield softxent.softmax_jacobian(z[:, :50], **more)
+
+
+@pytest.mark.parametrize(("shape", "axis"), SOME_PROBLEMS)
+@pytest.mark.parametrize("target", [False, True])
+def test_same_bits_for_any_thread_count_with_options(shape, axis, target, dtype, isa, rng):
+    z, labels = make(shape, axis, dtype, rng)
+    samples = labels.shape
+    if target:
+        labels = rng.random(shape).astype(dtype)
+    every = {
+        "class_weight": rng.random(shape[axis]),
+        "sample_weight": rng.random(samples).astype(dtype),
+        "where": rng.random(shape) < 0.9,
+        "label_smoothing": 0.1,
+        "temperature": 1.7,
+        "base": 2,
+        "axis": axis,
+    }
+    for more in ({}, {"sample_weight": rng.random(samples), "normalizer": 3.0}, {"reduction": "none"}):
+
+        def results(n, options=every | more):
+            yield from softxent.cross_entropy_and_grad(z, labels, softcap=5.0, z_loss=0.1, n_threads=n, **options)
+            yield from softxent.cross_entropy_grad_hess(z, labels, n_threads=n, **options)
+            yield softxent.cross_entropy_hvp(z, labels, z, n_threads=n, **options)
+
+        one = list(results(1))
+        for n in (2, 3, 7):
+            for got, want in zip(results(n), one, strict=True):
+                np.testing.assert_array_equal(got, want)
+    family = {"where": every["where"], "temperature": 1.7}
+    for function in (softxent.softmax, softxent.log_softmax, softxent.logsumexp):
+        one = function(z, axis, n_threads=1, **family)
+        for n in (2, 3, 7):
+            np.testing.assert_array_equal(function(z, axis, n_threads=n, **family), one)
+
+
+@pytest.mark.parametrize("name", ["none", *option_makers(np.float32)])
+@pytest.mark.parametrize("n_classes", [10, 33, 600])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_bits_in_any_batch_and_place_with_options(name, n_classes, order, dtype, isa, rng):
+    z, labels = make((37, n_classes), 1, dtype, rng)
+    z, v = np.asarray(z, order=order), np.asarray(rng.normal(size=z.shape), dtype, order=order)
+    options = {} if name == "none" else option_makers(dtype)[name](37, n_classes, rng)
+    for y in (labels, np.asarray(rng.random(z.shape), dtype, order=order)):
+        whole = list(results_of(z, y, v, options))
+        for index in (
+            slice(0, 1),
+            slice(36, None),
+            slice(5, 14),
+            slice(1, None),
+            slice(None, None, -1),
+            slice(2, None, 3),
+        ):
+            some = {key: value[index] if key in PER_SAMPLE else value for key, value in options.items()}
+            for got, want in zip(results_of(z[index], y[index], v[index], some), whole, strict=True):
+                np.testing.assert_array_equal(got, want[index])
+
+
+@pytest.mark.parametrize("name", ["none", "where", "label_smoothing", "temperature", "softcap"])
+@pytest.mark.parametrize("n_classes", [10, 33, 600])
+def test_same_bits_at_any_alignment_with_options(name, n_classes, dtype, isa, rng):
+    z, labels = make((11, n_classes), 1, dtype, rng)
+    v = rng.normal(size=z.shape).astype(dtype)
+    options = {} if name == "none" else option_makers(dtype)[name](11, n_classes, rng)
+    expected = list(results_of(z, labels, v, options))
+    for shift in range(1, 64 // z.itemsize, 2):
+        moved, moved_v = (np.zeros(z.size + 64, dtype)[s : s + z.size].reshape(z.shape) for s in (shift, 64 - shift))
+        moved[...], moved_v[...] = z, v
+        for got, want in zip(results_of(moved, labels, moved_v, options), expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+        out = np.zeros(z.size + 64, dtype)[64 - shift : 64 - shift + z.size].reshape(z.shape)
+        softxent.cross_entropy_and_grad(moved, labels, reduction="none", out=out, **options)
+        np.testing.assert_array_equal(out, expected[1])
+
+
+@pytest.mark.parametrize("n_classes", [10, 33, 600])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_bits_beside_other_samples_with_options(n_classes, order, dtype, isa, rng):
+    """Whatever the others hold, and also where they are ignored or have nothing left."""
+    z, labels = make((40, n_classes), 1, dtype, rng)
+    z, v = np.asarray(z, order=order), np.asarray(rng.normal(size=z.shape), dtype, order=order)
+    odd, where = np.arange(40) % 2 == 1, rng.random(z.shape) < 0.9
+    options = {"where": where, "label_smoothing": 0.1, "sample_weight": rng.random(40).astype(dtype)}
+    expected = list(results_of(z, labels, v, options))
+    for neighbour in (np.nan, np.inf, -np.inf, 1e30, "ignored", "removed", "weightless"):
+        beside, y, others = z.copy(order="K"), labels.copy(), {**options, "where": where.copy()}
+        if neighbour == "ignored":
+            y[odd] = -1
+        elif neighbour == "removed":
+            others["where"][odd] = False
+        elif neighbour == "weightless":
+            others["sample_weight"] = np.where(odd, 0, options["sample_weight"])
+        else:
+            beside[odd] = neighbour
+        if neighbour == "ignored":
+            got = softxent.cross_entropy_and_grad(beside, y, reduction="none", ignore_index=-1, **others)
+            want = expected[:2]
+        else:
+            got, want = list(results_of(beside, y, v, others)), expected
+        for values, wanted in zip(got, want, strict=True):
+            np.testing.assert_array_equal(values[~odd], wanted[~odd])
+
+
+@pytest.mark.parametrize("n_classes", [10, 40, 600])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_bits_of_half_precision_in_any_batch_and_place(n_classes, order, isa, rng):
+    z = np.asarray(rng.normal(size=(37, n_classes)) * 4, np.float16, order=order)
+    labels, v = rng.integers(0, n_classes, 37), np.asarray(rng.normal(size=z.shape), np.float16, order=order)
+    for options in ({}, {"label_smoothing": 0.1, "temperature": 1.7}):
+        whole = list(results_of(z, labels, v, options))
+        for n in (2, 7):
+            for got, want in zip(results_of(z, labels, v, options, n_threads=n), whole, strict=True):
+                np.testing.assert_array_equal(got, want)
+        for index in (slice(0, 1), slice(36, None), slice(5, 14), slice(None, None, -1)):
+            for got, want in zip(results_of(z[index], labels[index], v[index], options), whole, strict=True):
+                np.testing.assert_array_equal(got, want[index])
+
+
+@pytest.mark.parametrize("n_classes", [3, 10, 32])
+def test_few_classes_have_the_same_bits_in_every_layout_with_options(n_classes, dtype, isa, rng):
+    z, labels = make((50, n_classes), 1, dtype, rng)
+    v = rng.normal(size=z.shape).astype(dtype)
+    options = {"where": rng.random(z.shape) < 0.9, "label_smoothing": 0.1, "temperature": 1.7}
+    expected = list(results_of(z, labels, v, options))
+    for other in (np.asfortranarray(z), np.repeat(z, 2, axis=1)[:, ::2], z[:, ::-1].copy()[:, ::-1]):
+        for got, want in zip(results_of(other, labels, v, options), expected, strict=True):
+            np.testing.assert_array_equal(got, want)

@@ -21,6 +21,7 @@ class Options:
     """Checked options; None or 0 where there is none."""
 
     class_weight: Array | None  # (C,), contiguous, in the dtype that is computed in
+    given_class_weight: Array | None  # the user's own
     sample_weight: Array | None  # of the sample axes' shape
     where: Array | None  # bool, of the logits' shape, class axis last
     normalizer: float | None
@@ -30,6 +31,10 @@ class Options:
     def arrays(self) -> dict[str, Array | None]:
         """Those with a value for each sample."""
         return {"where": self.where, "sample_weight": self.sample_weight}
+
+    def inputs(self) -> dict[str, Array | None]:
+        """The user's arrays, which no output may overlap."""
+        return {**self.arrays(), "class_weight": self.given_class_weight}
 
 
 def check_options(
@@ -48,6 +53,7 @@ def check_options(
     z_loss: float = 0.0,
 ) -> Options:
     """The options for logits with the class axis last that will be computed in ``dtype``, or an error."""
+    weights = check_class_weight(class_weight, logits.shape[-1], dtype)
     numbers = (
         check_label_smoothing(label_smoothing),
         check_scale(temperature, "temperature"),
@@ -56,7 +62,8 @@ def check_options(
         check_base(base),
     )
     return Options(
-        class_weight=check_class_weight(class_weight, logits.shape[-1], dtype),
+        class_weight=None if weights is None else np.ascontiguousarray(weights, dtype),
+        given_class_weight=weights,
         sample_weight=check_sample_weight(sample_weight, logits.shape[:-1], dtype),
         where=check_where(where, logits, axis),
         normalizer=None if normalizer is None else as_number(normalizer, "normalizer"),
@@ -102,7 +109,7 @@ def check_class_weight(value: npt.ArrayLike | None, n_classes: int, dtype: np.dt
     if given.shape != (n_classes,):
         raise ValueError(f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}")
     check_weights(given, "class_weight", dtype)
-    return np.ascontiguousarray(given, dtype)
+    return given
 
 
 def check_sample_weight(value: npt.ArrayLike | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:

@@ -27,8 +27,11 @@ _TOTAL_WEIGHT = {
     np.dtype(np.float64): _kernels.total_weight["double"],
 }
 
-# Logits in a piece that is converted: it stays in the second-level cache.
-PIECE_LOGITS = 1 << 16
+# Logits in a piece that is converted: it stays in the second-level cache. Where so many are of few samples there may be
+# more, up to a vector's width of samples: the kernels take as many at once if the classes do not lie side by side.
+PIECE_LOGITS, MOST_LOGITS, PIECE_SAMPLES = 1 << 16, 1 << 18, 16
+# Samples in a piece of which nothing but the weights is converted.
+PIECE_WEIGHTS = 1 << 16
 
 # Outputs; every other array is an input. Weights come in the dtype that is computed in, the others in half too.
 OUTPUTS = ("loss", "out", "hess")
@@ -55,9 +58,8 @@ def compute(
     ready = {name: is_ready(name, a, dtype) for name, a in folded.items()}
     if "hess" in ready:  # the kernels take it in the gradient's type
         ready["out"] = ready["hess"] = ready["out"] and ready["hess"]
-    whole = all(ready.values())
     kernel, sums = _COMPUTE[dtype], []
-    for index in pieces(logits, whole):
+    for index in pieces(logits, piece_samples(logits.shape[-1], ready)):
         outputs = {
             name: OutputPiece(folded[name][index], None if ready[name] else dtype, accumulate)
             for name in OUTPUTS
@@ -112,7 +114,7 @@ def total_weight(
     folded = fold(labels.ndim, {"labels": labels, "sample_weight": sample_weight})
     weights = folded.get("sample_weight")
     ready = is_ready("sample_weight", weights, dtype)
-    for index in pieces(folded["labels"][..., np.newaxis], ready):
+    for index in pieces(folded["labels"][..., np.newaxis], None if ready else PIECE_WEIGHTS):
         weights_piece = None if weights is None else input_piece(weights[index], None if ready else dtype)
         part = _TOTAL_WEIGHT[dtype](folded["labels"][index], n_classes, ignore_index, weights_piece, class_weight)
         if part < 0:
@@ -158,13 +160,21 @@ def indices(shape: Sequence[int]) -> Iterable[tuple[int, ...]]:
     return np.ndindex(*shape) if shape else [()]
 
 
-def pieces(logits: Array, whole: bool) -> Iterator[tuple[Any, ...]]:
-    """Indices into folded arrays that leave two sample axes; of few samples each, unless ``whole``."""
-    *leading, n_outer, n_inner, n_classes = logits.shape
-    n_samples = max(1, PIECE_LOGITS // n_classes)
-    outer_step = max(1, n_samples // n_inner)
+def piece_samples(n_classes: int, ready: Mapping[str, bool]) -> int | None:
+    """How many samples a piece may have; None for all of them, where nothing is to be converted."""
+    if all(ready.values()):
+        return None
+    if all(is_ready for name, is_ready in ready.items() if name not in WEIGHTS):
+        return PIECE_WEIGHTS
+    return max(1, PIECE_LOGITS // n_classes, min(PIECE_SAMPLES, MOST_LOGITS // n_classes))
+
+
+def pieces(logits: Array, n_samples: int | None) -> Iterator[tuple[Any, ...]]:
+    """Indices into folded arrays that leave two sample axes, of so many samples at most."""
+    *leading, n_outer, n_inner, _ = logits.shape
+    outer_step = 1 if n_samples is None else max(1, n_samples // n_inner)
     for index in indices(leading):
-        if whole:
+        if n_samples is None:
             yield index
             continue
         for outer in range(0, n_outer, outer_step):

@@ -133,7 +133,7 @@ class Problem:
             "labels": self.target if self.labels is None else self.labels,
             "grad_output": self.grad_output,
             "v": self.direction,
-            **self.options.arrays(),
+            **self.options.inputs(),
         }
 
     # ------------------------------------------------------------------------------------------------------------------

@@ -247,7 +247,11 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     """
     z = as_logits(as_array(logits, "logits"), axis)
     threads = threads_for(n_threads)
-    jacobian = np.empty((*z.shape, z.shape[-1]), result_dtype(z.dtype))
+    shape = (*z.shape, z.shape[-1])
+    try:
+        jacobian = np.empty(shape, result_dtype(z.dtype))
+    except ValueError:  # NumPy's, for more bytes than an address can say
+        raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
     if z.size:
         compute("jacobian", working_dtype(z.dtype), z.ndim - 1, threads, {"logits": z, "out": jacobian})
     return jacobian
