@@ -56,9 +56,12 @@ def use_isa(name):
     """Run the kernels called `name` from now on; None stands for SOFTXENT_ISA or else the fastest."""
     global chosen_isa
     cdef const softxent_isa *found = NULL
-    cdef bytes encoded = b"" if name is None else name.encode()
-    cdef const char *asked_for = encoded
-    if softxent_isa_select(NULL if name is None else asked_for, &found) != SOFTXENT_OK:
+    cdef bytes encoded
+    cdef const char *asked_for = NULL
+    if name is not None:
+        encoded = name.encode()
+        asked_for = encoded
+    if softxent_isa_select(asked_for, &found) != SOFTXENT_OK:
         import os
 
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
@@ -355,6 +358,16 @@ cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
+# What the block says of an array of three axes, or more: its first entry is returned.
+cdef inline void *describe(cnp.ndarray array, Steps *steps, ptrdiff_t *sample_stride, ptrdiff_t *class_stride,
+                           int *type_) noexcept:
+    steps[0] = steps_of(array)
+    sample_stride[0] = stride_of(array, 1)
+    class_stride[0] = stride_of(array, cnp.PyArray_NDIM(array) - 1)
+    type_[0] = element_type(array)
+    return cnp.PyArray_DATA(array)
+
+
 cdef void set_weights(Job *job, const real[:, :] sample_weight, const real[:, :] grad_output,
                       const real[::1] class_weight) noexcept:
     cdef Py_ssize_t size = sizeof(real)
@@ -373,48 +386,34 @@ cdef void set_weights(Job *job, const real[:, :] sample_weight, const real[:, :]
 
 cdef void set_inputs(Job *job, cnp.ndarray logits, cnp.ndarray target, cnp.ndarray where,
                      cnp.ndarray direction) noexcept:
-    job.block.logits = cnp.PyArray_DATA(logits)
-    job.logits = steps_of(logits)
-    job.block.logits_sample_stride = stride_of(logits, 1)
-    job.block.logits_class_stride = stride_of(logits, 2)
-    job.block.logits_type = element_type(logits)
+    cdef softxent_block *b = &job.block
+    cdef int bools
+    b.logits = describe(logits, &job.logits, &b.logits_sample_stride, &b.logits_class_stride, &b.logits_type)
     if target is not None:
-        job.block.target = cnp.PyArray_DATA(target)
-        job.target = steps_of(target)
-        job.block.target_sample_stride = stride_of(target, 1)
-        job.block.target_class_stride = stride_of(target, 2)
-        job.block.target_type = element_type(target)
+        b.target = describe(target, &job.target, &b.target_sample_stride, &b.target_class_stride, &b.target_type)
     if where is not None:
-        job.block.where = <const unsigned char *> cnp.PyArray_DATA(where)
-        job.where = steps_of(where)
-        job.block.where_sample_stride = stride_of(where, 1)
-        job.block.where_class_stride = stride_of(where, 2)
+        b.where = <const unsigned char *> describe(where, &job.where, &b.where_sample_stride, &b.where_class_stride,
+                                                   &bools)
     if direction is not None:
-        job.block.direction = cnp.PyArray_DATA(direction)
-        job.direction = steps_of(direction)
-        job.block.direction_sample_stride = stride_of(direction, 1)
-        job.block.direction_class_stride = stride_of(direction, 2)
-        job.block.direction_type = element_type(direction)
+        b.direction = describe(direction, &job.direction, &b.direction_sample_stride, &b.direction_class_stride,
+                               &b.direction_type)
 
 
-cdef void set_outputs(Job *job, cnp.ndarray loss, cnp.ndarray out, cnp.ndarray hess) noexcept:
+cdef void set_outputs(Job *job, cnp.ndarray loss, cnp.ndarray out, cnp.ndarray hess) except *:
+    cdef softxent_block *b = &job.block
+    cdef int hess_type
     if loss is not None:
-        job.block.loss = cnp.PyArray_DATA(loss)
+        b.loss = cnp.PyArray_DATA(loss)
         job.loss = steps_of(loss)
-        job.block.loss_stride = stride_of(loss, 1)
-        job.block.loss_type = element_type(loss)
+        b.loss_stride = stride_of(loss, 1)
+        b.loss_type = element_type(loss)
     if out is not None:
-        job.block.out = cnp.PyArray_DATA(out)
-        job.out = steps_of(out)
-        job.block.out_sample_stride = stride_of(out, 1)
-        job.block.out_class_stride = stride_of(out, cnp.PyArray_NDIM(out) - 1)
-        job.block.out_row_stride = stride_of(out, 2)
-        job.block.out_type = element_type(out)
+        b.out = describe(out, &job.out, &b.out_sample_stride, &b.out_class_stride, &b.out_type)
+        b.out_row_stride = stride_of(out, 2)
     if hess is not None:
-        job.block.hess = cnp.PyArray_DATA(hess)
-        job.hess = steps_of(hess)
-        job.block.hess_sample_stride = stride_of(hess, 1)
-        job.block.hess_class_stride = stride_of(hess, 2)
+        b.hess = describe(hess, &job.hess, &b.hess_sample_stride, &b.hess_class_stride, &hess_type)
+        if hess_type != b.out_type:
+            raise TypeError("hess and out must have the same dtype")
 
 
 def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=None, ignore_index=None,
@@ -434,8 +433,6 @@ def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=Non
     set_inputs(&job, logits, target, where, direction)
     set_weights[real](&job, sample_weight, grad_output, class_weight)
     set_outputs(&job, loss, out, hess)
-    if hess is not None and element_type(hess) != job.block.out_type:
-        raise TypeError("hess and out must have the same dtype")
     if labels is not None:
         set_labels(&job, labels, ignore_index)
     if options is not None:
