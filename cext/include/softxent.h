@@ -150,7 +150,7 @@ typedef struct softxent_block {
     int hess_kind; /* enum softxent_hessian */
 
     double grad_scale;       /* multiplies every gradient, and the Hessian */
-    const void *grad_output; /* and so does this, per sample, unless NULL */
+    const void *grad_output; /* and so does this, per sample, unless NULL. In float, products below 2^-85 lose digits */
     ptrdiff_t grad_output_stride;
 } softxent_block;
 

@@ -550,7 +550,7 @@ SIMD_INLINE vec T(loss_of)(const T(general) * g, const T(found) * f)
     const vec zero = V(set1)(0), lse = T(lse)(f);
     const vec nats = V(fma)(f->weight, f->log_sum, V(mul)(f->dot, f->t.scale));
     vec loss = V(mul)(nats, V(set1)((real)(1 / g->o.log_base)));
-    if (g->o.z_loss > 0) loss = V(fma)(V(mul)(lse, lse), V(set1)((real)g->o.z_loss), loss);
+    if (g->o.z_loss > 0) loss = V(fma)(V(mul)(lse, V(set1)((real)g->o.z_loss)), lse, loss);
     const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
     loss = V(select)(V(eq)(g->sample_weight, zero), of_no_weight, loss);
     return T(if_counted)(g, V(mul)(loss, g->sample_weight));

@@ -9,36 +9,53 @@
 #include <math.h>
 
 #include "check.h"
+#include "half.h"
 #include "softxent.h"
 
-/* ---- Both dtypes through one door ------------------------------------------------------------------------------ */
+/* ---- All dtypes through one door ------------------------------------------------------------------------------- */
 
-enum dtype { F32, F64 };
+/* The first two are computed in; all four are what an array may hold. */
+enum dtype { F32, F64, F16, BF16 };
 
-static const char *const dtype_name[] = {"f32", "f64"};
-static const size_t size_of[] = {sizeof(float), sizeof(double)};
+static const char *const dtype_name[] = {"f32", "f64", "f16", "bf16"};
+static const size_t size_of[] = {sizeof(float), sizeof(double), 2, 2};
 static const long double eps_of[] = {0x1p-23L, 0x1p-52L}, min_normal_of[] = {FLT_MIN, DBL_MIN};
 
 static inline long double get(enum dtype d, const void *p, ptrdiff_t i)
 {
-    return d == F32 ? ((const float *)p)[i] : ((const double *)p)[i];
+    switch (d) {
+    case F32: return ((const float *)p)[i];
+    case F64: return ((const double *)p)[i];
+    default: return value_of_half(d == F16 ? f16_format : bf16_format, ((const uint16_t *)p)[i]);
+    }
 }
 
 static inline void set(enum dtype d, void *p, ptrdiff_t i, long double x)
 {
-    if (d == F32)
-        ((float *)p)[i] = (float)x;
-    else
-        ((double *)p)[i] = (double)x;
+    switch (d) {
+    case F32: ((float *)p)[i] = (float)x; break;
+    case F64: ((double *)p)[i] = (double)x; break;
+    default: ((uint16_t *)p)[i] = nearest_half(d == F16 ? f16_format : bf16_format, (double)x); break;
+    }
 }
 
-enum op { LOSS, LOSS_GRAD, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, N_OPS };
+/* What the library calls it. */
+static inline int element_type(enum dtype d)
+{
+    return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
+}
 
-static const char *const op_name[] = {"loss", "loss_grad", "softmax", "log_softmax", "logsumexp"};
+enum op { LOSS, LOSS_GRAD, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, N_OPS };
+
+static const char *const op_name[] = {"loss",        "loss_grad", "hvp", "softmax",
+                                      "log_softmax", "logsumexp", "jvp", "jacobian"};
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
     switch (op) {
+    case HVP: return d == F32 ? softxent_cross_entropy_hvp_f32(b, bad) : softxent_cross_entropy_hvp_f64(b, bad);
+    case JVP: return d == F32 ? softxent_softmax_jvp_f32(b) : softxent_softmax_jvp_f64(b);
+    case JACOBIAN: return d == F32 ? softxent_softmax_jacobian_f32(b) : softxent_softmax_jacobian_f64(b);
     case SOFTMAX: return d == F32 ? softxent_softmax_f32(b) : softxent_softmax_f64(b);
     case LOG_SOFTMAX: return d == F32 ? softxent_log_softmax_f32(b) : softxent_log_softmax_f64(b);
     case LOGSUMEXP: return d == F32 ? softxent_logsumexp_f32(b) : softxent_logsumexp_f64(b);
@@ -71,11 +88,12 @@ typedef struct {
     size_t bytes;
     ptrdiff_t n, n_classes, sample_stride, class_stride;
     size_t size;
+    enum dtype d; /* of an array of reals */
 } array;
 
 static inline array array_of(arena a, int at_end, layout l, ptrdiff_t n, ptrdiff_t n_classes, size_t size)
 {
-    array x = {NULL, NULL, 0, n, n_classes, 0, 0, size};
+    array x = {NULL, NULL, 0, n, n_classes, 0, 0, size, F32};
     x.sample_stride = l.channels_first ? l.step : (n_classes + l.pad) * l.step;
     x.class_stride = l.channels_first ? (n + l.pad) * l.step : l.step;
     const ptrdiff_t last = (n - 1) * x.sample_stride + (n_classes - 1) * x.class_stride;
@@ -93,14 +111,33 @@ static inline ptrdiff_t index_in(const array *x, ptrdiff_t i, ptrdiff_t k)
     return i * x->sample_stride + k * x->class_stride;
 }
 
+static inline array reals_of(arena a, int at_end, layout l, ptrdiff_t n, ptrdiff_t n_classes, enum dtype d)
+{
+    array x = array_of(a, at_end, l, n, n_classes, size_of[d]);
+    x.d = d;
+    return x;
+}
+
+static inline long double entry(const array *x, ptrdiff_t i, ptrdiff_t k)
+{
+    return get(x->d, x->data, index_in(x, i, k));
+}
+
+static inline void put(const array *x, ptrdiff_t i, ptrdiff_t k, long double value)
+{
+    set(x->d, x->data, index_in(x, i, k), value);
+}
+
 /* ---- The memory of one problem --------------------------------------------------------------------------------- */
 
-enum { MAX_SAMPLES = 33, MAX_CLASSES = 1001, MAX_ENTRIES = MAX_SAMPLES * MAX_CLASSES };
+enum { MAX_SAMPLES = 33, MAX_CLASSES = 1001 };
+enum { MAX_ENTRIES = 3 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
 
 /* Room for "every third" of the largest problem, and for the canaries before and behind an output. */
 enum { MARGIN = 256, ARENA_BYTES = (3 * MAX_SAMPLES * (MAX_CLASSES + 8)) * (int)sizeof(double) + MARGIN };
 
-enum { LOGITS, TARGET, LABELS, GRAD_OUTPUT, LOSS_OUT, OUT, N_ARENAS };
+enum { LOGITS, TARGET, LABELS, GRAD_OUTPUT, CLASS_WEIGHT, SAMPLE_WEIGHT, WHERE, DIRECTION, N_INPUTS };
+enum { LOSS_OUT = N_INPUTS, OUT, HESS_OUT, N_ARENAS };
 
 static arena arenas[N_ARENAS];
 
@@ -116,7 +153,7 @@ typedef struct {
     size_t bytes;
 } output;
 
-static unsigned char output_copies[2][ARENA_BYTES + 2 * MARGIN];
+static unsigned char output_copies[3][ARENA_BYTES + 2 * MARGIN];
 
 /* The output as it is now, which the call may change only where its elements lie. */
 static inline output snapshot(array x, arena a, int which)
@@ -129,12 +166,12 @@ static inline output snapshot(array x, arena a, int which)
 }
 
 /* An output that holds `value`, with canaries all around. */
-static inline output output_of(array x, enum dtype d, long double value, arena a, int which)
+static inline output output_of(array x, long double value, arena a, int which)
 {
     output o = snapshot(x, a, which);
     memset(o.from, CANARY, o.bytes);
     for (ptrdiff_t i = 0; i < x.n; ++i)
-        for (ptrdiff_t k = 0; k < x.n_classes; ++k) set(d, x.data, index_in(&x, i, k), value);
+        for (ptrdiff_t k = 0; k < x.n_classes; ++k) put(&x, i, k, value);
     return snapshot(x, a, which);
 }
 
@@ -161,6 +198,7 @@ typedef struct {
     double grad_scale;
     int use_ignore_index;
     int64_t ignore_index;
+    const softxent_options *options;
 } problem;
 
 /* Of one sample: the logits as they were stored, e = exp(z - m), and all that follows from them. */
@@ -180,11 +218,11 @@ static inline void draw_logits(problem *p, ptrdiff_t i)
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         double z = kind == 5 ? 1.5 : offset + random_between(-spread, spread);
         if (kind == 6) z = floor(z);
-        set(p->d, p->logits.data, index_in(&p->logits, i, k), z);
+        put(&p->logits, i, k, z);
     }
     if (kind == 0 || kind == 4) { /* a confident one */
         const ptrdiff_t k = (ptrdiff_t)(random_bits() % (uint64_t)p->n_classes);
-        set(p->d, p->logits.data, index_in(&p->logits, i, k), offset + random_between(5, 40));
+        put(&p->logits, i, k, offset + random_between(5, 40));
     }
 }
 
@@ -227,11 +265,11 @@ static inline void draw_target(problem *p, ptrdiff_t i)
 {
     const long double scale = 1 + random_between(0, 1) / (double)p->n_classes;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k)
-        set(p->d, p->target.data, index_in(&p->target, i, k),
-            random_bits() % 3 ? scale * random_between(0, 2) / (double)p->n_classes : 0);
+        put(&p->target, i, k, random_bits() % 3 ? scale * random_between(0, 2) / (double)p->n_classes : 0);
 }
 
-static inline problem problem_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes, layout l, int at_end)
+static inline problem typed_problem_of(enum dtype d, enum dtype logits, enum dtype target, ptrdiff_t n,
+                                       ptrdiff_t n_classes, layout l, int at_end)
 {
     const layout targets = layouts[(n + n_classes) % N_LAYOUTS]; /* as a rule another */
     problem p;
@@ -239,17 +277,22 @@ static inline problem problem_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes,
     p.d = d, p.n = n, p.n_classes = n_classes, p.grad_scale = 1;
     p.label_type = (int)(random_bits() % 8);
     if (label_max[p.label_type] < n_classes) p.label_type |= SOFTXENT_INT16;
-    p.logits = array_of(arenas[LOGITS], at_end, l, n, n_classes, size_of[d]);
-    p.target = array_of(arenas[TARGET], at_end, targets, n, n_classes, size_of[d]);
+    p.logits = reals_of(arenas[LOGITS], at_end, l, n, n_classes, logits);
+    p.target = reals_of(arenas[TARGET], at_end, targets, n, n_classes, target);
     p.labels = array_of(arenas[LABELS], at_end, l, n, 1, label_size[p.label_type]);
-    p.grad_output = array_of(arenas[GRAD_OUTPUT], at_end, l, n, 1, size_of[d]);
+    p.grad_output = reals_of(arenas[GRAD_OUTPUT], at_end, l, n, 1, d);
     for (ptrdiff_t i = 0; i < n; ++i) {
         const int64_t classes = n_classes <= label_max[p.label_type] ? n_classes : label_max[p.label_type];
         draw_logits(&p, i), draw_target(&p, i);
         set_label(&p, i, (int64_t)(random_bits() % (uint64_t)classes));
-        set(d, p.grad_output.data, i * p.grad_output.sample_stride, random_between(-2, 2));
+        put(&p.grad_output, i, 0, random_between(-2, 2));
     }
     return p;
+}
+
+static inline problem problem_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes, layout l, int at_end)
+{
+    return typed_problem_of(d, d, d, n, n_classes, l, at_end);
 }
 
 static answer answers[MAX_SAMPLES];
@@ -261,8 +304,8 @@ static inline void solve_sample(const problem *p, ptrdiff_t i, answer *a)
     a->max = -INFINITY, a->weight = 0, a->lead = INFINITY, a->has_nan = 0;
     a->label = get_label(p, i), a->ignored = p->use_ignore_index && a->label == p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
-        a->z[k] = get(p->d, p->logits.data, index_in(&p->logits, i, k));
-        a->t[k] = get(p->d, p->target.data, index_in(&p->target, i, k));
+        a->z[k] = entry(&p->logits, i, k);
+        a->t[k] = entry(&p->target, i, k);
         a->weight += a->t[k];
         a->has_nan |= isnan(a->z[k]) != 0;
         if (a->z[k] > a->max) a->max = a->z[k], top = k;
@@ -292,6 +335,7 @@ static inline long double below(const answer *a, ptrdiff_t k) { return isinf(a->
 typedef struct {
     long double loss[MAX_SAMPLES], loss_error[MAX_SAMPLES];
     long double out[MAX_ENTRIES], out_error[MAX_ENTRIES];
+    long double hess[MAX_ENTRIES], hess_error[MAX_ENTRIES];
 } expectation;
 
 static expectation expected;
@@ -305,7 +349,7 @@ static inline long double flushed(const problem *p, long double scale)
 /* The upstream gradient, rounded to the dtype as it is used. */
 static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_grad_output)
 {
-    const long double g = with_grad_output ? get(p->d, p->grad_output.data, i * p->grad_output.sample_stride) : 1;
+    const long double g = with_grad_output ? entry(&p->grad_output, i, 0) : 1;
     const double product = p->grad_scale * (double)g;
     return p->d == F32 ? (float)product : product;
 }
@@ -417,14 +461,23 @@ static inline int is_near(long double got, long double exact, long double error)
     return got == exact || (got != got && exact != exact) || (isfinite(exact) && fabsl(got - exact) <= error);
 }
 
-static inline void check_output(const output *o, enum dtype d, const long double *exact, const long double *error)
+/* What an array can hold of that: a half is a float rounded once more, and rounding keeps the order. */
+static inline int is_right(enum dtype d, long double got, long double exact, long double error)
+{
+    if (d == F32 || d == F64 || !isfinite(exact)) return is_near(got, exact, error);
+    uint16_t bounds[2];
+    set(d, bounds, 0, exact - error), set(d, bounds, 1, exact + error);
+    return got >= get(d, bounds, 0) && got <= get(d, bounds, 1);
+}
+
+static inline void check_output(const output *o, const long double *exact, const long double *error)
 {
     const array *x = &o->x;
     for (ptrdiff_t i = 0; i < x->n; ++i)
         for (ptrdiff_t k = 0; k < x->n_classes; ++k) {
             const ptrdiff_t j = i * x->n_classes + k;
-            const long double got = get(d, x->data, index_in(x, i, k));
-            if (is_near(got, exact[j], error[j])) continue;
+            const long double got = entry(x, i, k);
+            if (is_right(x->d, got, exact[j], error[j])) continue;
             char before[sizeof tally.about];
             memcpy(before, tally.about, sizeof before);
             ABOUT("%.110s: [%d, %d] is %.9Lg, not %.9Lg +- %.2Lg", before, (int)i, (int)k, got, exact[j], error[j]);
@@ -452,7 +505,7 @@ static inline softxent_block block_of(const problem *p, const softxent_isa *isa)
     softxent_block b;
     memset(&b, 0, sizeof b);
     b.size = sizeof b, b.isa = isa, b.n_samples = p->n, b.n_classes = p->n_classes, b.grad_scale = p->grad_scale;
-    b.logits = p->logits.data;
+    b.logits = p->logits.data, b.options = p->options;
     b.logits_sample_stride = p->logits.sample_stride, b.logits_class_stride = p->logits.class_stride;
     return b;
 }
@@ -500,12 +553,11 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     static unsigned char logits[ARENA_BYTES];
     const layout out_layout = r->other_layout ? layouts[(p->n + p->n_classes + 3) % N_LAYOUTS] : l;
     const array out_array =
-        r->in_place ? p->logits : array_of(arenas[OUT], at_end, out_layout, p->n, p->n_classes, size_of[p->d]);
+        r->in_place ? p->logits : reals_of(arenas[OUT], at_end, out_layout, p->n, p->n_classes, p->d);
     softxent_block b = block_of(p, isa);
-    output loss =
-        output_of(array_of(arenas[LOSS_OUT], at_end, l, p->n, 1, size_of[p->d]), p->d, 77, arenas[LOSS_OUT], 0);
+    output loss = output_of(reals_of(arenas[LOSS_OUT], at_end, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
-                             : output_of(out_array, p->d, r->accumulate ? HELD : 77, arenas[OUT], 1);
+                             : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
     const int has_loss = r->op == LOSS || r->op == LOSS_GRAD || r->op == LOGSUMEXP;
     const int has_out = r->op != LOSS && r->op != LOGSUMEXP;
     if (has_loss) give_loss(&b, &loss.x);
@@ -518,8 +570,8 @@ static inline void check_request(const problem *p, const request *r, layout l, i
 
     ptrdiff_t bad = -5;
     CHECK(call(r->op, p->d, &b, &bad) == SOFTXENT_OK && bad == -5);
-    if (has_loss) check_output(&loss, p->d, expected.loss, expected.loss_error);
-    if (has_out) check_output(&out, p->d, expected.out, expected.out_error);
+    if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
+    if (has_out) check_output(&out, expected.out, expected.out_error);
     if (!has_loss) check_untouched(&loss, 0);
     if (!has_out) check_untouched(&out, 0);
     if (!r->in_place) CHECK(memcmp(logits, p->logits.base, p->logits.bytes) == 0);

@@ -1,5 +1,5 @@
-/* test_accuracy.h - template: exp and log1p held to the errors that exp.h states, by dense sweeps against the next
- * wider type. The worst error found is printed with its place. */
+/* test_accuracy.h - template: the functions of exp.h held to the errors that are stated there, by dense sweeps against
+ * the next wider type. The worst error found is printed with its place. */
 
 /* |got - exact| in eps of exact. A result below the normal numbers has their absolute precision only. */
 static double T(error)(real got, D(wide) exact)
@@ -209,9 +209,199 @@ static void T(test_log1p)(void)
     CHECK(nan != nan);
 }
 
+/* ---- exp((z - m) / T) ----------------------------------------------------------------------------------------------
+ */
+
+/* Whose 1 / T is exact, nearly so, and not at all. */
+static const double T(temperatures)[] = {1, 0.01, 100, 1.7, 1.0 / 3, 0.7, 4, 3, 1e-6, 12345.678};
+enum { D(N_TEMPERATURES) = sizeof T(temperatures) / sizeof T(temperatures)[0] };
+
+/* As good as exp_shifted at (z - m) / T: neither 1 / T nor the product with it may cost anything. Rounded to a real
+ * either would cost up to half an eps for each unit of z / T. */
+static void T(check_tempered)(const T(block) * z, real m, double temperature, T(worst) * worst)
+{
+    real got[D(BLOCK)];
+    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature);
+    for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(exp_tempered)(V(load)(z->x + i), &t));
+    for (int i = 0; i < z->n; ++i) {
+        const D(wide) below = ((D(wide))m - (D(wide))z->x[i]) / (D(wide))temperature;
+        const D(wide) exact = TWO_TO_HEADROOM * D(wide_exp)(-below);
+        if (exact < D(MIN_NORMAL) && got[i] == 0) continue;
+        const real m_over_t = (real)((double)m / temperature);
+        const double allowed = T(exp_bound)(m_over_t, (double)below), error = T(error)(got[i], exact);
+        if (!(error <= allowed))
+            ABOUT("exp((z - m) / T), T = %.9g, m = %a, z = %a: %a is %.3f eps off, allowed %.3f", temperature,
+                  (double)m, (double)z->x[i], (double)got[i], error, allowed);
+        CHECK(error <= allowed);
+        T(note_worst)(worst + T(is_rounded)(m_over_t, (double)below), error, allowed, z->x[i], m);
+    }
+}
+
+/* Maxima as above, in units of T, and logits evenly spread below them: the first blocks near, the last as deep as exps
+ * go. */
+static void T(test_exp_tempered)(void)
+{
+    const int blocks = SPARSE > 1 ? 3 : 8;
+    T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    for (int i = 0; i < D(N_TEMPERATURES); ++i)
+        for (size_t k = 0; k < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++k)
+            for (int sign = -1; sign <= 1; sign += 2)
+                for (int b = 1; b <= blocks; ++b) {
+                    const double temperature = T(temperatures)[i];
+                    const real m = (real)(sign * T(row_maxima)[k] * (k % 2 ? temperature : 1));
+                    T(block) z = {{0}, D(BLOCK)};
+                    for (int at = 0; at < D(BLOCK); ++at) {
+                        const double below = T(depth)() * temperature * random_between(0, 1) * b * b / blocks / blocks;
+                        z.x[at] = (real)((double)m - below);
+                    }
+                    T(check_tempered)(&z, m, temperature, worst);
+                }
+    for (int rounded = 0; rounded < 2; ++rounded)
+        printf("%s exp((z - m) / T), z - m %s, %d-bit: at worst %.3f eps, %.3f of what is allowed, at m = %.9g, z = "
+               "%.9g\n",
+               tally.isa, rounded ? "rounded" : "exact", (int)sizeof(real) * 8, worst[rounded].error,
+               worst[rounded].ratio, worst[rounded].row_max, worst[rounded].where);
+}
+
+static real T(tempered_one)(real z, real m, double temperature)
+{
+    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature);
+    return V(first)(T(exp_tempered)(V(set1)(z), &t));
+}
+
+/* Exactly 2^HEADROOM at the maximum, whatever the temperature; 0 far below, nan for nan. With no finite maximum
+ * -inf and nan are what they are, and no exp is anything but nan or 0. */
+static void T(test_exp_tempered_at_the_edges)(void)
+{
+    for (int k = 0; k < 100000 / SPARSE; ++k) {
+        const real m = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 60) - 30);
+        const double any = ldexp(random_between(1, 2), (int)(random_bits() % 199) - 100);
+        const double temperature = k % 3 ? T(temperatures)[k % D(N_TEMPERATURES)] : any;
+        ABOUT("m = %a, T = %a", (double)m, temperature);
+        CHECK(T(tempered_one)(m, m, temperature) == TWO_TO_HEADROOM);
+        CHECK(T(tempered_one)(-(real)INFINITY, m, temperature) == 0);
+        CHECK(T(tempered_one)(-(real)ldexp(1, D(BIAS)), m, temperature) == 0);
+        CHECK(T(tempered_one)((real)(m - T(depth)() * temperature - fabs((double)m) * D(EPS)), m, temperature) == 0);
+        const real of_nan = T(tempered_one)((real)NAN, m, temperature);
+        CHECK(of_nan != of_nan);
+    }
+}
+
+/* ---- exp(y) - 1 and the softcap -------------------------------------------------------------------------------------
+ */
+
+/* exp(y) is as good as exp_shifted. */
+static void T(check_expm1)(const T(block) * y, T(worst) * worst)
+{
+    real got[D(BLOCK)], exps[D(BLOCK)];
+    for (int i = 0; i < D(BLOCK); i += LANES) {
+        vec e;
+        V(store)(got + i, T(expm1_below_0)(V(load)(y->x + i), &e));
+        V(store)(exps + i, e);
+    }
+    for (int i = 0; i < D(BLOCK); ++i) {
+        const D(wide) exact = D(wide_expm1)((D(wide))y->x[i]), exact_exp = D(wide_exp)((D(wide))y->x[i]);
+        const double error = T(error)(-got[i], -exact), exp_error = T(error)(exps[i], exact_exp);
+        ABOUT("y = %a: expm1 is %a, %.3f eps off, exp is %a, %.3f eps off", (double)y->x[i], (double)got[i], error,
+              (double)exps[i], exp_error);
+        CHECK(error <= 2);
+        CHECK(exp_error <= T(exp_bound)(0, -(double)y->x[i]) || (exact_exp < 2 * D(MIN_NORMAL) && exps[i] == 0));
+        T(note_worst)(worst, error, 2, y->x[i], 0);
+    }
+}
+
+/* The bits of all negative reals down to where exp(y) is 0, and evenly spread. */
+static void T(test_expm1_below_0)(void)
+{
+    const D(bits) high = T(bits_of)((real)(T(depth)() + 10));
+    const int points = (sizeof(real) == sizeof(float) ? 1000000 : 150000) / SPARSE / D(BLOCK) * D(BLOCK);
+    T(worst) worst = {0, 0, 0, 0};
+    T(block) y;
+    for (int k = 0; k < points; k += D(BLOCK)) {
+        for (int i = 0; i < D(BLOCK); ++i)
+            y.x[i] = -T(of_bits)((D(bits))((double)high * (k + i + random_between(0, 1)) / points));
+        T(check_expm1)(&y, &worst);
+        for (int i = 0; i < D(BLOCK); ++i)
+            y.x[i] = (real)(-(k % 3 ? 3 : T(depth)()) * (k + i + random_between(0, 1)) / points);
+        T(check_expm1)(&y, &worst);
+    }
+    printf("%s exp(y) - 1 %d-bit: at worst %.3f eps, at y = %.9g\n", tally.isa, (int)sizeof(real) * 8, worst.error,
+           worst.where);
+    vec e;
+    CHECK(V(first)(T(expm1_below_0)(V(set1)(0), &e)) == 0 && V(first)(e) == 1);
+    CHECK(V(first)(T(expm1_below_0)(V(set1)(-(real)INFINITY), &e)) == -1 && V(first)(e) == 0);
+    const real of_nan = V(first)(T(expm1_below_0)(V(set1)((real)NAN), &e)), exp_of_nan = V(first)(e);
+    CHECK(of_nan != of_nan && exp_of_nan != exp_of_nan);
+}
+
+/* c tanh(x / c) within 4 eps, and in absolute terms within 4 of the last places that x / c has where it is no normal
+ * number; the slope within 4 eps (1 + |x / c|), or 0 where it is hardly more than the smallest normal number. */
+static void T(check_capped)(const T(block) * x, real cap, T(worst) worst[2])
+{
+    real got[D(BLOCK)], slopes[D(BLOCK)];
+    for (int i = 0; i < D(BLOCK); i += LANES) {
+        vec slope;
+        V(store)(got + i, T(capped)(V(load)(x->x + i), V(set1)(cap), &slope));
+        V(store)(slopes + i, slope);
+    }
+    for (int i = 0; i < D(BLOCK); ++i) {
+        const D(wide) u = (D(wide))x->x[i] / (D(wide))cap, size = u < 0 ? -u : u;
+        const D(wide) cosh_u = D(wide_cosh)(u), slope = 1 / cosh_u / cosh_u;
+        const double scale = size < D(MIN_NORMAL) ? (double)(size / D(MIN_NORMAL)) : 1;
+        const double error = T(error)(x->x[i] < 0 ? -got[i] : got[i], cap * D(wide_tanh)(size)) * scale;
+        const double slope_error = T(error)(slopes[i], slope), allowed = 4 * (1 + (double)size);
+        ABOUT("x = %a, c = %a: capped is %a, %.3f eps off, its slope is %a, %.3f eps off", (double)x->x[i], (double)cap,
+              (double)got[i], error, (double)slopes[i], slope_error);
+        CHECK(error <= 4);
+        CHECK(slope_error <= allowed || (slope < 8 * D(MIN_NORMAL) && slopes[i] == 0));
+        T(note_worst)(worst, error, 4, x->x[i], cap);
+        if (slope >= 8 * D(MIN_NORMAL)) T(note_worst)(worst + 1, slope_error, allowed, x->x[i], cap);
+    }
+}
+
+/* All reals, by their bits; then those that matter to each cap. */
+static void T(test_capped)(void)
+{
+    static const double caps[] = {1, 30, 50, 0.01, 1.0 / 3, 1e4, 0x1p-100, 0x1p100};
+    const D(bits) infinity = T(bits_of)((real)INFINITY);
+    const int points = (sizeof(real) == sizeof(float) ? 150000 : 50000) / SPARSE / D(BLOCK) * D(BLOCK);
+    T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    for (int c = 0; c < 8; ++c)
+        for (int k = 0; k < points; k += D(BLOCK)) {
+            T(block) x;
+            for (int i = 0; i < D(BLOCK); ++i)
+                x.x[i] = (i % 2 ? 1 : -1) * T(of_bits)((D(bits))((double)infinity * 0.9999 * (k + i) / points));
+            T(check_capped)(&x, (real)caps[c], worst);
+            for (int i = 0; i < D(BLOCK); ++i)
+                x.x[i] = (real)(caps[c] * (i % 2 ? 2 : k % 3 ? 12 : T(depth)()) * random_between(-1, 1));
+            T(check_capped)(&x, (real)caps[c], worst);
+        }
+    for (int i = 0; i < 2; ++i)
+        printf("%s %s %d-bit: at worst %.3f eps, %.3f of what is allowed, at x = %.9g, c = %.9g\n", tally.isa,
+               i ? "slope of the softcap" : "softcap", (int)sizeof(real) * 8, worst[i].error, worst[i].ratio,
+               worst[i].where, worst[i].row_max);
+}
+
+static void T(test_capped_at_the_edges)(void)
+{
+    static const double caps[] = {1, 30, 0x1p-100, 0x1p100};
+    for (int c = 0; c < 4; ++c) {
+        const vec cap = V(set1)((real)caps[c]);
+        vec slope;
+        ABOUT("c = %g", caps[c]);
+        CHECK(V(first)(T(capped)(V(set1)(0), cap, &slope)) == 0 && V(first)(slope) == 1);
+        CHECK(V(first)(T(capped)(V(set1)((real)INFINITY), cap, &slope)) == (real)INFINITY && V(first)(slope) == 0);
+        CHECK(V(first)(T(capped)(V(set1)(-(real)INFINITY), cap, &slope)) == -(real)INFINITY && V(first)(slope) == 0);
+        const real of_nan = V(first)(T(capped)(V(set1)((real)NAN), cap, &slope)), slope_of_nan = V(first)(slope);
+        CHECK(of_nan != of_nan && slope_of_nan != slope_of_nan);
+    }
+}
+
 static void T(test_accuracy)(void)
 {
     RUN(exp_at_the_edges);
+    RUN(exp_tempered_at_the_edges);
+    RUN(capped_at_the_edges);
     RUN(exp_shift_of_each_lane);
     if (!D(IS_WIDER)) {
         printf("%s accuracy of %d-bit: skipped, there is no wider type here\n", tally.isa, (int)sizeof(real) * 8);
@@ -220,4 +410,7 @@ static void T(test_accuracy)(void)
     RUN(exp_below_any_maximum);
     RUN(exp_of_dense_arguments);
     RUN(log1p);
+    RUN(exp_tempered);
+    RUN(expm1_below_0);
+    RUN(capped);
 }

@@ -1,6 +1,7 @@
 /* test_edges.c - the promises about single samples: values at the edges of DESIGN.md's table, samples that are ignored,
- * labels that are no class, and the same bits wherever in a batch and in memory a sample lies. */
-#include "problem.h"
+ * labels that are no class, and the same bits wherever in a batch and in memory a sample lies; by the plain kernels,
+ * and by the general one with its options. */
+#include "general.h"
 
 enum edge {
     ABSENT,     /* a class at -inf without mass */
@@ -19,15 +20,9 @@ static const char *const edge_name[] = {
     "a class is -inf", "the label is -inf",       "all are -inf", "a nan", "a +inf", "a nan among -inf", "all are nan",
     "all equal",       "only the label is finite"};
 
-static void put_logit(problem *p, ptrdiff_t i, ptrdiff_t k, long double z)
-{
-    set(p->d, p->logits.data, index_in(&p->logits, i, k), z);
-}
+static void put_logit(problem *p, ptrdiff_t i, ptrdiff_t k, long double z) { put(&p->logits, i, k, z); }
 
-static void put_target(problem *p, ptrdiff_t i, ptrdiff_t k, long double t)
-{
-    set(p->d, p->target.data, index_in(&p->target, i, k), t);
-}
+static void put_target(problem *p, ptrdiff_t i, ptrdiff_t k, long double t) { put(&p->target, i, k, t); }
 
 static void put_edge(problem *p, ptrdiff_t i, enum edge edge)
 {
@@ -106,8 +101,8 @@ static void known_values(void)
     for (ptrdiff_t n_classes = 1; n_classes <= 101; n_classes += n_classes < 5 ? 1 : 16) {
         problem p = problem_of(d, 1, n_classes, layouts[0], 1);
         softxent_block b = block_of(&p, *isa);
-        const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], 1, 1, size_of[d]);
-        const array out = array_of(arenas[OUT], 1, layouts[0], 1, n_classes, size_of[d]);
+        const array loss = reals_of(arenas[LOSS_OUT], 1, layouts[0], 1, 1, d);
+        const array out = reals_of(arenas[OUT], 1, layouts[0], 1, n_classes, d);
         give_labels(&b, &p), give_loss(&b, &loss), give_out(&b, &out);
         ABOUT("%s, %d classes", dtype_name[d], (int)n_classes);
 
@@ -144,8 +139,8 @@ static int bad_labels(int type, ptrdiff_t n_classes, int64_t *values)
 static void check_bad_label(const problem *p, const softxent_isa *isa, const request *r, layout l, ptrdiff_t at)
 {
     softxent_block b = block_of(p, isa);
-    output loss = output_of(array_of(arenas[LOSS_OUT], 1, l, p->n, 1, size_of[p->d]), p->d, 77, arenas[LOSS_OUT], 0);
-    output out = output_of(array_of(arenas[OUT], 1, l, p->n, p->n_classes, size_of[p->d]), p->d, HELD, arenas[OUT], 1);
+    output loss = output_of(reals_of(arenas[LOSS_OUT], 1, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
+    output out = output_of(reals_of(arenas[OUT], 1, l, p->n, p->n_classes, p->d), HELD, arenas[OUT], 1);
     give_labels(&b, p), give_loss(&b, &loss.x), give_out(&b, &out.x);
     if (r->op == LOSS) b.out = NULL;
     b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
@@ -228,7 +223,7 @@ enum { BITS_CLASSES = 257, BITS_BYTES = (BITS_CLASSES + 1) * 8 };
 /* One sample in a batch: its loss and its output side by side, with no regard for their type. */
 static void ask_for_bits(const problem *p, const request *r, const softxent_isa *isa, ptrdiff_t at, unsigned char *bits)
 {
-    const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], p->n, 1, size_of[p->d]);
+    const array loss = reals_of(arenas[LOSS_OUT], 1, layouts[0], p->n, 1, p->d);
     array out = p->logits;
     out.data = arenas[OUT].start + (p->logits.data - arenas[LOGITS].start);
     memset(bits, 0, BITS_BYTES);
@@ -339,6 +334,271 @@ static void same_bits(void)
             check_same_bits(d, class_counts[c], channels_first);
 }
 
+/* ---- The general kernel: the same promises with options -------------------------------------------------------- */
+
+/* The label to ignore, which is no class: it is given to sample i, if to any. */
+static void ignore_sample(problem *p, ptrdiff_t i)
+{
+    p->use_ignore_index = 1, p->ignore_index = p->label_type < SOFTXENT_UINT8 ? -100 : 127;
+    set_label(p, i, p->ignore_index);
+}
+
+static void check_general_edge(enum edge edge, int ignored)
+{
+    int problem_number = (int)edge;
+    EACH_DTYPE
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l)
+            for (ptrdiff_t n = 1; n <= 18; n += 17) {
+                if (is_left_out(problem_number++)) continue;
+                const int features = draw_features() & ~HAS_IGNORE_INDEX & ~(ignored ? HAS_TARGET : 0);
+                general g = general_of(d, features, n, edge_classes[c], layouts[l], l % 2);
+                const ptrdiff_t odd = (ptrdiff_t)(random_bits() % (uint64_t)n);
+                put_edge(&g.p, odd, edge);
+                if (ignored) {
+                    ignore_sample(&g.p, odd);
+                    for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) put(&g.direction, odd, k, NAN);
+                }
+                check_general_problem(&g, layouts[l], l % 2, 4);
+            }
+}
+
+static void general_edges(void)
+{
+    for (int edge = 0; edge < N_EDGES; ++edge) {
+        const long before = tally.wrong;
+        check_general_edge((enum edge)edge, 0);
+        if (tally.wrong > before) printf("    where %s\n", edge_name[edge]);
+    }
+}
+
+static void general_ignored_samples(void)
+{
+    for (int edge = 0; edge < N_EDGES; ++edge) check_general_edge((enum edge)edge, 1);
+}
+
+/* What is removed may hold anything: logits, direction. Of one sample everything is removed. */
+static void removed_classes(void)
+{
+    static const long double anything[] = {NAN, INFINITY, -INFINITY, 1e30L};
+    EACH_DTYPE
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l) {
+            if (is_left_out(c + l)) continue;
+            general g = general_of(d, draw_features() | HAS_WHERE, 18, edge_classes[c], layouts[l], l % 2);
+            g.where = array_of(arenas[WHERE], l % 2, any_layout(), g.p.n, g.p.n_classes, 1);
+            const ptrdiff_t odd = (ptrdiff_t)(random_bits() % 18);
+            for (ptrdiff_t i = 0; i < g.p.n; ++i)
+                for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
+                    *allowed_at(&g, i, k) = i != odd && (k == get_label(&g.p, i) || one_in(2));
+                    if (is_allowed(&g, i, k)) continue;
+                    put_logit(&g.p, i, k, anything[random_bits() % 4]), put_target(&g.p, i, k, 0);
+                    put(&g.direction, i, k, one_in(2) ? NAN : 1e30L);
+                }
+            check_general_problem(&g, layouts[l], l % 2, 2);
+        }
+}
+
+/* A weight of 0 makes nothing of an infinite loss. Without any weight the loss and its derivatives are exactly 0, but
+ * for the floor under a Hessian. */
+static void zero_weights(void)
+{
+    static const question loss_grad = {LOSS_GRAD, 0, 0, 0, 0}, hvp = {HVP, 0, 0, 0, 0};
+    EACH_DTYPE
+    for (int which = 0; which < 4; ++which)
+        for (int c = 0; c < N_EDGE_CLASSES; ++c) {
+            const int features = (which % 2 ? HAS_CLASS_WEIGHT : HAS_SAMPLE_WEIGHT) | HAS_SMOOTHING;
+            general g = general_of(d, features | (which < 2 ? HAS_TARGET : 0), 18, edge_classes[c], layouts[c % 7], 1);
+            for (ptrdiff_t k = 0; k < g.p.n_classes && which % 2; ++k) put(&g.class_weight, 0, k, 0);
+            for (ptrdiff_t i = 0; i < g.p.n; ++i) {
+                if (which % 2 == 0) put(&g.sample_weight, i, 0, 0);
+                draw_logits(&g.p, i), put_edge(&g.p, i, ABSENT_HIT);
+            }
+            for (int second = 0; second < 2; ++second) EACH_ISA
+                {
+                    about_general(&g, second ? &hvp : &loss_grad, layouts[c % 7]);
+                    for (ptrdiff_t j = 0; j < g.p.n * g.p.n_classes; ++j) set_expected(j, 0, 0);
+                    for (ptrdiff_t i = 0; i < g.p.n; ++i) expected.loss[i] = expected.loss_error[i] = 0;
+                    check_question(&g, second ? &hvp : &loss_grad, layouts[c % 7], 1, *isa);
+                }
+        }
+}
+
+static void check_general_bad_label(const general *g, const softxent_isa *isa, const question *q, layout l,
+                                    ptrdiff_t at)
+{
+    const ptrdiff_t n = g->p.n, c = g->p.n_classes;
+    softxent_block b = general_block(g, isa);
+    output loss = output_of(reals_of(arenas[LOSS_OUT], 1, l, n, 1, g->held.loss), 77, arenas[LOSS_OUT], 0);
+    output out = output_of(reals_of(arenas[OUT], 1, l, n, c, g->held.out), HELD, arenas[OUT], 1);
+    output hess = output_of(reals_of(arenas[HESS_OUT], 1, l, n, c, g->held.out), 77, arenas[HESS_OUT], 2);
+    const int has_loss = q->op != HVP, has_out = q->op != LOSS;
+    if (has_loss) give_loss(&b, &loss.x);
+    if (has_out) give_out(&b, &out.x);
+    if (q->hess) b.hess = hess.x.data;
+    b.hess_sample_stride = hess.x.sample_stride, b.hess_class_stride = hess.x.class_stride;
+    b.accumulate = q->accumulate;
+    ptrdiff_t bad = -5;
+    CHECK(call(q->op, g->p.d, &b, &bad) == SOFTXENT_BAD_LABEL && bad == at);
+    check_untouched(&loss, has_loss ? at : 0);
+    check_untouched(&out, has_out ? at : 0);
+    check_untouched(&hess, q->hess ? at : 0);
+    loss.x.n = out.x.n = hess.x.n = at;
+    loss = snapshot(loss.x, arenas[LOSS_OUT], 0), out = snapshot(out.x, arenas[OUT], 1);
+    hess = snapshot(hess.x, arenas[HESS_OUT], 2);
+    if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
+    if (has_out) check_output(&out, expected.out, expected.out_error);
+    if (q->hess) check_output(&hess, expected.hess, expected.hess_error);
+}
+
+/* Samples before the bad label are done; it and all later ones are not touched. */
+static void general_labels_that_are_no_class(void)
+{
+    static const ptrdiff_t places[] = {0, 1, 3, 8, 15, 16, 17, 32};
+    int problem_number = 0;
+    EACH_DTYPE
+    for (int l = 0; l < N_LAYOUTS; ++l)
+        for (int c = 0; c < 3; ++c)
+            for (int a = 0; a < 8; ++a) {
+                static const ptrdiff_t some_classes[] = {3, 43, 300};
+                if (is_left_out(problem_number++)) continue;
+                general g = general_of(d, draw_features() & ~HAS_TARGET, 33, some_classes[c], layouts[l], 1);
+                int64_t values[6];
+                const int n_values = bad_labels(g.p.label_type, some_classes[c], values);
+                const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;
+                if (n_values == 0 || (g.p.use_ignore_index && bad == g.p.ignore_index)) continue;
+                set_label(&g.p, places[a], bad), set_label(&g.p, 32, bad);
+                for (const question *q = questions; q < questions + N_QUESTIONS && q->op <= HVP; ++q) {
+                    if (q->in_place || q->other_layout || !can_ask(&g, q)) continue;
+                    expect_general(&g, q);
+                    about_general(&g, q, layouts[l]);
+                    EACH_ISA check_general_bad_label(&g, *isa, q, layouts[l], places[a]);
+                }
+            }
+}
+
+/* ---- The same bits with options -------------------------------------------------------------------------------- */
+
+/* All that one sample is made of. */
+typedef struct {
+    long double logits[BITS_CLASSES], target[BITS_CLASSES], direction[BITS_CLASSES], sample_weight, grad_output;
+    unsigned char where[BITS_CLASSES];
+    int64_t label;
+} sample;
+
+static void take_sample(const general *g, sample *s)
+{
+    for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) {
+        s->logits[k] = entry(&g->p.logits, 0, k), s->target[k] = entry(&g->p.target, 0, k);
+        s->direction[k] = entry(&g->direction, 0, k), s->where[k] = *allowed_at(g, 0, k);
+    }
+    s->sample_weight = entry(&g->sample_weight, 0, 0), s->grad_output = entry(&g->p.grad_output, 0, 0);
+    s->label = get_label(&g->p, 0);
+}
+
+static void place_sample(general *g, ptrdiff_t i, const sample *s)
+{
+    for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) {
+        put(&g->p.logits, i, k, s->logits[k]), put(&g->p.target, i, k, s->target[k]);
+        put(&g->direction, i, k, s->direction[k]), *allowed_at(g, i, k) = s->where[k];
+    }
+    put(&g->sample_weight, i, 0, s->sample_weight), put(&g->p.grad_output, i, 0, s->grad_output);
+    set_label(&g->p, i, s->label);
+}
+
+enum { GENERAL_BITS_BYTES = (2 * BITS_CLASSES + 1) * 8 };
+
+/* One sample's loss, output and Hessian side by side, out of arrays of any layout. */
+static void ask_for_general_bits(const general *g, const question *q, const softxent_isa *isa, ptrdiff_t at,
+                                 unsigned char *bits)
+{
+    const ptrdiff_t n = g->p.n, c = g->p.n_classes;
+    const array loss = reals_of(arenas[LOSS_OUT], 1, any_layout(), n, 1, g->held.loss);
+    const array out = reals_of(arenas[OUT], 1, any_layout(), n, c, g->held.out);
+    const array hess = reals_of(arenas[HESS_OUT], 1, any_layout(), n, c, g->held.out);
+    softxent_block b = general_block(g, isa);
+    memset(bits, 0, GENERAL_BITS_BYTES);
+    if (q->op <= LOSS_GRAD || q->op == LOGSUMEXP) give_loss(&b, &loss);
+    if (q->op != LOSS && q->op != LOGSUMEXP) give_out(&b, &out);
+    if (q->hess) b.hess = hess.data;
+    b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;
+    b.accumulate = q->accumulate;
+    for (ptrdiff_t k = 0; k < c; ++k) put(&out, at, k, HELD);
+    CHECK(call(q->op, g->p.d, &b, NULL) == SOFTXENT_OK);
+    if (b.loss) memcpy(bits, loss.data + index_in(&loss, at, 0) * (ptrdiff_t)loss.size, loss.size);
+    for (ptrdiff_t k = 0; k < c; ++k) {
+        bits += out.size;
+        if (b.out) memcpy(bits, out.data + index_in(&out, at, k) * (ptrdiff_t)out.size, out.size);
+        bits += out.size;
+        if (b.hess) memcpy(bits, hess.data + index_in(&hess, at, k) * (ptrdiff_t)hess.size, hess.size);
+    }
+}
+
+/* A batch like the first one: the same types and options, but other samples, and other layouts of all arrays. */
+static general general_batch_like(const general *first, const sample *s, const array *class_weight, ptrdiff_t n,
+                                  layout l, ptrdiff_t at)
+{
+    const int features = first->features;
+    general g = typed_general_of(first->p.d, first->held, features, n, first->p.n_classes, l, (int)(n % 2));
+    g.where = array_of(arenas[WHERE], 1, any_layout(), n, g.p.n_classes, 1);
+    g.p.label_type = first->p.label_type, g.p.use_ignore_index = 1, g.p.ignore_index = 126;
+    g.p.labels = array_of(arenas[LABELS], 1, any_layout(), n, 1, label_size[g.p.label_type]);
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        set_label(&g.p, i, one_in(4) ? 126 : (int64_t)(random_bits() % (uint64_t)g.p.n_classes % 100));
+        for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) *allowed_at(&g, i, k) = !one_in(3);
+        if (one_in(4) && get_label(&g.p, i) < g.p.n_classes) put_edge(&g.p, i, (enum edge)(random_bits() % N_EDGES));
+    }
+    for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) put(&g.class_weight, 0, k, entry(class_weight, 0, k));
+    g.o = first->o, g.hess_kind = first->hess_kind;
+    if (g.o.class_weight) g.o.class_weight = g.class_weight.data;
+    place_sample(&g, at, s);
+    return g;
+}
+
+/* What one sample's bits are where its classes lie side by side, and where they do not. */
+static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
+{
+    static unsigned char first_bits[2][N_QUESTIONS][MAX_ISAS][GENERAL_BITS_BYTES], bits[GENERAL_BITS_BYTES];
+    static unsigned char weights[BITS_CLASSES * sizeof(double)];
+    static sample s;
+    general first = general_of(d, features, 1, n_classes, layouts[0], 1);
+    array class_weight = first.class_weight;
+    int is_known[2] = {0, 0};
+    draw_logits(&first.p, 0);
+    set_label(&first.p, 0, n_classes / 2 % 100), *allowed_at(&first, 0, n_classes / 2 % 100) = 1;
+    memcpy(weights, class_weight.data, class_weight.bytes), class_weight.data = weights;
+    take_sample(&first, &s);
+
+    for (int round = 0; round < 16; ++round) {
+        const ptrdiff_t n = round < 2 ? 1 : 1 + (ptrdiff_t)(random_bits() % MAX_SAMPLES);
+        const ptrdiff_t at = (ptrdiff_t)(random_bits() % (uint64_t)n);
+        const layout l = round < 2 ? layouts[round ? 6 : 0] : any_layout();
+        const general g = general_batch_like(&first, &s, &class_weight, n, l, at);
+        const int side_by_side = g.p.logits.class_stride == 1;
+        for (int i = 0; i < N_QUESTIONS; ++i) {
+            const question *q = &questions[i];
+            if (q->in_place || q->other_layout || q->op == JACOBIAN || !can_ask(&g, q)) continue;
+            EACH_ISA
+            {
+                unsigned char *known = first_bits[side_by_side][i][isa - isas];
+                about_general(&g, q, l);
+                ask_for_general_bits(&g, q, *isa, at, is_known[side_by_side] ? bits : known);
+                CHECK(!is_known[side_by_side] || memcmp(bits, known, sizeof bits) == 0);
+            }
+        }
+        is_known[side_by_side] = 1;
+    }
+}
+
+static void general_same_bits(void)
+{
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 32, 33, 64, 100, BITS_CLASSES};
+    EACH_DTYPE
+    for (int c = 0; c < 10; ++c)
+        for (int round = 0; round < 6; ++round)
+            if (!is_left_out(c + round)) check_general_bits(d, class_counts[c], draw_features() & ~HAS_IGNORE_INDEX);
+}
+
 int main(void)
 {
     make_arenas();
@@ -350,5 +610,11 @@ int main(void)
     RUN_TEST(labels_that_are_no_class);
     RUN_TEST(huge_label_is_never_ignored);
     RUN_TEST(same_bits);
+    RUN_TEST(general_edges);
+    RUN_TEST(general_ignored_samples);
+    RUN_TEST(removed_classes);
+    RUN_TEST(zero_weights);
+    RUN_TEST(general_labels_that_are_no_class);
+    RUN_TEST(general_same_bits);
     return report();
 }

@@ -126,6 +126,26 @@ static void T(test_fma_fnma)(void)
     EACH_LANE CHECK(T(result)[i] == fused || (!FUSED && T(result)[i] == (real)(2 * D(EPS))));
 }
 
+/* With the product rounded once there is one right answer, which fma has too: the error is a real itself. Not so where
+ * the last of its bits would lie below the denormals. */
+static void T(test_mul_error)(void)
+{
+    for (int round = 0; round < 10 * D(ROUNDS); ++round) {
+        T(random_operands)();
+        EACH_LANE if (fabs((double)T(lanes_a)[i]) < (double)D(EPS)) T(lanes_a)[i] = 0;
+        EACH_LANE if (fabs((double)T(lanes_b)[i]) < (double)D(EPS)) T(lanes_b)[i] = -3;
+        const vec product = V(mul)(A, B);
+        real p[LANES];
+        V(store)(p, product);
+        RESULT(V(mul_error)(A, B, product));
+        EACH_LANE
+        {
+            ABOUT("a = %a, b = %a", (double)T(lanes_a)[i], (double)T(lanes_b)[i]);
+            CHECK(T(result)[i] == T(fused)(T(lanes_a)[i], T(lanes_b)[i], -p[i]));
+        }
+    }
+}
+
 static void T(test_max)(void)
 {
     for (int round = 0; round < D(ROUNDS); ++round) {
@@ -295,6 +315,7 @@ static void T(test_operations)(void)
     RUN(store_till);
     RUN(add_sub_mul_div);
     RUN(fma_fnma);
+    RUN(mul_error);
     RUN(max);
     RUN(eq_lt_select);
     RUN(any);

@@ -1,23 +1,46 @@
 /* test_public.c - the public functions' manners: what they return for arguments that cannot be right, that they touch
  * nothing then, how the instruction set is chosen, and the checks of the labels. Numbers are in test_kernels.c. */
-#include "problem.h"
+#include "general.h"
 
 enum { N = 4, N_CLASSES = 40 }; /* enough for the row kernel */
 
 static problem sound_problem;
-static output loss_output, out_output;
+static output loss_output, out_output, hess_output;
+static softxent_options sound_options;
 
 /* A block that is right for every function, and fresh outputs. */
 static softxent_block sound_block(enum dtype d)
 {
     sound_problem = problem_of(d, N, N_CLASSES, layouts[0], 1);
-    const array loss = array_of(arenas[LOSS_OUT], 1, layouts[0], N, 1, size_of[d]);
-    const array out = array_of(arenas[OUT], 1, layouts[0], N, N_CLASSES, size_of[d]);
-    loss_output = output_of(loss, d, 77, arenas[LOSS_OUT], 0), out_output = output_of(out, d, 77, arenas[OUT], 1);
+    const array loss = reals_of(arenas[LOSS_OUT], 1, layouts[0], N, 1, d);
+    const array out = reals_of(arenas[OUT], 1, layouts[0], N, N_CLASSES, d);
+    loss_output = output_of(loss, 77, arenas[LOSS_OUT], 0), out_output = output_of(out, 77, arenas[OUT], 1);
+    const array hess = reals_of(arenas[HESS_OUT], 1, layouts[0], N, N_CLASSES, d);
+    const array v = reals_of(arenas[DIRECTION], 1, layouts[0], N, N_CLASSES, d);
+    hess_output = output_of(hess, 77, arenas[HESS_OUT], 2);
+    for (ptrdiff_t i = 0; i < N; ++i)
+        for (ptrdiff_t k = 0; k < N_CLASSES; ++k) put(&v, i, k, random_between(-1, 1));
+    memset(&sound_options, 0, sizeof sound_options);
+    sound_options.size = sizeof sound_options;
     softxent_block b = block_of(&sound_problem, NULL);
     give_labels(&b, &sound_problem), give_loss(&b, &loss), give_out(&b, &out);
+    b.direction = v.data, b.direction_sample_stride = v.sample_stride, b.direction_class_stride = v.class_stride;
+    b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;
     return b;
 }
+
+/* Room for the one output that is larger. */
+static softxent_block sound_block_of(enum op op, enum dtype d)
+{
+    softxent_block b = sound_block(d);
+    if (op != JACOBIAN) return b;
+    out_output = output_of(reals_of(arenas[OUT], 1, layouts[0], N * N_CLASSES, N_CLASSES, d), 77, arenas[OUT], 1);
+    give_out(&b, &out_output.x);
+    b.out_row_stride = N_CLASSES, b.out_sample_stride = N_CLASSES * N_CLASSES;
+    return b;
+}
+
+static int is_cross_entropy(enum op op) { return op == LOSS || op == LOSS_GRAD || op == HVP; }
 
 static void check_refused(enum op op, enum dtype d, const softxent_block *b, int status)
 {
@@ -26,14 +49,15 @@ static void check_refused(enum op op, enum dtype d, const softxent_block *b, int
     CHECK(bad == -5);
     check_untouched(&loss_output, 0);
     check_untouched(&out_output, 0);
+    check_untouched(&hess_output, 0);
 }
 
 /* One thing wrong at a time: how many there are, and in `b` the i-th; 0 where it does not concern the operation. */
-enum { N_WRONGS = 11 };
+enum { N_WRONGS = 13 };
 
 static int spoil(softxent_block *b, int wrong, enum op op)
 {
-    const int is_loss = op == LOSS || op == LOSS_GRAD;
+    const int is_loss = is_cross_entropy(op);
     switch (wrong) {
     case 0: b->size = sizeof *b - 1; return 1;
     case 1: b->size = 0; return 1;
@@ -44,8 +68,10 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
     case 8: b->labels = NULL; return is_loss; /* and no target */
-    case 9: b->loss = NULL; return is_loss || op == LOGSUMEXP;
-    default: b->out = NULL; return op == SOFTMAX || op == LOG_SOFTMAX;
+    case 9: b->loss = NULL; return op == LOSS || op == LOSS_GRAD || op == LOGSUMEXP;
+    case 10: b->direction = NULL; return op == HVP || op == JVP;
+    case 11: b->target = b->logits; return is_loss; /* and labels */
+    default: b->out = NULL; return op != LOSS && op != LOSS_GRAD && op != LOGSUMEXP;
     }
 }
 
@@ -54,7 +80,7 @@ static void bad_arguments(void)
     EACH_DTYPE
     for (int op = 0; op < N_OPS; ++op) {
         for (int wrong = 0; wrong < N_WRONGS; ++wrong) {
-            softxent_block b = sound_block(d);
+            softxent_block b = sound_block_of((enum op)op, d);
             ABOUT("%s %s, wrong %d", op_name[op], dtype_name[d], wrong);
             if (spoil(&b, wrong, (enum op)op)) check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
         }
@@ -64,26 +90,144 @@ static void bad_arguments(void)
     }
 }
 
-/* A block that has served the loss serves the softmax family: what it says of labels and gradients is not looked at. */
-static void reused_block(void)
+/* ---- Options and types ------------------------------------------------------------------------------------------ */
+
+/* One option out of its range at a time, and whether the operation looks at it: as above. Other values are sound. */
+enum { N_BAD_OPTIONS = 27 };
+
+static int spoil_options(softxent_options *o, int wrong, enum op op)
+{
+    static const double bad_scales[] = {-1, NAN, INFINITY, -INFINITY, 0x1p-101, 0x1p101};
+    static const double bad_smoothings[] = {-0x1p-1074, -1, 1 + DBL_EPSILON, NAN, INFINITY};
+    static const double bad_z_losses[] = {-0x1p-1074, NAN, INFINITY, -INFINITY};
+    static const double bad_bases[] = {NAN, INFINITY, -INFINITY};
+    const int looks = op != JVP && op != JACOBIAN;
+    if (wrong < 6) {
+        o->temperature = bad_scales[wrong];
+        return looks;
+    }
+    if (wrong < 12) o->softcap = bad_scales[wrong - 6];
+    if (wrong >= 12 && wrong < 17) o->label_smoothing = bad_smoothings[wrong - 12];
+    if (wrong >= 17 && wrong < 21) o->z_loss = bad_z_losses[wrong - 17];
+    if (wrong >= 21 && wrong < 24) o->log_base = bad_bases[wrong - 21];
+    if (wrong < 24) return is_cross_entropy(op);
+    if (wrong == 24) o->size = 0;
+    if (wrong == 25) o->size = sizeof *o - 1;
+    if (wrong == 26) o->size = sizeof *o + 8;
+    return looks;
+}
+
+static void bad_options(void)
 {
     EACH_DTYPE
-    for (int op = SOFTMAX; op < N_OPS; ++op) {
+    for (int op = 0; op < N_OPS; ++op)
+        for (int wrong = 0; wrong < N_BAD_OPTIONS; ++wrong) {
+            softxent_block b = sound_block_of((enum op)op, d);
+            b.options = &sound_options;
+            const int concerns = spoil_options(&sound_options, wrong, (enum op)op);
+            ABOUT("%s %s, bad option %d", op_name[op], dtype_name[d], wrong);
+            if (concerns)
+                check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
+            else
+                CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+        }
+}
+
+/* The ends of the ranges belong to them. */
+static void good_options(void)
+{
+    static const softxent_options good[] = {
+        {sizeof(softxent_options), NULL, 0, 0x1p-100, 0, 0, 0},
+        {sizeof(softxent_options), NULL, 1, 0x1p100, 0x1p-100, 0, -1},
+        {sizeof(softxent_options), NULL, 1, 1, 0x1p100, DBL_MAX, DBL_MAX},
+    };
+    EACH_DTYPE
+    for (int op = 0; op < N_OPS; ++op)
+        for (int i = 0; i < 3; ++i) {
+            softxent_block b = sound_block_of((enum op)op, d);
+            sound_options = good[i], b.options = &sound_options;
+            if (op == HVP) sound_options.softcap = sound_options.z_loss = 0;
+            ABOUT("%s %s, options %d", op_name[op], dtype_name[d], i);
+            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+        }
+}
+
+/* Halves are for the float functions; a type that there is not is for none. */
+static void element_types(void)
+{
+    static const int types[] = {-1, SOFTXENT_REAL, SOFTXENT_FLOAT16, SOFTXENT_BFLOAT16, 3, 1000};
+    EACH_DTYPE
+    for (int op = 0; op < N_OPS; ++op)
+        for (int i = 0; i < 6; ++i)
+            for (int which = 0; which < 5; ++which) {
+                softxent_block b = sound_block_of((enum op)op, d);
+                int *const type[] = {&b.logits_type, &b.target_type, &b.direction_type, &b.loss_type, &b.out_type};
+                *type[which] = types[i];
+                const int is_there = types[i] == SOFTXENT_REAL || (d == F32 && i > 0 && i < 4);
+                ABOUT("%s %s, type %d of array %d", op_name[op], dtype_name[d], types[i], which);
+                if (is_there)
+                    CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+                else
+                    check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
+            }
+}
+
+/* A Hessian comes with a gradient, is of a known kind, and knows no softcap and no z_loss; nor does its product. */
+static void second_derivatives(void)
+{
+    EACH_DTYPE
+    for (int wrong = 0; wrong < 8; ++wrong) {
         softxent_block b = sound_block(d);
-        unsigned char clean[2][N * N_CLASSES * sizeof(double)] = {{0}},
-                                               reused[2][N * N_CLASSES * sizeof(double)] = {{0}};
-        b.out_sample_stride = N_CLASSES, b.out_class_stride = 1, b.loss_stride = 1;
-        softxent_block plain = b;
-        plain.labels = NULL, plain.target = NULL, plain.accumulate = 0, plain.grad_output = NULL;
-        plain.out = clean[0], plain.loss = clean[1];
-        CHECK(call((enum op)op, d, &plain, NULL) == SOFTXENT_OK);
-        b.out = reused[0], b.loss = reused[1];
-        b.accumulate = 1, b.grad_scale = 3, b.target = b.logits;
-        b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = b.logits_class_stride;
-        ABOUT("%s %s", op_name[op], dtype_name[d]);
-        CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-        CHECK(memcmp(clean, reused, 2 * sizeof clean[0]) == 0);
+        b.options = &sound_options, b.hess = hess_output.x.data;
+        CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
+        b = sound_block(d);
+        b.options = &sound_options;
+        if (wrong < 6) b.hess = hess_output.x.data;
+        if (wrong == 0) b.out = NULL;
+        if (wrong == 1) b.hess_kind = -1;
+        if (wrong == 2) b.hess_kind = SOFTXENT_LIGHTGBM + 1;
+        if (wrong == 3 || wrong == 6) sound_options.softcap = 30;
+        if (wrong == 4 || wrong == 7) sound_options.z_loss = 1e-4;
+        if (wrong == 5) sound_options.softcap = -0x1p-200;
+        ABOUT("%s, wrong %d", dtype_name[d], wrong);
+        check_refused(wrong < 6 ? LOSS_GRAD : HVP, d, &b, SOFTXENT_BAD_ARGUMENT);
     }
+}
+
+/* A block that has served the loss serves the softmax family: what it says of labels and gradients is not looked at,
+ * nor any option but the temperature; nor that and `where` by what multiplies with the Jacobian. */
+static void reused_block(void)
+{
+    static unsigned char clean[2][ARENA_BYTES], reused[2][ARENA_BYTES];
+    static const double weights[N_CLASSES] = {3, 5}; /* also as floats */
+    static const unsigned char where[N_CLASSES] = {1, 0, 1, 1};
+    EACH_DTYPE
+    for (int op = SOFTMAX; op < N_OPS; ++op)
+        for (int with_options = 0; with_options < 2; ++with_options) {
+            softxent_block b = sound_block_of((enum op)op, d), plain = b;
+            softxent_options only_temperature = sound_options;
+            const size_t bytes = op == JACOBIAN ? N * N_CLASSES * N_CLASSES * size_of[d] : N * N_CLASSES * size_of[d];
+            memset(clean, 0, sizeof clean), memset(reused, 0, sizeof reused);
+            plain.labels = NULL, plain.out = clean[0], plain.loss = clean[1], plain.loss_stride = 1;
+            b.out = reused[0], b.loss = reused[1], b.loss_stride = 1;
+            b.accumulate = 1, b.grad_scale = 3, b.target = b.logits, b.hess = hess_output.x.data;
+            b.use_ignore_index = 1, b.ignore_index = get_label(&sound_problem, 0);
+            b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = b.logits_class_stride;
+            b.sample_weight = b.grad_output = weights;
+            if (with_options) {
+                sound_options.temperature = only_temperature.temperature = 1.7;
+                sound_options.class_weight = weights, sound_options.label_smoothing = 0.1, sound_options.softcap = 2;
+                sound_options.z_loss = 0.3, sound_options.log_base = 0.7;
+                b.options = &sound_options, plain.options = &only_temperature;
+                b.where = plain.where = where, b.where_class_stride = plain.where_class_stride = 1;
+            }
+            if (op == JVP || op == JACOBIAN) plain.options = NULL, plain.where = NULL;
+            ABOUT("%s %s, options %d", op_name[op], dtype_name[d], with_options);
+            CHECK(call((enum op)op, d, &plain, NULL) == SOFTXENT_OK);
+            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+            CHECK(memcmp(clean[0], reused[0], bytes) == 0 && memcmp(clean[1], reused[1], bytes) == 0);
+            check_untouched(&hess_output, 0);
+        }
 }
 
 /* An empty block needs no arrays. */
@@ -91,14 +235,14 @@ static void good_arguments(void)
 {
     EACH_DTYPE
     for (int op = 0; op < N_OPS; ++op) {
-        softxent_block b = sound_block(d);
+        softxent_block b = sound_block_of((enum op)op, d);
         ABOUT("%s %s", op_name[op], dtype_name[d]);
         CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
         softxent_block empty;
         memset(&empty, 0, sizeof empty);
         empty.size = sizeof empty, empty.n_classes = 3;
         CHECK(call((enum op)op, d, &empty, NULL) == SOFTXENT_OK);
-        b = sound_block(d);
+        b = sound_block_of((enum op)op, d);
         b.n_samples = 0;
         check_refused((enum op)op, d, &b, SOFTXENT_OK);
     }
@@ -133,6 +277,89 @@ static void check_labels(void)
         }
     }
     CHECK(softxent_check_labels(NULL, NULL, NULL) == SOFTXENT_BAD_ARGUMENT);
+}
+
+/* ---- The total weight ------------------------------------------------------------------------------------------- */
+
+static int total_weight_of(enum dtype d, const softxent_block *b, double *total, ptrdiff_t *bad)
+{
+    return d == F32 ? softxent_total_weight_f32(b, total, bad) : softxent_total_weight_f64(b, total, bad);
+}
+
+/* What s_n w_y adds up to, or s_n where there are targets, over the samples that are not ignored. */
+static void total_weight(void)
+{
+    EACH_DTYPE
+    for (int features = 0; features <= ALL_FEATURES; ++features) {
+        if (features & ~(HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SAMPLE_WEIGHT | HAS_IGNORE_INDEX)) continue;
+        general g = general_of(d, features, 33, 40, layouts[features % N_LAYOUTS], 1);
+        softxent_block b = general_block(&g, NULL);
+        b.logits = NULL; /* only the labels and the weights are read */
+        long double exact = 0;
+        double total = -6;
+        ptrdiff_t bad = -5;
+        for (ptrdiff_t i = 0; i < g.p.n; ++i) {
+            const ptrdiff_t y = get_label(&g.p, i);
+            const long double s = features & HAS_SAMPLE_WEIGHT ? entry(&g.sample_weight, i, 0) : 1;
+            if (features & HAS_TARGET)
+                exact += s;
+            else if (!g.p.use_ignore_index || y != g.p.ignore_index)
+                exact += g.o.class_weight ? s * entry(&g.class_weight, 0, y) : s;
+        }
+        ABOUT("%s, has %x", dtype_name[d], (unsigned)features);
+        CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_OK && bad == -5);
+        CHECK(is_near(total, exact, 2 * eps_of[F64] * exact));
+        CHECK(total_weight_of(d, &b, NULL, &bad) == SOFTXENT_BAD_ARGUMENT && bad == -5);
+        b.n_samples = 0, b.labels = NULL, b.target = NULL;
+        CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_OK && total == 0);
+    }
+}
+
+static void total_weight_refusals(void)
+{
+    EACH_DTYPE
+    for (int wrong = 0; wrong < 15; ++wrong) {
+        softxent_block b = sound_block(d);
+        double total = -6;
+        ptrdiff_t bad = -5;
+        b.options = &sound_options;
+        if (wrong >= 13) sound_options.size = wrong == 13 ? 0 : sizeof sound_options - 1;
+        if (wrong == 5 || (wrong < 13 && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits, outputs */
+        ABOUT("%s, wrong %d", dtype_name[d], wrong);
+        CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_ARGUMENT && total == -6 && bad == -5);
+    }
+    EACH_DTYPE
+    {
+        softxent_block b = sound_block(d);
+        double total = -6;
+        ptrdiff_t bad = -5;
+        sound_problem.label_type = SOFTXENT_INT16;
+        sound_problem.labels = array_of(arenas[LABELS], 1, layouts[0], N, 1, sizeof(int16_t));
+        for (ptrdiff_t i = 0; i < N; ++i) set_label(&sound_problem, i, i);
+        give_labels(&b, &sound_problem);
+        set_label(&sound_problem, 2, N_CLASSES), set_label(&sound_problem, 3, -1);
+        CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_LABEL && total == -6 && bad == 2);
+        CHECK(total_weight_of(d, &b, &total, NULL) == SOFTXENT_BAD_LABEL);
+        CHECK(total_weight_of(d, NULL, &total, NULL) == SOFTXENT_BAD_ARGUMENT);
+    }
+}
+
+/* 1, and then 10^6 times 2^-54, of which none would change a sum that has no carry. */
+static void total_weight_is_compensated(void)
+{
+    static const float floats[2] = {1, 0x1p-54f};
+    static const double doubles[2] = {1, 0x1p-54};
+    static uint8_t labels[1000001];
+    memset(labels + 1, 1, sizeof labels - 1);
+    EACH_DTYPE
+    {
+        softxent_block b = sound_block(d);
+        double total = 0;
+        b.n_samples = (ptrdiff_t)sizeof labels, b.labels = labels, b.labels_stride = 1, b.label_type = SOFTXENT_UINT8;
+        b.options = &sound_options, sound_options.class_weight = d == F32 ? (const void *)floats : doubles;
+        CHECK(total_weight_of(d, &b, &total, NULL) == SOFTXENT_OK);
+        CHECK(total == 1 + 1e6 * 0x1p-54);
+    }
 }
 
 /* ---- The instruction set --------------------------------------------------------------------------------------- */
@@ -211,7 +438,14 @@ int main(void)
     RUN_TEST(bad_arguments);
     RUN_TEST(good_arguments);
     RUN_TEST(reused_block);
+    RUN_TEST(bad_options);
+    RUN_TEST(good_options);
+    RUN_TEST(element_types);
+    RUN_TEST(second_derivatives);
     RUN_TEST(check_labels);
+    RUN_TEST(total_weight);
+    RUN_TEST(total_weight_refusals);
+    RUN_TEST(total_weight_is_compensated);
     RUN_TEST(isa_by_name);
     RUN_TEST(isa_by_environment);
     RUN_TEST(status_in_words);

@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "dispatch.h"
+#include "half.h"
 
 /* Points are this many times fewer in the dense sweeps: for emulators. */
 #ifndef SPARSE
@@ -23,6 +24,12 @@ static inline wide_f32 wide_exp_f32(wide_f32 x) { return exp(x); }
 static inline wide_f64 wide_exp_f64(wide_f64 x) { return expl(x); }
 static inline wide_f32 wide_log1p_f32(wide_f32 x) { return log1p(x); }
 static inline wide_f64 wide_log1p_f64(wide_f64 x) { return log1pl(x); }
+static inline wide_f32 wide_expm1_f32(wide_f32 x) { return expm1(x); }
+static inline wide_f64 wide_expm1_f64(wide_f64 x) { return expm1l(x); }
+static inline wide_f32 wide_tanh_f32(wide_f32 x) { return tanh(x); }
+static inline wide_f64 wide_tanh_f64(wide_f64 x) { return tanhl(x); }
+static inline wide_f32 wide_cosh_f32(wide_f32 x) { return cosh(x); }
+static inline wide_f64 wide_cosh_f64(wide_f64 x) { return coshl(x); }
 enum { IS_WIDER_f32 = 1, IS_WIDER_f64 = LDBL_MANT_DIG > DBL_MANT_DIG };
 
 #define EPS_f32 0x1p-23

@@ -1,0 +1,159 @@
+/* test_general.c - the general kernel against long double: options, targets, weights, removed classes, half precision
+ * and second derivatives, each alone and in random combinations, over sizes around every vector and tile width and over
+ * all layouts, within the bounds of DESIGN.md. Odd values are in test_edges.c. */
+#include "general.h"
+
+/* A tile is 32 vectors of 1 to 16 lanes. */
+static const ptrdiff_t class_counts[] = {1,  2,  3,   5,   7,   8,   9,   15,  16,  17,  31,  32,  33,  40,  63,
+                                         64, 65, 100, 127, 128, 129, 255, 256, 257, 300, 511, 512, 513, 600, 1001};
+static const ptrdiff_t sample_counts[] = {1, 2, 9, 17, 33};
+
+enum { N_CLASS_COUNTS = sizeof class_counts / sizeof class_counts[0] };
+enum { N_SAMPLE_COUNTS = sizeof sample_counts / sizeof sample_counts[0] };
+
+static int is_judged(enum dtype d)
+{
+    const int is_wider = LDBL_MANT_DIG > DBL_MANT_DIG || d == F32;
+    if (!is_wider) puts("f64: skipped, there is no wider type here");
+    return is_wider;
+}
+
+static void check_combinations(enum dtype d)
+{
+    int problem_number = 0;
+    if (!is_judged(d)) return;
+    for (int c = 0; c < N_CLASS_COUNTS; ++c)
+        for (int s = 0; s < N_SAMPLE_COUNTS; ++s)
+            for (int l = 0; l < N_LAYOUTS; ++l) {
+                const int at_end = ++problem_number % 2;
+                if (is_left_out(problem_number / 2)) continue;
+                general g = general_of(d, draw_features(), sample_counts[s], class_counts[c], layouts[l], at_end);
+                check_general_problem(&g, layouts[l], at_end, class_counts[c] > 100 ? 7 : class_counts[c] > 33 ? 2 : 1);
+            }
+}
+
+static void combinations_f32(void) { check_combinations(F32); }
+static void combinations_f64(void) { check_combinations(F64); }
+
+/* One feature at a time: nothing hides behind the errors that another may have. */
+static void each_alone(void)
+{
+    static const ptrdiff_t some_classes[] = {2, 33, 100, 300};
+    EACH_DTYPE
+    for (int feature = 1; feature < ALL_FEATURES && is_judged(d); feature *= 2)
+        for (int c = 0; c < 4; ++c)
+            for (int l = 0; l < N_LAYOUTS; ++l) {
+                if (is_left_out(feature + c + l)) continue;
+                general g = general_of(d, feature, 9, some_classes[c], layouts[l], l % 2);
+                check_general_problem(&g, layouts[l], l % 2, 1);
+            }
+}
+
+/* Options that say nothing send a plain call through the general kernel, and weights of 1 do: what is promised of index
+ * labels and of the softmax family holds there as well. */
+static void plain_promises(void)
+{
+    static const ptrdiff_t some_classes[] = {1, 8, 31, 33, 257, 1001};
+    softxent_options nothing;
+    memset(&nothing, 0, sizeof nothing);
+    nothing.size = sizeof nothing;
+    EACH_DTYPE
+    for (int c = 0; c < 6 && is_judged(d); ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l) {
+            if (is_left_out(c + l)) continue;
+            problem p = problem_of(d, 17, some_classes[c], layouts[l], l % 2);
+            const array ones = reals_of(arenas[CLASS_WEIGHT], l % 2, layouts[0], 1, p.n_classes, d);
+            for (ptrdiff_t k = 0; k < p.n_classes; ++k) put(&ones, 0, k, 1);
+            nothing.class_weight = one_in(2) ? ones.data : NULL;
+            p.options = &nothing;
+            check_problem(&p, layouts[l], l % 2);
+        }
+}
+
+/* One sample's input for all samples, and one class's for all classes. */
+static void zero_strides(void)
+{
+    EACH_DTYPE
+    for (ptrdiff_t n_classes = 5; n_classes <= 50; n_classes += 45)
+        for (int which = 0; which < 8 && is_judged(d); ++which) {
+            general g = general_of(d, draw_features() | HAS_WHERE, 17, n_classes, layouts[0], 1);
+            array *arrays[] = {&g.p.logits, &g.p.target, &g.direction, &g.where};
+            if (which < 4) arrays[which]->sample_stride = 0;
+            if (which >= 4) arrays[which - 4]->class_stride = 0;
+            if (which == 0) g.sample_weight.sample_stride = 0;
+            if (which == 1) g.p.labels.sample_stride = g.p.grad_output.sample_stride = 0;
+            for (const question *q = questions; q < questions + N_QUESTIONS; ++q) {
+                if (q->in_place || !can_ask(&g, q)) continue;
+                expect_general(&g, q);
+                about_general(&g, q, layouts[0]);
+                EACH_ISA check_question(&g, q, layouts[0], 1, *isa);
+            }
+        }
+}
+
+/* Up to more classes than a tile holds, and rows in all layouts. */
+static void jacobians(void)
+{
+    static const ptrdiff_t some_classes[] = {1, 4, 17, 32, 33, 70, 140, 300};
+    static const question jacobian = {JACOBIAN, 0, 0, 0, 0};
+    EACH_DTYPE
+    for (int c = 0; c < 8 && is_judged(d); ++c)
+        for (int l = 0; l < (some_classes[c] > 100 ? 2 : N_LAYOUTS); ++l) {
+            if (is_left_out(c + l)) continue;
+            const ptrdiff_t n = some_classes[c] > 100 ? 1 : 5;
+            general g = general_of(d, draw_features(), n, some_classes[c], layouts[l], l % 2);
+            expect_general(&g, &jacobian);
+            about_general(&g, &jacobian, layouts[l]);
+            EACH_ISA check_question(&g, &jacobian, layouts[l], l % 2, *isa);
+        }
+}
+
+/* Temperatures and caps as far from 1 as they may be, with logits of their size, and an upstream gradient that makes up
+ * for the 1 / T of the gradient. */
+static void extreme_scales(void)
+{
+    EACH_DTYPE
+    for (int which = 0; which < 6 && is_judged(d); ++which)
+        for (ptrdiff_t n_classes = 5; n_classes <= 50; n_classes += 45) {
+            const double scale = which % 2 ? 0x1p100 : 0x1p-100;
+            general g = general_of(d, HAS_TARGET | HAS_CLASS_WEIGHT, 17, n_classes, layouts[0], 1);
+            if (which < 4) g.o.temperature = g.p.grad_scale = scale;
+            if (which >= 2) g.o.softcap = scale;
+            for (ptrdiff_t i = 0; i < g.p.n; ++i)
+                for (ptrdiff_t k = 0; k < n_classes; ++k)
+                    put(&g.p.logits, i, k, scale * random_between(-2, which >= 2 ? 2 : 10));
+            check_general_problem(&g, layouts[0], 1, 1);
+        }
+}
+
+/* A thousand equal terms: summed in order and without compensation, each of the sums would be off by many eps. */
+static void long_sums(void)
+{
+    EACH_DTYPE
+    for (int l = 0; l < 2 && is_judged(d); ++l)
+        for (int features = 0; features < 4; ++features) {
+            general g = general_of(d, (features & 1 ? HAS_TARGET : 0) | (features & 2 ? HAS_SMOOTHING : 0), 17, 1001,
+                                   layouts[l], 1);
+            for (ptrdiff_t i = 0; i < g.p.n; ++i)
+                for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
+                    put(&g.p.logits, i, k, k == i ? 7 : -0.1L * (long double)i);
+                    put(&g.p.target, i, k, 1 / (1000 + (long double)i)), put(&g.direction, i, k, k == i ? 0.1L : 0.7L);
+                }
+            check_general_problem(&g, layouts[l], 1, 1);
+        }
+}
+
+int main(void)
+{
+    make_arenas();
+    find_isas();
+    RUN_TEST(combinations_f32);
+    RUN_TEST(combinations_f64);
+    RUN_TEST(each_alone);
+    RUN_TEST(plain_promises);
+    RUN_TEST(zero_strides);
+    RUN_TEST(jacobians);
+    RUN_TEST(extreme_scales);
+    RUN_TEST(long_sums);
+    return report();
+}
