@@ -61,23 +61,33 @@ static int has_good_options(const softxent_block *b, softxent_op op)
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
 }
 
+/* What the kernels see of a block that serves several functions: nothing that this one does not look at. */
+static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
+{
+    b->accumulate = 0, b->hess = NULL;
+    if (op == OP_HVP) return;
+    b->labels = b->target = b->sample_weight = b->grad_output = NULL;
+    b->grad_scale = 1;
+    if (b->options) {
+        const softxent_options only_temperature = {sizeof *o, NULL, 0, b->options->temperature, 0, 0, 0};
+        *o = only_temperature, b->options = o;
+    }
+    if (op == OP_JVP || op == OP_JACOBIAN) b->options = NULL, b->where = NULL;
+}
+
 static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
     if (!is_sound(b) || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    softxent_block own = *b;
-    softxent_options only_temperature = {sizeof only_temperature, NULL, 0, 0, 0, 0, 0};
-    if (op != OP_CROSS_ENTROPY) own.accumulate = 0, own.hess = NULL;
-    if (op != OP_CROSS_ENTROPY && op != OP_HVP) { /* a block may serve both: what only the loss has is not looked at */
-        own.labels = own.target = own.sample_weight = own.grad_output = NULL;
-        own.grad_scale = 1;
-        if (b->options) only_temperature.temperature = b->options->temperature;
-        own.options = b->options ? &only_temperature : NULL;
+    softxent_block own_block;
+    softxent_options own_options;
+    if (op != OP_CROSS_ENTROPY) {
+        own_block = *b, b = &own_block;
+        leave_out(&own_block, &own_options, op);
     }
-    if (op == OP_JVP || op == OP_JACOBIAN) own.options = NULL, own.where = NULL;
-    const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(&own, op);
+    const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(b, op);
     if (done == b->n_samples) return SOFTXENT_OK;
     if (bad_sample) *bad_sample = done;
     return SOFTXENT_BAD_LABEL;

@@ -39,8 +39,8 @@ def as_real_array(value: npt.ArrayLike, name: str) -> Array:
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """ml_dtypes' type, known by its name: that package is not needed here."""
-    return dtype.name == "bfloat16"
+    """ml_dtypes' type, known by its name: that package is not needed here. NumPy takes long to tell names."""
+    return dtype.itemsize == 2 and dtype.name == "bfloat16"
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -13,13 +13,23 @@ def isa_in_use() -> str: ...
 def use_isa(name: str | None) -> None: ...
 def check_labels(labels: _Array, n_classes: int, ignore_index: int | None) -> int: ...
 def plain_cross_entropy(
+    with_grad: bool,
+    n_threads: int,
     logits: object,
     labels: object,
+    axis: object,
+    class_weight: object,
+    sample_weight: object,
+    where: object,
     ignore_index: object,
-    out: object,
+    label_smoothing: object,
+    temperature: object,
+    softcap: object,
+    z_loss: object,
+    base: object,
     reduction: object,
-    n_threads: int,
-    with_grad: bool,
+    normalizer: object,
+    out: object,
 ) -> Any: ...
 
 class _Compute(Protocol):

@@ -175,9 +175,10 @@ cdef inline void *moved(const void *p, const Steps *steps, Py_ssize_t outer, Py_
     return NULL if p == NULL else <char *> p + outer * steps.outer + inner * steps.inner
 
 
-# The block of `n` samples from (outer, inner) on, all of one outer index.
-cdef softxent_block block_at(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t n) noexcept nogil:
-    cdef softxent_block b = job.block
+# Makes `b` the block of `n` samples from (outer, inner) on, all of one outer index.
+cdef void set_block(softxent_block *b, const Job *job, Py_ssize_t outer, Py_ssize_t inner,
+                    Py_ssize_t n) noexcept nogil:
+    b[0] = job.block
     b.n_samples = n
     b.logits = moved(b.logits, &job.logits, outer, inner)
     b.labels = moved(b.labels, &job.labels, outer, inner)
@@ -189,7 +190,6 @@ cdef softxent_block block_at(const Job *job, Py_ssize_t outer, Py_ssize_t inner,
     b.out = moved(b.out, &job.out, outer, inner)
     b.hess = moved(b.hess, &job.hess, outer, inner)
     b.grad_output = moved(b.grad_output, &job.grad_output, outer, inner)
-    return b
 
 
 cdef inline double sum_of(const real *x, Py_ssize_t n) noexcept nogil:
@@ -223,7 +223,7 @@ cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept no
         n = min(end - begin, job.n_inner - inner)
         if summed:
             n = min(n, <Py_ssize_t> LOSS_BUFFER)
-        b = block_at(job, outer, inner, n)
+        set_block(&b, job, outer, inner, n)
         if summed:
             b.loss = losses
             b.loss_stride = 1
@@ -301,7 +301,7 @@ cdef Py_ssize_t count_labels(const Job *job) noexcept nogil:
     cdef ptrdiff_t n = 0
     cdef softxent_block b
     for outer in range(job.n_outer):
-        b = block_at(job, outer, 0, job.n_inner)
+        set_block(&b, job, outer, 0, job.n_inner)
         if softxent_check_labels(&b, &n, NULL) != SOFTXENT_OK:
             return -1
         counted += n
@@ -332,7 +332,7 @@ def total_weight(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index, const r
     set_weights[real](&job, sample_weight, None, class_weight)
     with nogil:
         for outer in range(job.n_outer):
-            b = block_at(&job, outer, 0, job.n_inner)
+            set_block(&b, &job, outer, 0, job.n_inner)
             if real is float:
                 status = softxent_total_weight_f32(&b, &part, NULL)
             else:
@@ -460,14 +460,25 @@ cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
 
 
-def plain_cross_entropy(object logits, object labels, object ignore_index, object out, object reduction,
-                        int n_threads, bint with_grad):
+cdef inline bint is_float(object x, double value) noexcept:
+    """Whether it is a float of this value; nothing else, whatever it may be equal to."""
+    return type(x) is float and <double> x == value
+
+
+def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object class_weight,
+                        object sample_weight, object where, object ignore_index, object label_smoothing,
+                        object temperature, object softcap, object z_loss, object base, object reduction,
+                        object normalizer, object out):
     """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int, reduction "mean" or "sum", `out` None or such an array, apart from the inputs or the logits themselves.
-    Returns the loss and, for with_grad, the pair of loss and gradient.
+    or an int, reduction "mean" or "sum", `out` None or such an array, apart from the inputs or the logits themselves,
+    every other option at its default. Returns the loss and, for with_grad, the pair of loss and gradient.
     """
+    if not (type(axis) is int and axis == -1 and class_weight is None and sample_weight is None and where is None and
+            softcap is None and base is None and normalizer is None and is_float(label_smoothing, 0) and
+            is_float(temperature, 1) and is_float(z_loss, 0)):
+        return None
     if not (is_plain(logits) and is_plain(labels) and (ignore_index is None or type(ignore_index) is int)):
         return None
     cdef cnp.ndarray z = logits, y = labels, gradient = None

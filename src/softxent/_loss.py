@@ -120,15 +120,26 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], label_smoothing=0.1, base=2, reduction="none")
     array([2.16404256, 1.        ])
     """
-    if (
-        out is None
-        and type(axis) is int
-        and axis == -1
-        and normalizer is None
-        and _no_options(class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
-    ):
-        threads = threads_for(n_threads)
-        loss = _kernels.plain_cross_entropy(logits, labels, ignore_index, None, reduction, threads, False)
+    if out is None:
+        loss = _kernels.plain_cross_entropy(
+            False,
+            threads_for(n_threads),
+            logits,
+            labels,
+            axis,
+            class_weight,
+            sample_weight,
+            where,
+            ignore_index,
+            label_smoothing,
+            temperature,
+            softcap,
+            z_loss,
+            base,
+            reduction,
+            normalizer,
+            None,
+        )
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(
@@ -228,15 +239,26 @@ def cross_entropy_and_grad(
     >>> grad.round(3)
     array([[ 0.333,  0.333, -0.667,  0.   ]])
     """
-    if (
-        grad_output is normalizer is None
-        and type(axis) is int
-        and axis == -1
-        and not accumulate
-        and _no_options(class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
-    ):
-        threads = threads_for(n_threads)
-        result = _kernels.plain_cross_entropy(logits, labels, ignore_index, out, reduction, threads, True)
+    if grad_output is None and accumulate is False:
+        result = _kernels.plain_cross_entropy(
+            True,
+            threads_for(n_threads),
+            logits,
+            labels,
+            axis,
+            class_weight,
+            sample_weight,
+            where,
+            ignore_index,
+            label_smoothing,
+            temperature,
+            softcap,
+            z_loss,
+            base,
+            reduction,
+            normalizer,
+            out,
+        )
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(
@@ -413,25 +435,6 @@ def cross_entropy_hvp(
     problem.multiply_hessian(v, out)
     problem.solve("hvp")
     return problem.outputs["out"]
-
-
-def _no_options(
-    class_weight: Any,
-    sample_weight: Any,
-    where: Any,
-    label_smoothing: Any,
-    temperature: Any,
-    softcap: Any,
-    z_loss: Any,
-    base: Any,
-) -> bool:
-    """Whether every option is at its default; of numbers only floats are looked at, whatever else they may equal."""
-    return (
-        class_weight is sample_weight is where is softcap is base is None
-        and type(label_smoothing) is type(z_loss) is type(temperature) is float
-        and label_smoothing == z_loss == 0.0
-        and temperature == 1.0
-    )
 
 
 def _pair(out: Any) -> tuple[Array | None, Array | None]:

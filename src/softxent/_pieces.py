@@ -196,10 +196,10 @@ def is_ready(name: str, array: Array | None, dtype: np.dtype[Any]) -> bool:
     """Whether the kernels can take the array as it is."""
     if array is None or name in ("labels", "where"):  # checked by those who made them
         return True
-    halves = dtype == np.float32 and name not in WEIGHTS
-    if halves and (array.dtype == np.float16 or is_bfloat16(array.dtype)):
-        return is_native(array, array.dtype)
-    return is_native(array, dtype)
+    if array.dtype == dtype:
+        return is_native(array, dtype)
+    is_half = array.dtype == np.float16 or is_bfloat16(array.dtype)
+    return is_half and dtype == np.float32 and name not in WEIGHTS and is_native(array, array.dtype)
 
 
 def input_piece(piece: Array, dtype: np.dtype[Any] | None) -> Array:
