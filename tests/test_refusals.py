@@ -332,7 +332,7 @@ def test_a_number_out_of_its_range_is_refused(name, value):
 def test_what_is_no_number_is_refused(name, value):
     if value is None and name in ("softcap", "base", "normalizer"):
         return  # stands for the default
-    message = rf"^{name} must (be a number; got an array of shape \(|hold real numbers .*; got dtype)"
+    message = f"^{name} must be a number; got "
     for call in takers(name):
         with pytest.raises(TypeError, match=message):
             call(Z, Y, **{name: value})

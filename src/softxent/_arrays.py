@@ -31,11 +31,16 @@ def as_array(value: npt.ArrayLike, name: str) -> Array:
 def as_real_array(value: npt.ArrayLike, name: str) -> Array:
     """``value`` as an array of real numbers, or a TypeError that says what it was."""
     array = as_array(value, name)
-    if array.dtype.kind in "bui" or array.dtype.newbyteorder("=") in FLOATS or is_bfloat16(array.dtype):
+    if is_real(array.dtype):
         return array
     raise TypeError(
         f"{name} must hold real numbers (float32, float64, float16, integers or bool); got dtype {array.dtype}"
     )
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Whether it is of real numbers that are taken here."""
+    return dtype.kind in "bui" or dtype.newbyteorder("=") in FLOATS or is_bfloat16(dtype)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -124,9 +129,11 @@ def as_number(value: float, name: str) -> float:
     """``value`` as a float, if it is one real number."""
     if type(value) is float:
         return value
-    array = as_real_array(value, name)
+    array = as_array(value, name)
     if array.ndim:
         raise TypeError(f"{name} must be a number; got an array of shape {array.shape}")
+    if not is_real(array.dtype):
+        raise TypeError(f"{name} must be a number; got {value!r}")
     return float(array)
 
 
