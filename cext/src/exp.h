@@ -52,33 +52,14 @@ SIMD_INLINE vec T(reduced)(vec x, vec n)
 enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM };
 #endif
 
-/* How a row's logits z become 2^HEADROOM exp(z - m) without z - m ever being rounded: that could cost several eps where
- * most of the mass lies far below m. With x = z - base, an exact difference, x = n ln 2 + a,   m - base = n0 ln 2 +
- * center,   exp(z - m) = 2^(n - n0) exp(a - center), and the small remainders lose nothing. `rounder` turns x / ln 2
- * into n, takes n0 off and adds the exponent's bias; at `floor` and below the result is 0. */
+/* How a row's logits z become 2^HEADROOM exp(z - m) times a power of two near 1 / exp(m), without z - m ever being
+ * rounded: that could cost several eps where most of the mass lies far below m. With x = z - base, an exact difference,
+ * x = n ln 2 + r   and   m - base = n0 ln 2 + r0,   exp(x - n0 ln 2) = 2^(n - n0) exp(r), and the small remainders lose
+ * nothing. `rounder` turns x / ln 2 into n, takes n0 off and adds the exponent's bias; at `floor` and below the result
+ * is 0. The maximum's own is `top`, 2^HEADROOM exp(r0). */
 typedef struct {
-    vec base, center, rounder, floor;
+    vec base, rounder, floor, top;
 } T(shift);
-
-/* |m| < 64: base is 0. Beyond, base is m, and z - m is exact wherever it matters: for z within 32 of such an m both are
- * multiples of the difference's last place. Without a finite maximum no shift makes sense, and this one leaves -inf
- * and nan what they are. */
-SIMD_INLINE T(shift) T(shift_of)(vec row_max)
-{
-    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS) + HEADROOM);
-    const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
-    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
-    const vec x = V(select)(near, row_max, zero);
-    const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), rounder), rounder);
-    const vec center = T(reduced)(x, n0);
-    const T(shift) shift = {
-        V(select)(near, zero, V(select)(finite, row_max, zero)),
-        center,
-        V(sub)(V(add)(rounder, bias), n0),
-        V(fma)(V(sub)(n0, bias), V(set1)(D(LN2)), center),
-    };
-    return shift;
-}
 
 /* (exp(r) - 1) / r for |r| <= ln(2)/2. */
 SIMD_INLINE vec T(exp_slope)(vec r)
@@ -90,23 +71,45 @@ SIMD_INLINE vec T(exp_slope)(vec r)
     return V(fma)(q, r, V(set1)(1));
 }
 
-/* 2^HEADROOM exp(z - m): exactly 2^HEADROOM at the maximum, 0 below half the smallest normal number, nan where z is
- * nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z > 32.
- */
-SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift)
+SIMD_INLINE vec T(exp_near_0)(vec r) { return V(fma)(T(exp_slope)(r), r, V(set1)(1)); }
+
+/* |m| < 64: base is 0. Beyond, base is m, and z - m is exact wherever it matters: for z within 32 of such an m both are
+ * multiples of the difference's last place. Without a finite maximum no shift makes sense, and this one leaves -inf
+ * and nan what they are. */
+SIMD_INLINE T(shift) T(shift_of)(vec row_max)
 {
-    const vec x = V(max)(shift.floor, V(sub)(z, shift.base));
-    const vec t = V(fma)(V(sub)(x, shift.center), V(set1)(D(LOG2E)), shift.rounder);
-    const vec power = V(to_exponent)(t); /* 2^(n - n0 + HEADROOM), or 0 at the floor */
-    const vec r = V(sub)(T(reduced)(x, V(sub)(t, shift.rounder)), shift.center);
-    return V(mul)(V(fma)(T(exp_slope)(r), r, V(set1)(1)), power);
+    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS) + HEADROOM);
+    const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
+    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const vec x = V(select)(near, row_max, zero);
+    const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), rounder), rounder);
+    const T(shift) shift = {
+        V(select)(near, zero, V(select)(finite, row_max, zero)),
+        V(sub)(V(add)(rounder, bias), n0),
+        V(mul)(V(sub)(n0, bias), V(set1)(D(LN2))),
+        V(mul)(T(exp_near_0)(T(reduced)(x, n0)), V(set1)(TWO_TO_HEADROOM)),
+    };
+    return shift;
+}
+
+/* 2^HEADROOM exp(z - m), as `shift` has it: `top` at the maximum, 0 below half the smallest normal number, nan where z
+ * is nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z
+ * > 32. `near`, a constant: base is known to be 0. */
+SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
+{
+    const vec x = V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
+    const vec t = V(fma)(x, V(set1)(D(LOG2E)), shift.rounder);
+    const vec r = T(reduced)(x, V(sub)(t, shift.rounder));
+    return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + HEADROOM), or 0 at the floor */
 }
 
 /* The same with a temperature: how z becomes 2^HEADROOM exp((z - m) / T). A product with 1 / T, which is two reals
- * long, is kept as its rounded value and the rest, `low`; all else is as above, for the logits over T. The `floor` is
- * in units of z. */
+ * long, is kept as its rounded value and the rest, `low`; all else is as above, for the logits over T, and 1.15 times
+ * as far off. But for `base` and `floor`, which are in units of z. */
 typedef struct {
-    vec scale, scale_low, base, center, center_low, rounder, floor;
+    T(shift) shift;
+    vec scale, scale_low;
+    int is_one; /* T = 1: the shift does it */
 } T(tempered);
 
 SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
@@ -120,28 +123,35 @@ SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature)
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
     /* 1 / T = inverse (1 + rest), but for what is smaller than any real's rounding */
     const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
-    const vec zero = V(set1)(0);
     T(tempered) t;
     t.scale = V(set1)((real)inverse);
     t.scale_low = V(set1)((real)((inverse - (double)(real)inverse) + inverse * rest));
-    const vec scaled_max = V(mul)(row_max, t.scale);
+    t.is_one = temperature == 1;
+    if (t.is_one) {
+        t.shift = T(shift_of)(row_max);
+        return t;
+    }
+    const vec zero = V(set1)(0), scaled_max = V(mul)(row_max, t.scale);
     const mask near = V(lt)(V(mul)(scaled_max, scaled_max), V(set1)(64 * 64));
     const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
-    const T(shift) shift = T(shift_of)(V(select)(near, scaled_max, zero));
-    t.base = V(select)(near, zero, V(select)(finite, row_max, zero));
-    t.center = shift.center, t.rounder = shift.rounder;
-    t.center_low = V(select)(near, T(scaled_low)(row_max, scaled_max, &t), zero);
-    t.floor = V(mul)(shift.floor, V(set1)((real)temperature));
+    const vec x = V(select)(near, scaled_max, zero);
+    const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), V(set1)(D(ROUNDER))), V(set1)(D(ROUNDER)));
+    const vec low = V(select)(near, T(scaled_low)(row_max, scaled_max, &t), zero);
+    t.shift = T(shift_of)(x);
+    t.shift.base = V(select)(near, zero, V(select)(finite, row_max, zero));
+    t.shift.floor = V(mul)(t.shift.floor, V(set1)((real)temperature));
+    t.shift.top = V(mul)(T(exp_near_0)(V(add)(T(reduced)(x, n0), low)), V(set1)(TWO_TO_HEADROOM));
     return t;
 }
 
 SIMD_INLINE vec T(exp_tempered)(vec z, const T(tempered) * s)
 {
-    const vec x = V(max)(s->floor, V(sub)(z, s->base));
-    const vec scaled = V(mul)(x, s->scale), low = V(sub)(T(scaled_low)(x, scaled, s), s->center_low);
-    const vec t = V(fma)(V(sub)(scaled, s->center), V(set1)(D(LOG2E)), s->rounder);
-    const vec r = V(add)(V(sub)(T(reduced)(scaled, V(sub)(t, s->rounder)), s->center), low);
-    return V(mul)(V(fma)(T(exp_slope)(r), r, V(set1)(1)), V(to_exponent)(t));
+    if (s->is_one) return T(exp_shifted)(z, s->shift, 0);
+    const vec x = V(max)(s->shift.floor, V(sub)(z, s->shift.base));
+    const vec scaled = V(mul)(x, s->scale), low = T(scaled_low)(x, scaled, s);
+    const vec t = V(fma)(scaled, V(set1)(D(LOG2E)), s->shift.rounder);
+    const vec r = V(add)(T(reduced)(scaled, V(sub)(t, s->shift.rounder)), low);
+    return V(mul)(T(exp_near_0)(r), V(to_exponent)(t));
 }
 
 /* exp(y) - 1 for y <= 0, within 2 eps, and exp(y) into *exp_y: 0 from about the smallest normal number down. */

@@ -10,21 +10,15 @@
 /* The samples at hand, and what was asked of them. Vectors have one lane for each sample, in rows all the same. */
 typedef struct {
     const softxent_block *b;
-    softxent_options o;
+    T(call) call;
     softxent_op op;
     int in_rows, resident, dense; /* dense: q has more entries than the label's */
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
-
-    /* Of every sample: what multiplies p W - q, lse p, and the Hessian's W p (1 - p). */
-    double scale, z_scale, hess_scale;
-
-    int n_samples, all_counted, any_counted;
-    ptrdiff_t label[LANES]; /* the class, or LABEL_IGNORED, or no class at all */
-    mask counted;           /* not ignored; the others' logits are taken for zeros, and all their classes allowed */
-    vec label_logit, label_q, sample_weight;
-    vec upstream, z_upstream, hess_upstream; /* the scales above, times what is a sample's own */
-    vec share;                               /* of the smoothing mass, for each allowed class */
+    T(labels) labels;
+    T(known) known; /* of those that do not count the logits are taken for zeros, and all classes allowed */
+    vec label_logit;
+    vec share; /* of the smoothing mass, for each allowed class */
 } T(general);
 
 /* What the first two sweeps leave. */
@@ -49,12 +43,6 @@ SIMD_INLINE ptrdiff_t T(class_in)(const T(general) * g, ptrdiff_t vector, int la
     return g->in_rows ? vector * LANES + lane : vector;
 }
 
-/* x, and 0 in the lanes of samples that are ignored. */
-SIMD_INLINE vec T(if_counted)(const T(general) * g, vec x)
-{
-    return g->all_counted ? x : V(select)(g->counted, x, V(set1)(0));
-}
-
 /* Replaces the entries of classes that `where` removes. */
 SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t from, int vectors, real replacement)
 {
@@ -69,25 +57,25 @@ static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
     K(load_tile)(tile, &g->logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
-    if (g->o.softcap > 0)
+    if (g->call.o.softcap > 0)
         for (int c = 0; c < vectors; ++c) {
             vec slope;
-            tile[c] = T(capped)(tile[c], V(set1)((real)g->o.softcap), &slope);
+            tile[c] = T(capped)(tile[c], V(set1)((real)g->call.o.softcap), &slope);
         }
     T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
-    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
 }
 
 /* q, without what an index label adds. */
 static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
-    const vec keep = V(set1)((real)(1 - g->o.label_smoothing));
+    const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
     if (g->b->target)
         K(load_tile)(q, &g->target, from, vectors, 0);
     else
         for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
-    if (g->o.label_smoothing > 0) {
+    if (g->call.o.label_smoothing > 0) {
         vec share[TILE];
         real lanes[LANES];
         V(store)(lanes, g->share);
@@ -98,7 +86,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
         T(remove_classes)(g, share, from, vectors, 0);
         for (int c = 0; c < vectors; ++c) q[c] = V(fma)(q[c], keep, share[c]);
     }
-    const real *w = (const real *)g->o.class_weight;
+    const real *w = (const real *)g->call.o.class_weight;
     for (int c = 0; c < vectors && w; ++c) {
         const ptrdiff_t k = T(class_in)(g, from + c, 0);
         const vec weight = g->in_rows ? V(load_till)(w + k, g->b->n_classes - k, 0) : V(set1)(w[k]);
@@ -112,7 +100,7 @@ static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
     const int vectors = T(vectors_from)(g, from);
     K(load_tile)(tile, &g->direction, from, vectors, 0);
     T(remove_classes)(g, tile, from, vectors, 0);
-    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
 }
 
 /* ---- The samples of a group -------------------------------------------------------------------------------------- */
@@ -122,7 +110,7 @@ SIMD_INLINE T(view) T(view_of)(const T(general) * g, const void *data, int type,
 {
     const char *first = data ? (const char *)data + begin * sample_stride * T(size_of_element)(type) : NULL;
     return g->in_rows ? T(rows_view)(first, type, class_stride, g->b->n_classes)
-                      : T(lanes_view)(first, type, sample_stride, class_stride, g->n_samples);
+                      : T(lanes_view)(first, type, sample_stride, class_stride, g->known.n_samples);
 }
 
 /* The logit at a label, as load_logits has it. */
@@ -133,66 +121,22 @@ SIMD_INLINE real T(logit_at)(const T(general) * g, ptrdiff_t sample, ptrdiff_t c
     const ptrdiff_t i = sample * b->logits_sample_stride + class * b->logits_class_stride;
     const real z = T(element)((const char *)b->logits, b->logits_type, i);
     vec slope;
-    return g->o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->o.softcap), &slope)) : z;
-}
-
-/* What is known of one sample before its logits are: label, weights, upstream gradients. */
-typedef struct {
-    real label_logit, label_q, sample_weight, upstream, z_upstream, hess_upstream, counted;
-} T(known);
-
-SIMD_INLINE T(known) T(known_of)(const T(general) * g, ptrdiff_t sample, ptrdiff_t label)
-{
-    T(known) known = {0, 0, 0, 0, 0, 0, 0};
-    const softxent_block *b = g->b;
-    const softxent_options *o = &g->o;
-    if (label == LABEL_IGNORED) return known;
-    if (b->labels) {
-        known.label_logit = T(logit_at)(g, sample, label);
-        known.label_q =
-            (real)((1 - o->label_smoothing) * (o->class_weight ? ((const real *)o->class_weight)[label] : 1));
-    }
-    const double s = b->sample_weight ? ((const real *)b->sample_weight)[sample * b->sample_weight_stride] : 1;
-    const double g_n = b->grad_output ? ((const real *)b->grad_output)[sample * b->grad_output_stride] : 1;
-    known.counted = 1, known.sample_weight = (real)s;
-    known.upstream = (real)(g->scale * g_n * s);
-    known.z_upstream = (real)(g->z_scale * g_n * s);
-    known.hess_upstream = (real)(g->hess_scale * g_n * s);
-    return known;
+    return g->call.o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->call.o.softcap), &slope)) : z;
 }
 
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class: a shorter group. */
 static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 {
     const softxent_block *b = g->b;
-    T(known) known[LANES];
-    g->n_samples = n_samples, g->all_counted = 1, g->any_counted = 0;
+    real label_logit[LANES] = {0};
+    T(know)(&g->known, &g->labels, &g->call, begin, n_samples, g->in_rows);
+    if (g->known.n_samples == 0) return;
     for (int i = 0; i < LANES; ++i) {
-        const int source = i < n_samples ? i : 0; /* in rows, and beyond the last, the first sample again */
-        if (source < i) {
-            known[i] = known[0], g->label[i] = -1;
-            continue;
-        }
-        const ptrdiff_t y = b->labels ? label_class(b, begin + i) : 0;
-        if (y == LABEL_BAD) {
-            g->n_samples = n_samples = i;
-            if (i == 0) return;
-            known[i] = known[0], g->label[i] = -1;
-            continue;
-        }
-        g->label[i] = b->labels ? y : -1;
-        g->all_counted &= y != LABEL_IGNORED, g->any_counted |= y != LABEL_IGNORED;
-        known[i] = T(known_of)(g, begin + i, y);
+        const int source = g->in_rows ? 0 : i;
+        if (source < g->known.n_samples && g->known.label[source] >= 0)
+            label_logit[i] = T(logit_at)(g, begin + source, g->known.label[source]);
     }
-    real lanes[7][LANES];
-    for (int i = 0; i < LANES; ++i) {
-        lanes[0][i] = known[i].label_logit, lanes[1][i] = known[i].label_q, lanes[2][i] = known[i].sample_weight;
-        lanes[3][i] = known[i].upstream, lanes[4][i] = known[i].z_upstream, lanes[5][i] = known[i].hess_upstream;
-        lanes[6][i] = known[i].counted;
-    }
-    g->label_logit = V(load)(lanes[0]), g->label_q = V(load)(lanes[1]), g->sample_weight = V(load)(lanes[2]);
-    g->upstream = V(load)(lanes[3]), g->z_upstream = V(load)(lanes[4]), g->hess_upstream = V(load)(lanes[5]);
-    g->counted = V(eq)(V(load)(lanes[6]), V(set1)(1));
+    g->label_logit = V(load)(label_logit);
 
     const int out_type = b->out_type;
     g->logits = T(view_of)(g, b->logits, b->logits_type, b->logits_sample_stride, b->logits_class_stride, begin);
@@ -248,7 +192,7 @@ static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
 /* The smoothing mass of one class. A sample of no classes has none to share. */
 static void K(share_smoothing)(T(general) * g)
 {
-    const vec e = V(set1)((real)g->o.label_smoothing), one = V(set1)(1);
+    const vec e = V(set1)((real)g->call.o.label_smoothing), one = V(set1)(1);
     vec n_allowed = V(set1)((real)g->b->n_classes);
     if (g->b->where) {
         T(compensated) sum = T(zero)();
@@ -269,7 +213,7 @@ static void K(share_smoothing)(T(general) * g)
 SIMD_INLINE void T(general_term)(vec *z, const T(found) * f, vec *others, vec *ties)
 {
     const mask is_max = V(eq)(*z, f->row_max);
-    *z = T(exp_tempered)(*z, &f->t);
+    *z = V(select)(is_max, f->t.shift.top, T(exp_tempered)(*z, &f->t));
     T(count)(is_max, *z, others, ties);
 }
 
@@ -292,9 +236,9 @@ SIMD_INLINE void T(add_label)(const T(general) * g, T(found) * f, vec *top_weigh
 {
     const vec zero = V(set1)(0);
     const mask is_max = V(eq)(g->label_logit, f->row_max);
-    f->dot = V(add)(f->dot, T(cost)(g->label_logit, g->label_q, f->row_max));
-    *top_weight = V(add)(*top_weight, V(select)(is_max, g->label_q, zero));
-    f->others_weight = V(add)(f->others_weight, V(select)(is_max, zero, g->label_q));
+    f->dot = V(add)(f->dot, T(cost)(g->label_logit, g->known.label_q, f->row_max));
+    *top_weight = V(add)(*top_weight, V(select)(is_max, g->known.label_q, zero));
+    f->others_weight = V(add)(f->others_weight, V(select)(is_max, zero, g->known.label_q));
 }
 
 /* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
@@ -303,7 +247,7 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
     T(compensated) others = T(zero)(), moment = T(zero)();
     T(target_sums) sums = T(target_zero)();
     vec ties = V(set1)(0);
-    f->t = T(tempered_of)(f->row_max, g->o.temperature);
+    f->t = T(tempered_of)(f->row_max, g->call.o.temperature);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         if (!g->resident) K(load_logits)(g, tile, from);
@@ -321,18 +265,18 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
         if (keep) K(store_tile)(tile, &g->out, from, vectors);
     }
     if (g->in_rows) ties = V(set1)((real)V(hsum)(ties));
-    f->s = T(stats_of)(f->row_max, ties, T(total)(g, others), g->op);
+    f->s = T(stats_of)(f->row_max, f->t.shift.top, ties, T(total)(g, others), g->op);
     f->log_sum = T(log_sum)(f->s);
     f->dot = T(total)(g, sums.dot), f->others_weight = T(total)(g, sums.others), f->moment = T(total)(g, moment);
     vec top_weight = T(total)(g, sums.top);
     T(add_label)(g, f, &top_weight);
     f->weight = V(add)(f->others_weight, top_weight);
     const mask confident = T(is_confident)(f->s);
-    f->top_exp = V(select)(confident, V(set1)(TWO_TO_HEADROOM), V(set1)((real)NAN));
+    f->top_exp = T(confident_top)(f->s);
     real is_top[LANES];
     const vec one = V(set1)(1), zero = V(set1)(0);
     V(store)(is_top, V(select)(V(eq)(g->label_logit, f->row_max), V(select)(confident, one, zero), zero));
-    for (int i = 0; i < LANES; ++i) f->label[i] = is_top[i] != 0 ? -1 : g->label[i];
+    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : g->known.label[i];
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -350,7 +294,10 @@ SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, i
         return;
     }
     K(load_logits)(g, tile, from);
-    for (int c = 0; c < vectors; ++c) tile[c] = T(exp_tempered)(tile[c], &f->t);
+    for (int c = 0; c < vectors; ++c) {
+        const mask is_max = V(eq)(tile[c], f->row_max);
+        tile[c] = V(select)(is_max, f->t.shift.top, T(exp_tempered)(tile[c], &f->t));
+    }
 }
 
 /* Where a sample's class is in the tile, its entry becomes `keep` times what it was, plus a value. */
@@ -360,41 +307,20 @@ SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from,
     const int vectors = T(vectors_from)(g, from);
     real added[LANES];
     V(store)(added, value);
-    for (int i = 0; i < g->n_samples; ++i) {
+    for (int i = 0; i < g->known.n_samples; ++i) {
         const ptrdiff_t vector = (g->in_rows ? class[i] / LANES : class[i]) - from;
         if (class[i] >= 0 && vector >= 0 && vector < vectors)
             T(put_in_lane)(&tile[vector], g->in_rows ? (int)(class[i] % LANES) : i, keep, added[i]);
     }
 }
 
-/* What multiplies the exps, and what stands at a confident sample's top. */
-typedef struct {
-    vec scale, least, at_top;
-} T(factors);
-
-/* p W - q times the upstream gradient, and what z_loss adds. */
-SIMD_INLINE T(factors) T(gradient_factors)(const T(general) * g, const T(found) * f)
-{
-    T(factors) x;
-    vec scale = V(mul)(f->weight, g->upstream);
-    x.at_top = T(top_gradient)(f->s, f->weight, f->others_weight, g->upstream);
-    const vec sum_exp = T(sum_exp)(f->s);
-    if (g->o.z_loss > 0) {
-        const vec pull = V(mul)(T(lse)(f), g->z_upstream);
-        scale = V(add)(scale, pull);
-        x.at_top = V(fma)(pull, V(div)(V(set1)(TWO_TO_HEADROOM), sum_exp), x.at_top);
-    }
-    x.scale = V(div)(scale, sum_exp), x.least = T(least_scaled)(x.scale);
-    return x;
-}
-
 /* W p (1 - p), with 1 - p summed over the others at a confident sample's top. */
 SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) * f)
 {
     T(factors) x;
-    const vec sum_exp = T(sum_exp)(f->s), scale = V(mul)(f->weight, g->hess_upstream);
+    const vec sum_exp = T(sum_exp)(f->s), scale = V(mul)(f->weight, g->known.hess_upstream);
     x.scale = V(div)(scale, sum_exp), x.least = T(least_scaled)(x.scale);
-    x.at_top = V(mul)(V(mul)(x.scale, V(set1)(TWO_TO_HEADROOM)), V(div)(f->s.others, sum_exp));
+    x.at_top = V(mul)(V(mul)(x.scale, f->s.top), V(div)(f->s.others, sum_exp));
     return x;
 }
 
@@ -404,7 +330,7 @@ SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(vi
 {
     const int vectors = T(vectors_from)(g, from);
     T(remove_classes)(g, tile, from, vectors, 0);
-    for (int c = 0; c < vectors && !g->all_counted; ++c) tile[c] = T(if_counted)(g, tile[c]);
+    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
     if (accumulate) {
         vec before[TILE];
         K(load_tile)(before, out, from, vectors, 0);
@@ -432,18 +358,20 @@ SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t
 {
     const int vectors = T(vectors_from)(g, from);
     vec z[TILE], slope;
-    if (!(g->o.softcap > 0)) return;
+    if (!(g->call.o.softcap > 0)) return;
     K(load_tile)(z, &g->logits, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) {
-        T(capped)(T(if_counted)(g, z[c]), V(set1)((real)g->o.softcap), &slope);
+        T(capped)(T(if_counted)(&g->known, z[c]), V(set1)((real)g->call.o.softcap), &slope);
         tile[c] = V(mul)(tile[c], slope);
     }
 }
 
 static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept, const T(found) * f)
 {
-    const T(factors) x = T(gradient_factors)(g, f), hess = T(hessian_factors)(g, f);
-    const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->label_q, g->upstream));
+    const T(factors) hess = T(hessian_factors)(g, f);
+    T(factors) x = T(gradient_factors)(&g->call, &g->known, f->s, f->weight, T(lse)(f));
+    x.at_top = T(gradient_at_top)(&g->call, &g->known, f->s, f->weight, f->others_weight, T(lse)(f));
+    const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->known.label_q, g->known.upstream));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         T(load_exps)(g, tile, from, kept, f);
@@ -452,7 +380,7 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept,
         for (int c = 0; c < vectors; ++c) {
             const mask is_top = V(eq)(tile[c], f->top_exp);
             tile[c] = T(scaled)(tile[c], x.scale, x.least);
-            if (g->dense) tile[c] = V(fnma)(q[c], g->upstream, tile[c]);
+            if (g->dense) tile[c] = V(fnma)(q[c], g->known.upstream, tile[c]);
             tile[c] = V(select)(is_top, x.at_top, tile[c]);
         }
         if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
@@ -466,7 +394,7 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept,
 static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(found) * f)
 {
     const vec sum_exp = T(sum_exp)(f->s), mean = V(div)(f->moment, sum_exp);
-    const vec weight = g->op == OP_HVP ? V(mul)(f->weight, g->hess_upstream) : V(set1)(1);
+    const vec weight = g->op == OP_HVP ? V(mul)(f->weight, g->known.hess_upstream) : V(set1)(1);
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -541,19 +469,7 @@ SIMD_INLINE void T(store_losses)(const T(general) * g, ptrdiff_t begin, vec valu
 {
     const softxent_block *b = g->b;
     char *first = (char *)b->loss + begin * b->loss_stride * T(size_of_element)(b->loss_type);
-    T(scatter)(first, b->loss_type, b->loss_stride, g->n_samples, value);
-}
-
-/* s ((sum q (lse - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
-SIMD_INLINE vec T(loss_of)(const T(general) * g, const T(found) * f)
-{
-    const vec zero = V(set1)(0), lse = T(lse)(f);
-    const vec nats = V(fma)(f->weight, f->log_sum, V(mul)(f->dot, f->t.scale));
-    vec loss = V(mul)(nats, V(set1)((real)(1 / g->o.log_base)));
-    if (g->o.z_loss > 0) loss = V(fma)(V(mul)(lse, V(set1)((real)g->o.z_loss)), lse, loss);
-    const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
-    loss = V(select)(V(eq)(g->sample_weight, zero), of_no_weight, loss);
-    return T(if_counted)(g, V(mul)(loss, g->sample_weight));
+    T(scatter)(first, b->loss_type, b->loss_stride, g->known.n_samples, value);
 }
 
 /* Of a group that is ignored altogether. */
@@ -578,7 +494,7 @@ SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
     const int has_exps = g->op != OP_LOG_SOFTMAX && g->op != OP_LOGSUMEXP && g->op != OP_JACOBIAN;
     return has_exps && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
-           !(g->o.softcap > 0);
+           !(g->call.o.softcap > 0);
 }
 
 static void K(general_group)(T(general) * g, ptrdiff_t begin)
@@ -587,11 +503,12 @@ static void K(general_group)(T(general) * g, ptrdiff_t begin)
     T(found) f;
     const int keep = T(can_keep)(g);
     K(general_max)(g, tile, &f);
-    if (g->o.label_smoothing > 0) K(share_smoothing)(g);
+    if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
     K(general_sums)(g, tile, q, keep, &f);
     switch (g->op) {
     case OP_CROSS_ENTROPY:
-        T(store_losses)(g, begin, T(loss_of)(g, &f));
+        T(store_losses)(g, begin,
+                        T(loss_of)(&g->call, &g->known, f.weight, f.log_sum, V(mul)(f.dot, f.t.scale), T(lse)(&f)));
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
     case OP_LOGSUMEXP: T(store_losses)(g, begin, T(lse)(&f)); break;
@@ -602,41 +519,20 @@ static void K(general_group)(T(general) * g, ptrdiff_t begin)
     }
 }
 
-/* The options with every default spelled out. */
-SIMD_INLINE softxent_options T(options_of)(const softxent_block *b)
-{
-    softxent_options o = {sizeof o, NULL, 0, 0, 0, 0, 0};
-    if (b->options) o = *b->options;
-    if (o.temperature == 0) o.temperature = 1;
-    if (o.log_base == 0) o.log_base = 1;
-    return o;
-}
-
-/* What multiplies every derivative. */
-SIMD_INLINE void T(set_scales)(T(general) * g)
-{
-    const softxent_block *b = g->b;
-    const double c = (double)b->n_classes, upstream = b->grad_scale / g->o.temperature;
-    g->scale = upstream / g->o.log_base, g->z_scale = upstream * 2 * g->o.z_loss;
-    g->hess_scale = upstream / (g->o.log_base * g->o.temperature);
-    if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) g->hess_scale *= 2;
-    if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && c > 1) g->hess_scale *= c / (c - 1);
-}
-
 static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_rows)
 {
     T(general) g;
-    g.b = b, g.o = T(options_of)(b), g.op = op, g.in_rows = in_rows;
-    T(set_scales)(&g);
+    g.b = b, g.call = T(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
-    g.resident = g.n_vectors <= TILE, g.dense = b->target || g.o.label_smoothing > 0;
+    g.resident = g.n_vectors <= TILE, g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
+    g.labels.end = g.labels.is_bad = 0;
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         K(start_group)(&g, begin, n_samples);
-        if (g.n_samples > 0 && g.any_counted) K(general_group)(&g, begin);
-        if (g.n_samples > 0 && !g.any_counted) K(write_nothing)(&g, begin);
-        if (g.n_samples < n_samples) return begin + g.n_samples;
+        if (g.known.n_samples > 0 && g.known.any_counted) K(general_group)(&g, begin);
+        if (g.known.n_samples > 0 && !g.known.any_counted) K(write_nothing)(&g, begin);
+        if (g.known.n_samples < n_samples) return begin + g.known.n_samples;
     }
     return b->n_samples;
 }

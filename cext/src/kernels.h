@@ -18,11 +18,13 @@ typedef enum {
     OP_JACOBIAN
 } softxent_op;
 
-/* Whether a call has anything that the plain kernels do not know. */
-static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
+/* Whether a call has anything that the plain kernels do not know. In rows they know more. */
+static inline int needs_general_kernel(const softxent_block *b, softxent_op op, int in_rows)
 {
-    const int types = b->logits_type | b->loss_type | b->out_type;
-    return op > OP_LOGSUMEXP || b->options || b->target || b->where || b->sample_weight || b->hess || types;
+    const softxent_options *o = b->options;
+    if (op > OP_LOGSUMEXP || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
+    if (o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0)) return 1;
+    return !in_rows && (b->target || (o && o->label_smoothing > 0) || b->logits_type || b->loss_type);
 }
 
 /* Returns n_samples, or the index of the first sample whose label is no class. */

@@ -5,16 +5,27 @@
  * problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles again, and the
  * exps wait in the output. */
 
-/* LANES samples and all that is known of them. */
+/* LANES samples, and what is found out about them. */
 typedef struct {
     const softxent_block *b;
-    ptrdiff_t begin; /* the first sample */
+    const T(call) * call;
+    T(known) known; /* of those that do not count the logits are taken for zeros */
     T(view) logits, out;
-    ptrdiff_t label[LANES];
-    vec label_logit, upstream;
-    mask counted; /* not ignored; the others' logits are taken for zeros */
-    int lanes, all_counted, resident;
+    vec *tile;    /* TILE vectors */
+    int resident; /* the tile holds all classes */
+    vec label_logit, log_sum, lse;
+    T(shift) shift;
+    int near; /* shift.base is 0 in every lane */
+    T(stats) stats;
+    T(factors) factors;
+    vec at_label;
 } T(group);
+
+/* So many groups go through a sweep after each other: their chains of operations are long, and overlap. */
+#ifndef SOFTXENT_GROUPS
+#  define SOFTXENT_GROUPS
+enum { GROUPS_AT_ONCE = 4 };
+#endif
 
 SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
 {
@@ -26,46 +37,15 @@ SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
     K(load_reals)(tile, &g->logits, from, classes, 0);
-    if (g->all_counted) return;
-    for (int c = 0; c < classes; ++c) tile[c] = V(select)(g->counted, tile[c], V(set1)(0));
+    for (int c = 0; c < classes && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
 }
 
-/* The upstream gradients of a group; 0 for a sample that does not count. */
-SIMD_INLINE vec T(lane_upstream)(const T(group) * g, int lanes)
+SIMD_INLINE vec T(lane_exp)(const T(group) * g, vec z)
 {
-    real upstream[LANES] = {0};
-    if (!g->b->grad_output) return V(select)(g->counted, V(set1)((real)g->b->grad_scale), V(set1)(0));
-    for (int i = 0; i < lanes; ++i) upstream[i] = T(upstream)(g->b, g->begin + i);
-    return V(select)(g->counted, V(load)(upstream), V(set1)(0));
+    return g->near ? T(exp_shifted)(z, g->shift, 1) : T(exp_shifted)(z, g->shift, 0);
 }
 
-/* The samples from `begin` on, up to `lanes`, but only to the first label that is no class: a shorter group. */
-SIMD_INLINE void T(gather_group)(T(group) * g, const softxent_block *b, ptrdiff_t begin, int lanes, int has_labels)
-{
-    real label_logit[LANES] = {0}, counted[LANES] = {0};
-    const real *logits = (const real *)b->logits + begin * b->logits_sample_stride;
-    g->b = b, g->begin = begin, g->all_counted = 1, g->resident = b->n_classes <= TILE;
-    for (int i = 0; i < lanes; ++i) {
-        const ptrdiff_t y = has_labels ? label_class(b, begin + i) : 0;
-        g->label[i] = y;
-        if (y == LABEL_BAD) {
-            lanes = i;
-        } else if (y == LABEL_IGNORED) {
-            g->all_counted = 0;
-        } else {
-            counted[i] = 1;
-            if (has_labels) label_logit[i] = logits[i * b->logits_sample_stride + y * b->logits_class_stride];
-        }
-    }
-    g->counted = V(eq)(V(load)(counted), V(set1)(1));
-    g->label_logit = V(load)(label_logit), g->upstream = T(lane_upstream)(g, lanes);
-    g->lanes = lanes;
-    g->logits = T(lanes_view)(logits, SOFTXENT_REAL, b->logits_sample_stride, b->logits_class_stride, lanes);
-    real *out = b->out ? (real *)b->out + begin * b->out_sample_stride : NULL;
-    g->out = T(lanes_view)(out, SOFTXENT_REAL, b->out_sample_stride, b->out_class_stride, lanes);
-}
-
-/* First sweep. A resident tile holds the logits afterwards. */
+/* First sweep: the maximum. A resident tile holds the logits afterwards. */
 SIMD_INLINE vec T(lane_max)(const T(group) * g, vec *tile)
 {
     vec vmax = V(set1)(-(real)INFINITY);
@@ -77,41 +57,69 @@ SIMD_INLINE vec T(lane_max)(const T(group) * g, vec *tile)
     return vmax;
 }
 
+/* The logits at the labels: picked from a resident tile, which costs less than to look each up, or looked up. */
+SIMD_INLINE vec T(lane_label_logit)(const T(group) * g, const vec *tile)
+{
+    if (g->resident) {
+        vec class = V(set1)(0), found = class;
+        for (int c = 0; c < g->b->n_classes; ++c, class = V(add)(class, V(set1)(1)))
+            found = V(select)(V(eq)(g->known.label_lane, class), tile[c], found);
+        return found;
+    }
+    real lanes[LANES] = {0};
+    const real *first = (const real *)(const void *)g->logits.data;
+    for (int i = 0; i < g->known.n_samples; ++i)
+        if (g->known.label[i] >= 0)
+            lanes[i] = first[i * g->logits.lane_stride + g->known.label[i] * g->logits.vector_stride];
+    return V(load)(lanes);
+}
+
 /* Second sweep: sums. The exps stay in a resident tile, or wait in the output if `keep` says so. */
-SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, vec row_max, T(shift) shift, int keep, softxent_op op)
+SIMD_INLINE void T(lane_terms)(const T(group) * g, vec *tile, int classes, const int near, vec *ties,
+                               T(compensated) * others)
+{
+    int c = 0;
+    for (; c + 4 <= classes; c += 4) {
+        vec four = V(set1)(0);
+        UNROLL
+        for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], g->stats.row_max, g->shift, near, &four, ties);
+        T(accumulate)(others, four);
+    }
+    vec last = V(set1)(0);
+    for (; c < classes; ++c) tile[c] = T(term)(tile[c], g->stats.row_max, g->shift, near, &last, ties);
+    T(accumulate)(others, last);
+}
+
+SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, int keep, softxent_op op)
 {
     T(compensated) others = T(zero)();
     vec ties = V(set1)(0);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) T(load_logits)(g, tile, from);
-        for (int c = 0; c < classes; c += 4) {
-            vec four = V(set1)(0);
-            if (c + 4 <= classes) {
-                UNROLL
-                for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
-            } else {
-                for (int i = c; i < classes; ++i) tile[i] = T(term)(tile[i], row_max, shift, &four, &ties);
-            }
-            T(accumulate)(&others, four);
-        }
+        if (g->near)
+            T(lane_terms)(g, tile, classes, 1, &ties, &others);
+        else
+            T(lane_terms)(g, tile, classes, 0, &ties, &others);
         if (keep && !g->resident) K(store_reals)(tile, &g->out, from, classes);
     }
-    return T(stats_of)(row_max, ties, V(sub)(others.sum, others.carry), op);
+    return T(stats_of)(g->stats.row_max, g->shift.top, ties, V(sub)(others.sum, others.carry), op);
 }
 
-/* Third sweep: out (+)= exp(z) scale. */
-SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, int kept, vec scale)
+/* Third sweep: out (+)= exp(z) scale. In a resident tile the entries at the labels are put in their places. */
+SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, int kept)
 {
-    const vec least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident && kept) K(load_reals)(tile, &g->out, from, classes, 0);
         if (!g->resident && !kept) {
             T(load_logits)(g, tile, from);
-            for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], shift);
+            for (int c = 0; c < classes; ++c) tile[c] = T(exp_shifted)(tile[c], g->shift, 0);
         }
-        for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], scale, least);
+        for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], g->factors.scale, g->factors.least);
+        vec class = V(set1)(0);
+        for (int c = 0; c < classes && g->resident; ++c, class = V(add)(class, V(set1)(1)))
+            tile[c] = V(select)(V(eq)(g->known.label_lane, class), g->at_label, tile[c]);
         if (g->b->accumulate) {
             vec before[TILE];
             K(load_reals)(before, &g->out, from, classes, 0);
@@ -122,79 +130,119 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, vec *tile, T(shift) shift, in
 }
 
 /* Third sweep of log_softmax: (z - m) - log S. */
-SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec row_max, vec log_sum)
+SIMD_INLINE void T(lane_write_log)(const T(group) * g, vec *tile, vec log_sum)
 {
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         T(load_logits)(g, tile, from);
-        for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], row_max), log_sum);
+        for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], g->stats.row_max), log_sum);
         K(store_reals)(tile, &g->out, from, classes);
     }
 }
 
-SIMD_INLINE void T(write_lanes)(const T(group) * g, vec value)
+/* Writes a gradient. Where the tile is not resident the entries at the labels are written over it. */
+SIMD_INLINE void T(lane_write_all)(const T(group) * g, vec *tile)
 {
-    real lanes[LANES];
-    V(store)(lanes, value);
-    real *loss = (real *)g->b->loss + g->begin * g->b->loss_stride;
-    for (int i = 0; i < g->lanes; ++i) loss[i * g->b->loss_stride] = lanes[i];
-}
-
-/* Writes a gradient, and then the entries at the labels over it. */
-SIMD_INLINE void T(lane_write_index)(const T(group) * g, vec *tile, T(shift) shift, int keep, T(stats) s)
-{
-    real at_label[LANES], *out = (real *)(void *)g->out.data;
-    V(store)(at_label, T(label_gradient)(s, g->label_logit, shift, g->upstream));
+    const int kept = !g->b->accumulate;
+    real entries[LANES], *out = (real *)(void *)g->out.data;
     const ptrdiff_t sample_stride = g->out.lane_stride, class_stride = g->out.vector_stride;
-    for (int i = 0; i < g->lanes && g->b->accumulate; ++i)
-        if (g->label[i] >= 0) at_label[i] += out[i * sample_stride + g->label[i] * class_stride];
-    T(lane_write)(g, tile, shift, keep, V(div)(g->upstream, T(sum_exp)(s)));
-    for (int i = 0; i < g->lanes; ++i)
-        if (g->label[i] >= 0) out[i * sample_stride + g->label[i] * class_stride] = at_label[i];
+    const int n_entries = g->resident ? 0 : g->known.n_samples;
+    V(store)(entries, g->at_label);
+    for (int i = 0; i < n_entries && g->b->accumulate; ++i)
+        if (g->known.label[i] >= 0) entries[i] += out[i * sample_stride + g->known.label[i] * class_stride];
+    T(lane_write)(g, tile, kept);
+    for (int i = 0; i < n_entries; ++i)
+        if (g->known.label[i] >= 0) out[i * sample_stride + g->known.label[i] * class_stride] = entries[i];
 }
 
-/* One group of cross-entropy with class indices. */
-static void K(lane_index)(const T(group) * g)
+/* A value of each sample into `loss`. */
+SIMD_INLINE void T(lane_losses)(const T(group) * g, vec value)
 {
-    vec tile[TILE];
-    const vec row_max = T(lane_max)(g, tile);
-    const T(shift) shift = T(shift_of)(row_max);
-    const int keep = g->b->out && !g->b->accumulate;
-    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, OP_CROSS_ENTROPY);
-    const vec loss = V(add)(T(log_sum)(s), V(sub)(row_max, g->label_logit));
-    T(write_lanes)(g, V(select)(g->counted, loss, V(set1)(0)));
-    if (g->b->out) T(lane_write_index)(g, tile, shift, keep, s);
+    char *first = (char *)((real *)g->b->loss + g->known.begin * g->b->loss_stride);
+    T(scatter)(first, SOFTXENT_REAL, g->b->loss_stride, g->known.n_samples, value);
 }
 
-/* One group of the softmax family. */
-static void K(lane_softmax)(const T(group) * g, softxent_op op)
+/* The first sweep of a group; and the second. */
+static void K(lane_begin)(T(group) * g, softxent_op op)
 {
-    vec tile[TILE];
-    const vec row_max = T(lane_max)(g, tile), one = V(set1)(1);
-    const T(shift) shift = T(shift_of)(row_max);
-    const int keep = op == OP_SOFTMAX;
-    const T(stats) s = T(lane_stats)(g, tile, row_max, shift, keep, op);
+    g->stats.row_max = T(lane_max)(g, g->tile);
+    if (op == OP_CROSS_ENTROPY) g->label_logit = T(lane_label_logit)(g, g->tile);
+    g->shift = T(shift_of)(g->stats.row_max);
+    g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->shift.base)));
+}
+
+static void K(lane_sum)(T(group) * g, softxent_op op)
+{
+    const int keep = op == OP_CROSS_ENTROPY ? g->b->out && !g->b->accumulate : op == OP_SOFTMAX;
+    g->stats = T(lane_stats)(g, g->tile, keep, op);
+}
+
+/* What is between the sweeps: logarithms and divisions. */
+static void K(lane_finish)(T(group) * g, softxent_op op)
+{
+    const T(known) *k = &g->known;
+    g->log_sum = T(log_sum)(g->stats), g->lse = V(add)(g->log_sum, g->stats.row_max);
     if (op == OP_LOGSUMEXP) {
-        T(write_lanes)(g, V(add)(T(log_sum)(s), row_max));
-    } else if (op == OP_LOG_SOFTMAX) {
-        T(lane_write_log)(g, tile, row_max, T(log_sum)(s));
+        T(lane_losses)(g, g->lse);
+    } else if (op == OP_CROSS_ENTROPY) {
+        const vec cost = T(cost)(g->label_logit, k->label_q, g->stats.row_max);
+        T(lane_losses)(g, T(loss_of)(g->call, k, k->label_q, g->log_sum, cost, g->lse));
+        g->factors = T(gradient_factors)(g->call, k, g->stats, k->label_q, g->lse);
+        g->at_label = T(gradient_at_label)(g->call, k, g->stats, g->label_logit, g->shift, g->lse);
     } else {
-        T(lane_write)(g, tile, shift, keep, V(div)(one, T(sum_exp)(s)));
+        const vec scale = V(div)(V(set1)(1), T(sum_exp)(g->stats)), zero = V(set1)(0);
+        const T(factors) x = {scale, T(least_scaled)(scale), zero};
+        g->factors = x, g->at_label = zero;
+    }
+}
+
+static void K(lane_end)(T(group) * g, softxent_op op)
+{
+    if (op == OP_LOG_SOFTMAX)
+        T(lane_write_log)(g, g->tile, g->log_sum);
+    else
+        T(lane_write_all)(g, g->tile);
+}
+
+SIMD_INLINE void T(start_lanes)(T(group) * g, T(labels) * labels, const T(call) * call, ptrdiff_t begin, int lanes)
+{
+    const softxent_block *b = call->b;
+    T(know)(&g->known, labels, call, begin, lanes, 0);
+    const int n = g->known.n_samples;
+    const real *logits = (const real *)b->logits + begin * b->logits_sample_stride;
+    real *out = b->out ? (real *)b->out + begin * b->out_sample_stride : NULL;
+    g->b = b, g->call = call, g->resident = b->n_classes <= TILE;
+    g->logits = T(lanes_view)(logits, SOFTXENT_REAL, b->logits_sample_stride, b->logits_class_stride, n);
+    g->out = T(lanes_view)(out, SOFTXENT_REAL, b->out_sample_stride, b->out_class_stride, n);
+    if (b->logits_class_stride != 1) return;
+    for (ptrdiff_t k = 0; k < LANES * b->n_classes; k += CACHE_LINE / (ptrdiff_t)sizeof(real)) {
+        PREFETCH(logits + GROUPS_AT_ONCE * LANES * b->logits_sample_stride + k);
+        if (out) PREFETCH_TO_WRITE(out + GROUPS_AT_ONCE * LANES * b->out_sample_stride + k);
     }
 }
 
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
-    const int has_labels = op == OP_CROSS_ENTROPY && b->labels;
-    for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
-        const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
-        T(group) g;
-        T(gather_group)(&g, b, begin, lanes, has_labels);
-        if (has_labels)
-            K(lane_index)(&g);
-        else
-            K(lane_softmax)(&g, op);
-        if (g.lanes < lanes) return begin + g.lanes;
+    const T(call) call = T(call_of)(b);
+    const int at_once = b->n_classes <= TILE ? GROUPS_AT_ONCE : 1, has_output = b->out && op != OP_LOGSUMEXP;
+    vec tiles[GROUPS_AT_ONCE][TILE];
+    T(group) groups[GROUPS_AT_ONCE];
+    T(labels) labels;
+    labels.end = labels.is_bad = 0;
+    for (ptrdiff_t begin = 0; begin < b->n_samples;) {
+        int n_groups = 0, is_short = 0;
+        for (; n_groups < at_once && begin < b->n_samples && !is_short; ++n_groups) {
+            const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
+            groups[n_groups].tile = tiles[n_groups];
+            T(start_lanes)(&groups[n_groups], &labels, &call, begin, lanes);
+            begin += groups[n_groups].known.n_samples;
+            is_short = groups[n_groups].known.n_samples < lanes;
+        }
+        for (int i = 0; i < n_groups; ++i) K(lane_begin)(&groups[i], op);
+        for (int i = 0; i < n_groups; ++i) K(lane_sum)(&groups[i], op);
+        for (int i = 0; i < n_groups; ++i) K(lane_finish)(&groups[i], op);
+        for (int i = 0; i < n_groups && has_output; ++i) K(lane_end)(&groups[i], op);
+        if (is_short) return begin;
     }
     return b->n_samples;
 }

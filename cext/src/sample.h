@@ -36,39 +36,33 @@ SIMD_INLINE void T(count)(mask is_max, vec e, vec *others, vec *ties)
     *ties = V(add_where)(is_max, *ties, V(set1)(1));
 }
 
-SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, vec *others, vec *ties)
+SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec *others, vec *ties)
 {
-    const vec e = T(exp_shifted)(z, shift);
+    const vec e = T(exp_shifted)(z, shift, near);
     T(count)(V(eq)(z, row_max), e, others, ties);
     return e;
 }
 
-/* What the sweep over a sample leaves: the maximum, how many classes have it, and the sum of all the others' exps. */
+/* What the sweep over a sample leaves: the maximum and its exp, how many classes have it, and the sum of all the
+ * others' exps. */
 typedef struct {
-    vec row_max, ties, others;
+    vec row_max, top, ties, others;
 } T(stats);
 
 /* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf. */
-SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec ties, vec others, softxent_op op)
+SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec ties, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
     if (op == OP_LOGSUMEXP) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
-    const T(stats) stats = {row_max, ties, V(add)(others, nan_or_0)};
+    const T(stats) stats = {row_max, top, ties, V(add)(others, nan_or_0)};
     return stats;
 }
 
-/* The exp of the maximum, `ties` times over. */
-SIMD_INLINE vec T(exp_of_ties)(vec ties) { return V(mul)(ties, V(set1)(TWO_TO_HEADROOM)); }
-
-/* 2^HEADROOM S. */
-SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(add)(T(exp_of_ties)(s.ties), s.others); }
+/* The sum of all exps: S, as the exps are scaled. */
+SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.ties, s.top, s.others); }
 
 /* S - 1. */
-SIMD_INLINE vec T(sum_beside_one)(T(stats) s)
-{
-    const vec others = V(mul)(s.others, V(set1)((real)1 / TWO_TO_HEADROOM));
-    return V(add)(V(sub)(s.ties, V(set1)(1)), others);
-}
+SIMD_INLINE vec T(sum_beside_one)(T(stats) s) { return V(add)(V(sub)(s.ties, V(set1)(1)), V(div)(s.others, s.top)); }
 
 /* log S = lse - m. */
 SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); }
@@ -76,13 +70,11 @@ SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); 
 /* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, over the sum. Where
  * y is not the only maximum the others are half the sum or more, and e_y may be taken off. Subtracted from 0 so that
  * nothing is 0, not -0. */
-SIMD_INLINE vec T(label_gradient)(T(stats) s, vec label_logit, T(shift) shift, vec upstream)
+SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec upstream)
 {
-    const mask is_max = V(eq)(label_logit, s.row_max);
     const vec one = V(set1)(1), zero = V(set1)(0);
-    const vec maxima = T(exp_of_ties)(V(sub)(s.ties, V(select)(is_max, one, zero)));
-    const vec label_exp = V(select)(is_max, zero, T(exp_shifted)(label_logit, shift));
-    const vec others = V(add)(maxima, V(sub)(s.others, label_exp));
+    const vec maxima = V(mul)(s.top, V(sub)(s.ties, V(select)(is_max, one, zero)));
+    const vec others = V(add)(maxima, V(sub)(s.others, V(select)(is_max, zero, label_exp)));
     return V(sub)(zero, V(mul)(V(div)(others, T(sum_exp)(s)), upstream));
 }
 
@@ -124,6 +116,9 @@ SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec q, vec row_max)
 /* Whether one class has more than half of a sample's probability. */
 SIMD_INLINE mask T(is_confident)(T(stats) s) { return V(lt)(T(sum_beside_one)(s), V(set1)(1)); }
 
+/* The exp by which that class is known again; nan where there is no such. */
+SIMD_INLINE vec T(confident_top)(T(stats) s) { return V(select)(T(is_confident)(s), s.top, V(set1)((real)NAN)); }
+
 /* The gradient at the class that a confident sample has at its top: p W - q where both may be nearly the whole. Each
  * is less than its whole by what the other classes have: p W - q = (W - q) - W (1 - p), with W - q and 1 - p summed
  * over the others and not found by subtraction. */
@@ -131,11 +126,4 @@ SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec u
 {
     const vec others = V(div)(s.others, T(sum_exp)(s));
     return V(mul)(V(fnma)(weight, others, others_weight), upstream);
-}
-
-/* The upstream gradient of a sample. */
-SIMD_INLINE real T(upstream)(const softxent_block *b, ptrdiff_t sample)
-{
-    const real *grad_output = (const real *)b->grad_output;
-    return (real)(grad_output ? b->grad_scale * grad_output[sample * b->grad_output_stride] : b->grad_scale);
 }

@@ -139,10 +139,15 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
         for (int c = 0; c < vectors; ++c)
             tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
     } else if (v.vector_stride == 1) {
+        /* Of samples without gaps a vector may reach into the next ones: from memory, that is faster by far. */
+        const int no_gaps = vectors == v.lane_stride;
         for (int c = 0; c < vectors; c += LANES) {
             for (int i = 0; i < LANES; ++i) {
                 const char *sample = p + (i * v.lane_stride + c) * size;
-                tile[c + i] = i < v.limit ? T(load_vector_till)(sample, type, vectors - c, fill) : V(set1)(fill);
+                if (no_gaps && i * v.lane_stride + c + LANES <= v.limit * v.lane_stride)
+                    tile[c + i] = T(load_vector)(sample, type);
+                else
+                    tile[c + i] = i < v.limit ? T(load_vector_till)(sample, type, vectors - c, fill) : V(set1)(fill);
             }
             V(transpose)(tile + c);
         }
@@ -215,4 +220,11 @@ SIMD_INLINE void T(put_in_lane)(vec *v, int lane, real keep, real x)
     V(store)(lanes, *v);
     lanes[lane] = keep * lanes[lane] + x;
     *v = V(load)(lanes);
+}
+
+/* The same, by way of registers alone. */
+SIMD_INLINE vec T(put_lane)(vec v, int lane, real x)
+{
+    static const real numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return V(select)(V(eq)(V(load)(numbers), V(set1)((real)lane)), V(set1)(x), v);
 }

@@ -43,6 +43,17 @@
 #  endif
 #endif
 
+/* Asks for the cache line of an address, which may be anything; as an owner, to write it. */
+#if defined(__GNUC__) || defined(__clang__)
+#  define PREFETCH(p) __builtin_prefetch(p)
+#  define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
+#else
+#  define PREFETCH(p) ((void)(p))
+#  define PREFETCH_TO_WRITE(p) ((void)(p))
+#endif
+
+enum { CACHE_LINE = 64 }; /* bytes */
+
 typedef float real_f32;
 typedef double real_f64;
 
