@@ -28,7 +28,7 @@ enum { D(LABELS_READ) = 256 };
 typedef struct {
     ptrdiff_t begin, end; /* the samples whose labels are here */
     int is_bad;           /* the label of the next one is no class */
-    ptrdiff_t label[D(LABELS_READ)];
+    int64_t label[D(LABELS_READ)];
     real lanes[D(LABELS_READ)];
 } T(labels);
 
@@ -36,8 +36,8 @@ typedef struct {
 typedef struct {
     ptrdiff_t begin; /* the first sample */
     int n_samples, all_counted, any_counted;
-    const ptrdiff_t *label; /* of each sample the class, LABEL_NONE or LABEL_IGNORED */
-    vec label_lane;         /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
+    const int64_t *label; /* of each sample the class, LABEL_NONE or LABEL_IGNORED */
+    vec label_lane;       /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
     mask counted;
     vec label_q, sample_weight; /* what the label adds to q; s */
     vec upstream, z_upstream,
@@ -68,7 +68,7 @@ static void K(know_weights)(T(known) * k, const T(call) * c, int in_rows)
     real label_q[LANES], weight[LANES], upstream[LANES], z_upstream[LANES], hess_upstream[LANES];
     for (int i = 0; i < LANES; ++i) {
         const int source = in_rows || i >= k->n_samples ? 0 : i;
-        const ptrdiff_t y = k->label[source], sample = k->begin + source;
+        const ptrdiff_t y = (ptrdiff_t)k->label[source], sample = k->begin + source;
         const double own = s ? s[sample * b->sample_weight_stride] : 1;
         const double all = g ? own * g[sample * b->grad_output_stride] : own;
         label_q[i] = (real)((1 - c->o.label_smoothing) * (y >= 0 && w ? w[y] : y >= 0));
@@ -123,10 +123,23 @@ SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, vec weight, ve
     return V(select)(k->counted, loss, zero);
 }
 
-/* What multiplies the exps in a gradient, and with a density what stands at a confident sample's top. */
+/* What multiplies the exps in an output, and what stands where the exp is the maximum's, if that is not the product. */
 typedef struct {
     vec scale, least, at_top;
 } T(factors);
+
+/* Of a softmax: 1 / S. At the top it is a quotient, and so exactly 1 where nothing else counts. */
+SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
+{
+    const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(set1)(1), sum_exp);
+    const T(factors) x = {scale, T(least_scaled)(scale), V(div)(s.top, sum_exp)};
+    return x;
+}
+
+SIMD_INLINE vec T(probability)(vec e, vec top, T(factors) x)
+{
+    return V(select)(V(eq)(e, top), x.at_top, T(scaled)(e, x.scale, x.least));
+}
 
 /* p W - q times the upstream gradient, and what z_loss adds. */
 SIMD_INLINE T(factors) T(gradient_factors)(const T(call) * c, const T(known) * k, T(stats) s, vec weight, vec lse)

@@ -134,7 +134,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
     for (int i = 0; i < LANES; ++i) {
         const int source = g->in_rows ? 0 : i;
         if (source < g->known.n_samples && g->known.label[source] >= 0)
-            label_logit[i] = T(logit_at)(g, begin + source, g->known.label[source]);
+            label_logit[i] = T(logit_at)(g, begin + source, (ptrdiff_t)g->known.label[source]);
     }
     g->label_logit = V(load)(label_logit);
 
@@ -276,7 +276,7 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
     real is_top[LANES];
     const vec one = V(set1)(1), zero = V(set1)(0);
     V(store)(is_top, V(select)(V(eq)(g->label_logit, f->row_max), V(select)(confident, one, zero), zero));
-    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : g->known.label[i];
+    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -411,10 +411,10 @@ static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(
 
 static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(found) * f)
 {
-    const vec scale = V(div)(V(set1)(1), T(sum_exp)(f->s)), least = T(least_scaled)(scale);
+    const T(factors) x = T(softmax_factors)(f->s);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         T(load_exps)(g, tile, from, kept, f);
-        for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(scaled)(tile[c], scale, least);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(probability)(tile[c], f->s.top, x);
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }

@@ -24,40 +24,46 @@ static inline int64_t label_value(const void *labels, int type, ptrdiff_t i)
     }
 }
 
-/* The class that labels the sample, LABEL_IGNORED or LABEL_BAD. `type` is the block's, as a constant where that pays.
- */
-static inline ptrdiff_t label_class(const softxent_block *b, const int type, ptrdiff_t sample)
+/* The class that a label names, LABEL_IGNORED or LABEL_BAD. */
+static inline ptrdiff_t class_of(const softxent_block *b, const int type, int64_t label)
 {
-    const int64_t label = label_value(b->labels, type, sample * b->labels_stride);
     const int wrapped = label < 0 && type == SOFTXENT_UINT64;
-    const ptrdiff_t class = (uint64_t)label < (uint64_t)b->n_classes ? (ptrdiff_t)label : LABEL_BAD;
-    return b->use_ignore_index && label == b->ignore_index && !wrapped ? LABEL_IGNORED : class;
+    if (b->use_ignore_index && label == b->ignore_index && !wrapped) return LABEL_IGNORED;
+    return (uint64_t)label < (uint64_t)b->n_classes ? (ptrdiff_t)label : LABEL_BAD;
 }
 
-/* Of n samples from `begin` on, into `class`; returns how many are bad. */
-static inline int label_classes_of(const softxent_block *b, const int type, ptrdiff_t begin, int n, ptrdiff_t *class)
+static inline ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
 {
-    int n_bad = 0;
+    return class_of(b, b->label_type, label_value(b->labels, b->label_type, sample * b->labels_stride));
+}
+
+/* The classes of n samples from `begin` on; returns how many come before the first that has none. `type` is the
+ * block's. Labels are taken for classes until one is seen that is not: then all are looked at again. */
+static inline int classes_of_type(const softxent_block *b, const int type, ptrdiff_t begin, int n, int64_t *class)
+{
+    int n_others = 0, good = 0;
     for (int i = 0; i < n; ++i) {
-        class[i] = label_class(b, type, begin + i);
-        n_bad += class[i] == LABEL_BAD;
+        const int64_t label = label_value(b->labels, type, (begin + i) * b->labels_stride);
+        class[i] = label;
+        n_others += (uint64_t)label >= (uint64_t)b->n_classes;
     }
-    return n_bad;
+    if (!n_others && !b->use_ignore_index) return n;
+    for (; good < n; ++good) {
+        class[good] = class_of(b, type, class[good]);
+        if (class[good] == LABEL_BAD) break;
+    }
+    return good;
 }
 
-/* The same; returns how many come before the first that is bad. The usual types have loops of their own. */
-static inline int label_classes(const softxent_block *b, ptrdiff_t begin, int n, ptrdiff_t *class)
+/* The usual types have loops of their own. */
+static inline int label_classes(const softxent_block *b, ptrdiff_t begin, int n, int64_t *class)
 {
-    int n_bad = 0;
     switch (b->label_type) {
-    case SOFTXENT_INT64: n_bad = label_classes_of(b, SOFTXENT_INT64, begin, n, class); break;
-    case SOFTXENT_INT32: n_bad = label_classes_of(b, SOFTXENT_INT32, begin, n, class); break;
-    case SOFTXENT_UINT8: n_bad = label_classes_of(b, SOFTXENT_UINT8, begin, n, class); break;
-    default: n_bad = label_classes_of(b, b->label_type, begin, n, class);
+    case SOFTXENT_INT64: return classes_of_type(b, SOFTXENT_INT64, begin, n, class);
+    case SOFTXENT_INT32: return classes_of_type(b, SOFTXENT_INT32, begin, n, class);
+    case SOFTXENT_UINT8: return classes_of_type(b, SOFTXENT_UINT8, begin, n, class);
+    default: return classes_of_type(b, b->label_type, begin, n, class);
     }
-    for (int i = 0; i < n && n_bad; ++i)
-        if (class[i] == LABEL_BAD) return i;
-    return n;
 }
 
 #endif

@@ -85,7 +85,17 @@ static vec K(max_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* The same for sums, whose rounding errors are kept (Knuth's two-sum) and taken off in the end. An infinite sum has
+/* The same for small whole numbers, whose sum is exact. */
+static vec K(counts_of_rows)(vec *rows, int at_once)
+{
+    if (at_once == 1) return V(set1)((real)V(hsum)(rows[0]));
+    V(transpose)(rows);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; ++i) rows[i] = V(add)(rows[i], rows[i + width]);
+    return rows[0];
+}
+
+/* And for sums, whose rounding errors are kept (Knuth's two-sum) and taken off in the end. An infinite sum has
  * none: inf - inf. */
 static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 {
@@ -270,7 +280,8 @@ SIMD_INLINE T(row) T(row_of)(const T(batch) * r, const T(spread) * lanes, int i,
 
 SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind kind)
 {
-    T(compensated) others[LANES], ties[LANES], dot[LANES], top_q[LANES], others_q[LANES];
+    T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES];
+    vec ties[LANES];
     const T(row_sums) nothing = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0)};
     for (int i = 0; i < r->at_once; ++i) {
         T(row_sums) s = nothing;
@@ -278,11 +289,12 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
             const T(row) row = T(row_of)(r, lanes, i, kind);
             s = lanes->base[i] == 0 ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
         }
-        others[i] = s.others, ties[i].sum = s.ties, ties[i].carry = V(set1)(0);
+        others[i] = s.others, ties[i] = s.ties;
         dot[i] = s.dot, top_q[i] = s.top_q, others_q[i] = s.others_q;
     }
+    for (int i = r->at_once; i < LANES; ++i) ties[i] = V(set1)(0);
     const vec one = V(set1)(1), zero = V(set1)(0);
-    const vec n_ties = V(select)(r->known.counted, K(sums_of_rows)(ties, r->at_once), one);
+    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(ties, r->at_once), one);
     r->stats = T(stats_of)(r->stats.row_max, r->shift.top, n_ties, K(sums_of_rows)(others, r->at_once), kind.op);
     if (kind.op != OP_CROSS_ENTROPY) return;
 
@@ -307,6 +319,8 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
 /* The output's vector k, from the exps. */
 SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
+    const T(factors) factors = {row->scale, row->least, row->at_top};
+    if (kind.op == OP_SOFTMAX) return T(probability)(e, row->shift.top, factors);
     vec x = T(scaled)(e, row->scale, row->least);
     if (kind.density == EVEN) x = V(fnma)(row->share, row->upstream, x);
     if (kind.density == DENSE) x = V(fnma)(T(density_at)(row, k, left), row->upstream, x);
@@ -380,7 +394,7 @@ SIMD_INLINE void T(look_up_labels)(T(batch) * r, const row_kind kind)
     const real *w = (const real *)r->call->o.class_weight;
     r->label_logit = V(set1)(0), r->label_weight = V(set1)(1);
     for (int i = 0; i < r->known.n_samples; ++i) {
-        const ptrdiff_t y = r->known.label[i];
+        const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
         if (y < 0) continue;
         r->label_logit = T(put_lane)(r->label_logit, i, T(element)(T(logits_of)(r, i, kind.type), kind.type, y));
         if (kind.density != AT_LABEL && w) r->label_weight = T(put_lane)(r->label_weight, i, w[y]);
@@ -391,8 +405,7 @@ SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row
 {
     const softxent_block *b = r->call->b;
     real entries[LANES] = {0};
-    const vec sum_exp = T(sum_exp)(r->stats);
-    T(factors) x = {V(div)(V(set1)(1), sum_exp), T(least_scaled)(V(div)(V(set1)(1), sum_exp)), sum_exp};
+    T(factors) x = T(softmax_factors)(r->stats);
     if (kind.op == OP_CROSS_ENTROPY) {
         x = T(gradient_factors)(r->call, &r->known, r->stats, r->weight, r->lse);
         x.at_top = T(gradient_at_top)(r->call, &r->known, r->stats, r->weight, r->others_q, r->lse);
@@ -410,7 +423,7 @@ SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row
         row.scale = V(set1)(lanes->scale[i]), row.least = V(set1)(lanes->least[i]);
         row.at_top = V(set1)(lanes->at_top[i]), row.confident_top = V(set1)(lanes->confident_top[i]);
         row.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
-        const ptrdiff_t y = r->known.label[i], at_label = y * b->out_class_stride;
+        const ptrdiff_t y = (ptrdiff_t)r->known.label[i], at_label = y * b->out_class_stride;
         const real before = y >= 0 && b->accumulate ? T(element)(row.out, kind.type, at_label) : 0;
         if (kind.output == STORED)
             T(write_stored)(&row, kind);

@@ -125,7 +125,7 @@ int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff
     if (!is_countable(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
     ptrdiff_t counted = 0;
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
-        const ptrdiff_t y = label_class(b, b->label_type, i);
+        const ptrdiff_t y = label_class(b, i);
         if (y == LABEL_BAD) {
             if (bad_sample) *bad_sample = i;
             return SOFTXENT_BAD_LABEL;
@@ -143,7 +143,7 @@ static int total_weight(const softxent_block *b, enum dtype dtype, double *total
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
-        const ptrdiff_t y = b->labels ? label_class(b, b->label_type, i) : 0;
+        const ptrdiff_t y = b->labels ? label_class(b, i) : 0;
         if (y == LABEL_IGNORED) continue;
         if (y == LABEL_BAD) {
             if (bad_sample) *bad_sample = i;

@@ -70,6 +70,10 @@ SIMD_INLINE vec T(gather)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n
 SIMD_INLINE void T(scatter)(char *p, int type, ptrdiff_t stride, ptrdiff_t n, vec v)
 {
     real lanes[LANES];
+    if (stride == 1 && type == SOFTXENT_REAL) {
+        V(store_till)((real *)p, n, v);
+        return;
+    }
     V(store)(lanes, v);
     for (ptrdiff_t i = 0; i < LANES && i < n; ++i) T(set_element)(p, type, i * stride, lanes[i]);
 }
@@ -128,6 +132,15 @@ SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
     return T(lanes_of)(v, from + vectors - 1) >= LANES;
 }
 
+/* How many samples of a group without gaps may be read and written a whole vector at a time from class c on, which then
+ * reaches into the next ones. From memory that is faster by far than to load just the lanes that there are. */
+SIMD_INLINE int T(samples_with_room)(T(view) v, int vectors, int c)
+{
+    int n = vectors == v.lane_stride ? (int)v.limit : 0;
+    while (n > 0 && (n - 1) * v.lane_stride + c + LANES > v.limit * v.lane_stride) --n;
+    return n;
+}
+
 SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int type)
 {
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
@@ -139,16 +152,13 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
         for (int c = 0; c < vectors; ++c)
             tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
     } else if (v.vector_stride == 1) {
-        /* Of samples without gaps a vector may reach into the next ones: from memory, that is faster by far. */
-        const int no_gaps = vectors == v.lane_stride;
         for (int c = 0; c < vectors; c += LANES) {
-            for (int i = 0; i < LANES; ++i) {
-                const char *sample = p + (i * v.lane_stride + c) * size;
-                if (no_gaps && i * v.lane_stride + c + LANES <= v.limit * v.lane_stride)
-                    tile[c + i] = T(load_vector)(sample, type);
-                else
-                    tile[c + i] = i < v.limit ? T(load_vector_till)(sample, type, vectors - c, fill) : V(set1)(fill);
-            }
+            const int roomy = T(samples_with_room)(v, vectors, c);
+            int i = 0;
+            for (; i < roomy; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
+            for (; i < v.limit; ++i)
+                tile[c + i] = T(load_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill);
+            for (; i < LANES; ++i) tile[c + i] = V(set1)(fill);
             V(transpose)(tile + c);
         }
     } else {
@@ -168,11 +178,15 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
     } else if (v.lane_stride == 1) {
         for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
     } else if (v.vector_stride == 1) {
-        for (int c = 0; c < vectors; c += LANES) {
-            V(transpose)(tile + c);
-            for (int i = 0; i < LANES && i < v.limit; ++i)
+        const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
+        for (int c = 0; c < vectors; c += LANES) V(transpose)(tile + c);
+        int i = 0;
+        for (; i < roomy; ++i) /* in order: what reaches into the next sample is overwritten */
+            for (int c = 0; c < vectors; c += LANES)
+                T(store_vector)(p + (i * v.lane_stride + c) * size, type, tile[c + i]);
+        for (; i < v.limit; ++i)
+            for (int c = 0; c < vectors; c += LANES)
                 T(store_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i]);
-        }
     } else {
         for (int c = 0; c < vectors; ++c)
             T(scatter)(p + c * step, type, v.lane_stride, T(lanes_of)(&v, from + c), tile[c]);
