@@ -58,21 +58,33 @@ SIMD_INLINE int T(has_part)(const T(batch) * r, int row)
     return row < r->known.n_samples && r->known.label[row] != LABEL_IGNORED;
 }
 
-/* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. */
-SIMD_INLINE vec T(load_strided)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
+/* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. What is usual is inline. */
+static vec K(load_strided)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
 {
     if (stride != 1) return T(gather)(p, type, stride, n, 0);
     return n >= LANES ? T(load_vector)(p, type) : T(load_vector_till)(p, type, n, 0);
 }
 
-SIMD_INLINE void T(store_strided)(char *p, int type, ptrdiff_t stride, ptrdiff_t n, vec v)
+static void K(store_strided)(char *p, int type, ptrdiff_t stride, ptrdiff_t n, vec v)
 {
-    if (stride != 1)
+    if (stride == 1)
+        T(store_vector_till)(p, type, n, v);
+    else
         T(scatter)(p, type, stride, n, v);
-    else if (n >= LANES)
+}
+
+SIMD_INLINE vec T(load_any)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
+{
+    const int usual = stride == 1 && type == SOFTXENT_REAL && n >= LANES;
+    return usual ? V(load)((const real *)(const void *)p) : K(load_strided)(p, type, stride, n);
+}
+
+SIMD_INLINE void T(store_any)(char *p, const int type, ptrdiff_t stride, ptrdiff_t n, vec v)
+{
+    if (stride == 1 && n >= LANES)
         T(store_vector)(p, type, v);
     else
-        T(store_vector_till)(p, type, n, v);
+        K(store_strided)(p, type, stride, n, v);
 }
 
 /* One vector of every row becomes one vector with a row in each lane: the largest of its lanes. */
@@ -180,9 +192,9 @@ SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left)
     if (row->target) {
         const ptrdiff_t stride = b->target_class_stride;
         const char *target = row->target + k * stride * T(size_of_element)(b->target_type);
-        q = V(fma)(T(load_strided)(target, b->target_type, stride, left), row->keep, q);
+        q = V(fma)(T(load_any)(target, b->target_type, stride, left), row->keep, q);
     }
-    if (w) q = V(mul)(q, T(load_strided)((const char *)(w + k), SOFTXENT_REAL, 1, left));
+    if (w) q = V(mul)(q, T(load_any)((const char *)(w + k), SOFTXENT_REAL, 1, left));
     if (left >= LANES) return q;
     real lanes[LANES];
     V(store)(lanes, q);
@@ -361,8 +373,8 @@ SIMD_INLINE void T(write_computed)(const T(row) * row, const row_kind kind, cons
             if (kind.density != AT_LABEL) e = V(select)(V(eq)(z, row->row_max), row->shift.top, e);
             x = T(row_entry)(row, e, k, left, kind);
         }
-        if (b->accumulate) x = V(add)(T(load_strided)(out, kind.type, stride, left), x);
-        T(store_strided)(out, kind.type, stride, left, x);
+        if (b->accumulate) x = V(add)(T(load_any)(out, kind.type, stride, left), x);
+        T(store_any)(out, kind.type, stride, left, x);
     }
 }
 

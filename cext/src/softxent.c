@@ -123,14 +123,18 @@ static int is_countable(const softxent_block *b)
 int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
 {
     if (!is_countable(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
+    enum { AT_ONCE = 256 };
+    int64_t class[AT_ONCE];
     ptrdiff_t counted = 0;
-    for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
-        const ptrdiff_t y = label_class(b, i);
-        if (y == LABEL_BAD) {
-            if (bad_sample) *bad_sample = i;
+    for (ptrdiff_t begin = 0; begin < b->n_samples; begin += AT_ONCE) {
+        const int n = (int)(b->n_samples - begin < AT_ONCE ? b->n_samples - begin : AT_ONCE);
+        const int good = label_classes(b, begin, n, class);
+        if (good < n) {
+            if (bad_sample) *bad_sample = begin + good;
             return SOFTXENT_BAD_LABEL;
         }
-        counted += y != LABEL_IGNORED;
+        counted += n;
+        for (int i = 0; i < n && b->use_ignore_index; ++i) counted -= class[i] == LABEL_IGNORED;
     }
     if (n_counted) *n_counted = counted;
     return SOFTXENT_OK;

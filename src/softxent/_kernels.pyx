@@ -92,6 +92,11 @@ HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": 
 # thread's while to fetch it.
 DEF MAX_PARTS = 512
 DEF PART_LOGITS = 16384
+# Labels in a part when nothing but they are looked at: some 20 microseconds of work.
+DEF PART_LABELS = 65536
+# How often a thread fetches parts, all being equal. Those that it fetches together lie behind each other, and while the
+# kernels work on a sample they ask for the next.
+DEF FETCHES = 16
 # Losses that are only to be summed pass through so long a buffer on the stack.
 DEF LOSS_BUFFER = 256
 # Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
@@ -242,7 +247,7 @@ cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) noexcept 
     cdef Part parts[MAX_PARTS]
     cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, step = job.part_samples
     cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
-    cdef Py_ssize_t p
+    cdef Py_ssize_t p, chunk
     cdef double loss = 0
     if n_threads > n_parts:
         n_threads = <int> n_parts
@@ -250,7 +255,8 @@ cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) noexcept 
         for p in range(n_parts):
             parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
     else:
-        for p in prange(n_parts, num_threads=n_threads, schedule="dynamic"):
+        chunk = max(1, n_parts // (n_threads * FETCHES))
+        for p in prange(n_parts, num_threads=n_threads, schedule="dynamic", chunksize=chunk):
             parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
     bad_sample[0] = -1
     for p in range(n_parts):
@@ -295,27 +301,48 @@ cdef inline void set_ignore_index(Job *job, ignore_index) except *:
         job.block.ignore_index = ignore_index
 
 
-# The number of labels that count, or -1 if one is no class.
-cdef Py_ssize_t count_labels(const Job *job) noexcept nogil:
-    cdef Py_ssize_t outer, counted = 0
-    cdef ptrdiff_t n = 0
+# The number of labels of a part that count, or -1 if one is no class.
+cdef Py_ssize_t count_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t outer, inner, n, counted = 0
+    cdef ptrdiff_t n_counted = 0
     cdef softxent_block b
-    for outer in range(job.n_outer):
-        set_block(&b, job, outer, 0, job.n_inner)
-        if softxent_check_labels(&b, &n, NULL) != SOFTXENT_OK:
+    while begin < end:
+        outer = begin // job.n_inner
+        inner = begin - outer * job.n_inner
+        n = min(end - begin, job.n_inner - inner)
+        set_block(&b, job, outer, inner, n)
+        if softxent_check_labels(&b, &n_counted, NULL) != SOFTXENT_OK:
             return -1
-        counted += n
+        counted += n_counted
+        begin += n
     return counted
 
 
-def check_labels(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index):
+# The number of labels that count, or -1 if one is no class.
+cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept nogil:
+    cdef Py_ssize_t counts[MAX_PARTS]
+    cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, counted = 0, p
+    cdef Py_ssize_t step = max(<Py_ssize_t> PART_LABELS, (n_samples + MAX_PARTS - 1) // MAX_PARTS)
+    cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
+    if n_threads <= 1 or n_parts <= 1:
+        return count_part(job, 0, n_samples)
+    for p in prange(n_parts, num_threads=n_threads, schedule="dynamic"):
+        counts[p] = count_part(job, p * step, min((p + 1) * step, n_samples))
+    for p in range(n_parts):
+        if counts[p] < 0:
+            return -1
+        counted += counts[p]
+    return counted
+
+
+def check_labels(int n_threads, cnp.ndarray labels, Py_ssize_t n_classes, ignore_index):
     """The number of labels (2-D, native integers) that are not ignored; -1 if one of them is no class."""
     cdef Job job
     cdef Py_ssize_t counted
     start_job(&job, CROSS_ENTROPY, False, labels.shape[0], labels.shape[1], n_classes)
     set_labels(&job, labels, ignore_index)
     with nogil:
-        counted = count_labels(&job)
+        counted = count_labels(&job, n_threads)
     return counted
 
 
@@ -527,7 +554,7 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
         n_counted = n_samples
         # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
         if out is not None or job.block.use_ignore_index:
-            n_counted = count_labels(&job)
+            n_counted = count_labels(&job, n_threads)
         if n_counted > 0:
             if is_mean:
                 job.block.grad_scale = 1.0 / n_counted

@@ -89,12 +89,12 @@ def compute(
     return (sums[0] if len(sums) == 1 else float(np.sum(sums))), True
 
 
-def count_labels(labels: Array, n_classes: int, ignore_index: int | None) -> int:
+def count_labels(n_threads: int, labels: Array, n_classes: int, ignore_index: int | None) -> int:
     """The number of labels that are not ignored; -1 if one is no class."""
     counted = 0
     folded = fold(labels.ndim, {"labels": labels})["labels"]
     for index in indices(folded.shape[:-2]):
-        n = _kernels.check_labels(folded[index], n_classes, ignore_index)
+        n = _kernels.check_labels(n_threads, folded[index], n_classes, ignore_index)
         if n < 0:
             return -1
         counted += n

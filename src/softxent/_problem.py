@@ -169,7 +169,7 @@ class Problem:
                 self.labels, self.n_classes, self.ignore_index, o.sample_weight, o.class_weight, self.dtype
             )
         elif n_samples and not (self.keeps_old_arrays and (self.ignore_index is None or self.reduction != "mean")):
-            divisor = count_labels(self.labels, self.n_classes, self.ignore_index)
+            divisor = count_labels(self.threads, self.labels, self.n_classes, self.ignore_index)
         if divisor < 0:
             raise self._label_error()
         return divisor if o.normalizer is None else o.normalizer
