@@ -61,16 +61,18 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
 SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
 {
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
+    const vec label = g->known.label_lane;
+    const vec *tile = g->tile;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) T(load_logits)(g, g->tile, from);
         if (g->resident && op == OP_CROSS_ENTROPY) {
             for (int c = 0; c < classes; ++c, class = V(add)(class, V(set1)(1))) {
-                label_logit = V(select)(V(eq)(g->known.label_lane, class), g->tile[c], label_logit);
-                vmax = V(max)(g->tile[c], vmax);
+                label_logit = V(select)(V(eq)(label, class), tile[c], label_logit);
+                vmax = V(max)(tile[c], vmax);
             }
         } else {
-            for (int c = 0; c < classes; ++c) vmax = V(max)(g->tile[c], vmax);
+            for (int c = 0; c < classes; ++c) vmax = V(max)(tile[c], vmax);
         }
     }
     g->stats.row_max = vmax, g->label_logit = label_logit;
@@ -81,16 +83,21 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
 SIMD_INLINE void T(lane_terms)(const T(group) * g, vec *tile, int classes, const int near, vec *ties,
                                T(compensated) * others)
 {
+    const T(shift) shift = g->shift; /* copies: what is stored in the tile might be these, for all a compiler knows */
+    const vec row_max = g->stats.row_max;
+    T(compensated) sum = *others;
+    vec n_ties = *ties;
     int c = 0;
     for (; c + 4 <= classes; c += 4) {
         vec four = V(set1)(0);
         UNROLL
-        for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], g->stats.row_max, g->shift, near, &four, ties);
-        T(accumulate)(others, four);
+        for (int i = c; i < c + 4; ++i) tile[i] = T(term)(tile[i], row_max, shift, near, &four, &n_ties);
+        T(accumulate)(&sum, four);
     }
     vec last = V(set1)(0);
-    for (; c < classes; ++c) tile[c] = T(term)(tile[c], g->stats.row_max, g->shift, near, &last, ties);
-    T(accumulate)(others, last);
+    for (; c < classes; ++c) tile[c] = T(term)(tile[c], row_max, shift, near, &last, &n_ties);
+    T(accumulate)(&sum, last);
+    *others = sum, *ties = n_ties;
 }
 
 SIMD_INLINE T(stats) T(lane_stats)(const T(group) * g, vec *tile, int keep, softxent_op op)
@@ -114,6 +121,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, int kept, const softxent_op o
 {
     vec *tile = g->tile, class = V(set1)(0);
     const vec scale = g->factors.scale, least = g->factors.least, one = V(set1)(1);
+    const vec label = g->known.label_lane, at_label = g->at_label;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident && kept) K(load_reals)(tile, &g->out, from, classes, 0);
@@ -126,7 +134,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, int kept, const softxent_op o
         } else if (g->resident) {
             for (int c = 0; c < classes; ++c, class = V(add)(class, one)) {
                 const vec entry = T(scaled)(tile[c], scale, least);
-                tile[c] = V(select)(V(eq)(g->known.label_lane, class), g->at_label, entry);
+                tile[c] = V(select)(V(eq)(label, class), at_label, entry);
             }
         } else {
             for (int c = 0; c < classes; ++c) tile[c] = T(scaled)(tile[c], scale, least);
@@ -187,9 +195,14 @@ SIMD_INLINE void T(load_groups)(const T(group) * groups, int n_groups)
         for (int i = 0; i < n_groups; ++i) T(load_logits)(&groups[i], groups[i].tile, 0);
         return;
     }
+    const real *out = (const real *)(const void *)groups->out.data;
+    const int will_write = out && groups->b->out_sample_stride == 1;
     for (ptrdiff_t c = 0; c < groups->b->n_classes; ++c)
-        for (int i = 0; i < n_groups; ++i)
+        for (int i = 0; i < n_groups; ++i) {
+            if (will_write) PREFETCH_TO_WRITE(out + c * groups->b->out_class_stride + i * LANES);
+            PREFETCH(first + c * stride + (i + n_groups) * LANES);
             groups[i].tile[c] = T(if_counted)(&groups[i].known, V(load)(first + c * stride + i * LANES));
+        }
 }
 
 SIMD_INLINE void T(store_groups)(const T(group) * groups, int n_groups)

@@ -16,6 +16,7 @@ enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 18 };
 typedef struct {
     softxent_op op;
     int output, type, density;
+    int small; /* no loops of their own for the rows that are near 0: for calls that are rare */
 } row_kind;
 #endif
 
@@ -299,7 +300,7 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
         T(row_sums) s = nothing;
         if (T(has_part)(r, i)) {
             const T(row) row = T(row_of)(r, lanes, i, kind);
-            s = lanes->base[i] == 0 ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
+            s = lanes->base[i] == 0 && !kind.small ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
         }
         others[i] = s.others, ties[i] = s.ties;
         dot[i] = s.dot, top_q[i] = s.top_q, others_q[i] = s.others_q;
@@ -439,7 +440,7 @@ SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row
         const real before = y >= 0 && b->accumulate ? T(element)(row.out, kind.type, at_label) : 0;
         if (kind.output == STORED)
             T(write_stored)(&row, kind);
-        else if (lanes->base[i] == 0)
+        else if (lanes->base[i] == 0 && !kind.small)
             T(write_computed)(&row, kind, 1);
         else
             T(write_computed)(&row, kind, 0);
@@ -489,79 +490,83 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
 
 static ptrdiff_t K(row_loss)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_loss_grad)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_loss_even)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN, 0});
 }
 
 static ptrdiff_t K(row_loss_grad_even)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN, 0});
 }
 
 static ptrdiff_t K(row_loss_dense)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE, 0});
 }
 
 static ptrdiff_t K(row_loss_grad_dense)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE, 0});
 }
 
 static ptrdiff_t K(row_softmax)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_log_softmax)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_logsumexp)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL, 0});
 }
 
 #if HALF_PRECISION
 static ptrdiff_t K(row_loss_f16)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_loss_grad_f16)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_loss_bf16)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL, 0});
 }
 
 static ptrdiff_t K(row_loss_grad_bf16)(const softxent_block *b)
 {
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL});
+    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL, 0});
 }
 #endif
 
-static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind) { return T(row_block)(b, kind); }
+static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind)
+{
+    kind.small = 1; /* known to the compiler here */
+    return T(row_block)(b, kind);
+}
 
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
     const int is_loss = op == OP_CROSS_ENTROPY, smooth = b->options && b->options->label_smoothing > 0;
     const int dense = is_loss && (b->target || (smooth && b->options->class_weight));
     const int can_store = b->out_class_stride == 1 && !b->accumulate && !b->logits_type && op != OP_LOG_SOFTMAX;
-    row_kind kind = {op, can_store ? STORED : RECOMPUTED, b->logits_type, dense ? DENSE : AT_LABEL};
+    row_kind kind = {op, can_store ? STORED : RECOMPUTED, b->logits_type, dense ? DENSE : AT_LABEL, 0};
     if (is_loss && smooth && !dense) kind.density = EVEN;
     if (!b->out || op == OP_LOGSUMEXP) kind.output = NO_OUTPUT;
     typedef ptrdiff_t kernel(const softxent_block *);
