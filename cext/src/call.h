@@ -22,14 +22,17 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
     return c;
 }
 
-/* Labels are read many at a time: a vector of what was just stored one by one would have to wait until all earlier
- * stores, the output's too, have left the core. */
+/* What is known of samples is gathered for many at a time: a vector of what was just stored one by one would have to
+ * wait until all earlier stores, the output's too, have left the core. */
 enum { D(LABELS_READ) = 256 };
 typedef struct {
-    ptrdiff_t begin, end; /* the samples whose labels are here */
+    ptrdiff_t begin, end; /* the samples that are here */
     int is_bad;           /* the label of the next one is no class */
     int64_t label[D(LABELS_READ)];
-    real lanes[D(LABELS_READ)];
+    real lanes[D(LABELS_READ)]; /* the labels */
+    /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
+    real label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
+    real upstream[D(LABELS_READ)], z_upstream[D(LABELS_READ)], hess_upstream[D(LABELS_READ)];
 } T(labels);
 
 /* Up to LANES samples, one in each lane; or one, which is in all of them. */
@@ -40,8 +43,8 @@ typedef struct {
     vec label_lane;       /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
     mask counted;
     vec label_q, sample_weight; /* what the label adds to q; s */
-    vec upstream, z_upstream,
-        hess_upstream; /* the call's scales times what is a sample's own; 0 if it does not count */
+    /* The call's scales times what is a sample's own. All five are 0 for a sample that does not count. */
+    vec upstream, z_upstream, hess_upstream;
 } T(known);
 
 SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
@@ -49,52 +52,65 @@ SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
     return k->all_counted ? x : V(select)(k->counted, x, V(set1)(0));
 }
 
-static void K(read_labels)(T(labels) * l, const softxent_block *b, ptrdiff_t begin)
+SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = l->is_bad = 0; }
+
+SIMD_INLINE int T(has_weights)(const T(call) * c)
 {
+    return c->o.class_weight || c->b->sample_weight || c->b->grad_output;
+}
+
+/* Of sample number i of those that were read. */
+SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
+{
+    const softxent_block *b = c->b;
+    const real *w = (const real *)c->o.class_weight, *s = (const real *)b->sample_weight;
+    const real *g = (const real *)b->grad_output;
+    const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
+    const double own = s ? s[sample * b->sample_weight_stride] : 1;
+    const double all = g ? own * g[sample * b->grad_output_stride] : own;
+    l->label_q[i] = (real)((1 - c->o.label_smoothing) * (y >= 0 && w ? w[y] : y >= 0));
+    l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
+    l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
+}
+
+static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
+{
+    const softxent_block *b = c->b;
     const ptrdiff_t left = b->n_samples - begin;
     const int n = (int)(left < D(LABELS_READ) ? left : D(LABELS_READ));
     const int good = b->labels ? label_classes(b, begin, n, l->label) : n;
     for (int i = 0; i < good && !b->labels; ++i) l->label[i] = LABEL_NONE;
     for (int i = 0; i < good; ++i) l->lanes[i] = (real)l->label[i];
     l->begin = begin, l->end = begin + good, l->is_bad = good < n;
+    for (int i = 0; i < good && T(has_weights)(c); ++i) T(read_weights)(l, c, i);
 }
 
-/* The weights and upstream gradients, where samples have their own. */
-static void K(know_weights)(T(known) * k, const T(call) * c, int in_rows)
+/* What was read of the samples at hand: each in its lane, or the one in all of them. */
+SIMD_INLINE vec T(lanes_read)(const T(known) * k, const real *lanes, real fill, int in_rows)
 {
-    const softxent_block *b = c->b;
-    const real *w = (const real *)c->o.class_weight, *s = (const real *)b->sample_weight;
-    const real *g = (const real *)b->grad_output;
-    real label_q[LANES], weight[LANES], upstream[LANES], z_upstream[LANES], hess_upstream[LANES];
-    for (int i = 0; i < LANES; ++i) {
-        const int source = in_rows || i >= k->n_samples ? 0 : i;
-        const ptrdiff_t y = (ptrdiff_t)k->label[source], sample = k->begin + source;
-        const double own = s ? s[sample * b->sample_weight_stride] : 1;
-        const double all = g ? own * g[sample * b->grad_output_stride] : own;
-        label_q[i] = (real)((1 - c->o.label_smoothing) * (y >= 0 && w ? w[y] : y >= 0));
-        weight[i] = (real)own, upstream[i] = (real)(c->scale * all);
-        z_upstream[i] = (real)(c->z_scale * all), hess_upstream[i] = (real)(c->hess_scale * all);
-    }
-    k->label_q = V(load)(label_q), k->sample_weight = V(load)(weight), k->upstream = V(load)(upstream);
-    k->z_upstream = V(load)(z_upstream), k->hess_upstream = V(load)(hess_upstream);
+    const vec v = V(load_till)(lanes, k->n_samples, fill);
+    return in_rows ? V(set1)(V(first)(v)) : v;
 }
 
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
- * sample. `l` is zero at the first call, and keeps labels from call to call. */
+ * sample. `l` has no labels at first, and keeps them from call to call. */
 SIMD_INLINE void T(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
 {
     const softxent_block *b = c->b;
-    if (begin + n_samples > l->end && !l->is_bad) K(read_labels)(l, b, begin);
-    const ptrdiff_t good = l->end - begin;
+    if (begin + n_samples > l->end && !l->is_bad) K(read_labels)(l, c, begin);
+    const ptrdiff_t good = l->end - begin, at = begin - l->begin;
     k->begin = begin, k->n_samples = (int)(good < n_samples ? good : n_samples);
-    const real *lanes = l->lanes + (begin - l->begin);
-    k->label = l->label + (begin - l->begin);
-    k->label_lane = in_rows ? V(set1)(lanes[0]) : V(load_till)(lanes, k->n_samples, LABEL_IGNORED);
+    k->label = l->label + at;
+    k->label_lane = T(lanes_read)(k, l->lanes + at, LABEL_IGNORED, in_rows);
     k->counted = V(lt)(V(set1)(LABEL_BAD), k->label_lane);
     k->any_counted = V(any)(k->counted);
     k->all_counted = !V(any)(V(eq)(k->label_lane, V(set1)(LABEL_IGNORED)));
-    if (c->o.class_weight || b->sample_weight || b->grad_output) {
-        K(know_weights)(k, c, in_rows);
+    if (T(has_weights)(c)) {
+        k->label_q = T(lanes_read)(k, l->label_q + at, 0, in_rows);
+        k->sample_weight = T(lanes_read)(k, l->sample_weight + at, 0, in_rows);
+        k->upstream = T(lanes_read)(k, l->upstream + at, 0, in_rows);
+        k->z_upstream = T(lanes_read)(k, l->z_upstream + at, 0, in_rows);
+        k->hess_upstream = T(lanes_read)(k, l->hess_upstream + at, 0, in_rows);
     } else {
         const real has_label = b->labels != NULL;
         k->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label), k->sample_weight = V(set1)(1);

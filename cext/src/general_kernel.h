@@ -1,6 +1,6 @@
-/* general_kernel.h - template: everything that the plain kernels do not know: target distributions, options, half
- * precision, derivatives. In rows (one sample, its classes in the lanes) or in lanes (LANES samples), as tiles.h has
- * it.
+/* general_kernel.h - template: everything that the other kernels do not know: `where`, softcap, temperature and the
+ * derivatives; in lanes also target distributions, smoothing and half precision. In rows (one sample, its classes in
+ * the lanes) or in lanes (LANES samples), as tiles.h has it.
  *
  * The target is the density q_k = w_k t_k, smoothed, which is formed a tile at a time and nowhere kept; the one entry
  * of an index label is added by hand where it lies. Three sweeps, as in the plain kernels: the maximum of the logits,
@@ -526,7 +526,7 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE, g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
-    g.labels.end = g.labels.is_bad = 0;
+    T(no_labels)(&g.labels);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         K(start_group)(&g, begin, n_samples);

@@ -24,7 +24,7 @@ typedef struct {
 /* So many groups go through a sweep after each other: their chains of operations are long, and overlap. */
 #ifndef SOFTXENT_GROUPS
 #  define SOFTXENT_GROUPS
-enum { GROUPS_AT_ONCE = 4, MOST_GROUPS = 8 /* where samples lie side by side: longer runs of each class */ };
+enum { GROUPS_AT_ONCE = 4, MOST_GROUPS = 8 }; /* more where samples lie side by side: longer runs of each class */
 #endif
 
 SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
@@ -38,11 +38,6 @@ SIMD_INLINE void T(load_logits)(const T(group) * g, vec *tile, ptrdiff_t from)
     const int classes = T(classes_from)(g, from);
     K(load_reals)(tile, &g->logits, from, classes, 0);
     for (int c = 0; c < classes && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
-}
-
-SIMD_INLINE vec T(lane_exp)(const T(group) * g, vec z)
-{
-    return g->near ? T(exp_shifted)(z, g->shift, 1) : T(exp_shifted)(z, g->shift, 0);
 }
 
 /* The logits at the labels. */
@@ -180,13 +175,14 @@ SIMD_INLINE void T(lane_losses)(const T(group) * g, vec value)
     T(scatter)(first, SOFTXENT_REAL, g->b->loss_stride, g->known.n_samples, value);
 }
 
-/* The resident tiles of several groups. Where their samples lie side by side the groups take turns class by class, as
- * the lines of one class are next to each other in memory and those of the next may be far. */
+/* Whether all groups are whole, and their samples lie side by side in memory. Then they take turns class by class, as
+ * what belongs to one class is together and the next class may be far. */
 SIMD_INLINE int T(are_beside)(const T(group) * groups, int n_groups, ptrdiff_t sample_stride)
 {
     return sample_stride == 1 && groups[n_groups - 1].known.n_samples == LANES;
 }
 
+/* The resident tiles. The lines that the output and the next groups need are asked for on the way. */
 SIMD_INLINE void T(load_groups)(const T(group) * groups, int n_groups)
 {
     const ptrdiff_t stride = groups->b->logits_class_stride;
@@ -294,7 +290,7 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
     vec tiles[MOST_GROUPS][TILE];
     T(group) groups[MOST_GROUPS];
     T(labels) labels;
-    labels.end = labels.is_bad = 0;
+    T(no_labels)(&labels);
     for (ptrdiff_t begin = 0; begin < b->n_samples;) {
         int n_groups = 0, is_short = 0;
         for (; n_groups < at_once && begin < b->n_samples && !is_short; ++n_groups) {

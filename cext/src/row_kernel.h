@@ -12,7 +12,7 @@
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
 enum { AT_LABEL, EVEN /* and the same everywhere else */, DENSE };
-enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 18 };
+enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 19 };
 typedef struct {
     softxent_op op;
     int output, type, density;
@@ -278,9 +278,9 @@ typedef struct {
 SIMD_INLINE T(row) T(row_of)(const T(batch) * r, const T(spread) * lanes, int i, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
-    const T(shift)
-        shift = {V(set1)(lanes->base[i]), V(set1)(lanes->rounder[i]), V(set1)(lanes->floor[i]), V(set1)(lanes->top[i])};
-    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .shift = shift, .share = r->share};
+    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->share};
+    row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
+    row.shift.floor = V(set1)(lanes->floor[i]), row.shift.top = V(set1)(lanes->top[i]);
     row.row_max = V(set1)(lanes->row_max[i]);
     row.next_z = T(logits_of)(r, i + r->at_once, kind.type);
     if (kind.output != NO_OUTPUT) row.next_out = T(out_of)(r, i + r->at_once, kind.type);
@@ -309,6 +309,7 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
     const vec one = V(set1)(1), zero = V(set1)(0);
     const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(ties, r->at_once), one);
     r->stats = T(stats_of)(r->stats.row_max, r->shift.top, n_ties, K(sums_of_rows)(others, r->at_once), kind.op);
+    r->dot = r->weight = r->others_q = zero;
     if (kind.op != OP_CROSS_ENTROPY) return;
 
     const mask is_max = V(eq)(r->label_logit, r->stats.row_max);
@@ -474,7 +475,8 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
     const T(call) call = T(call_of)(b);
     T(batch) r;
     r.call = &call, r.at_once = T(rows_at_once)(b->n_classes);
-    T(labels) labels = {.end = 0};
+    T(labels) labels;
+    T(no_labels)(&labels);
     r.share = V(set1)((real)(call.o.label_smoothing / (double)b->n_classes));
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
@@ -485,8 +487,7 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
     return b->n_samples;
 }
 
-/* ---- Each kind of call that should be fast has code of its own; the rest share theirs ------------------------------
- */
+/* ---- Each kind of call that should be fast has code of its own; the rest share theirs ---------------------------- */
 
 static ptrdiff_t K(row_loss)(const softxent_block *b)
 {
