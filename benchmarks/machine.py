@@ -75,7 +75,7 @@ def circumstances() -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "isa": str(ours["isa"]),
         "openmp": str(ours["openmp"]),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
 
