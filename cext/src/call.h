@@ -6,11 +6,13 @@ typedef struct {
     const softxent_block *b;
     softxent_options o;                /* with every default spelled out */
     double scale, z_scale, hess_scale; /* what multiplies p W - q, lse p, and the Hessian's W p (1 - p) */
+    int has_weights;                   /* samples have weights or gradients of their own */
+    int has_plain_labels;              /* nothing but classes, 64 bits each, side by side; and no such weights */
 } T(call);
 
 SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
 {
-    T(call) c = {b, {sizeof c.o, NULL, 0, 0, 0, 0, 0}, 0, 0, 0};
+    T(call) c = {b, {sizeof c.o, NULL, 0, 0, 0, 0, 0}, 0, 0, 0, 0, 0};
     if (b->options) c.o = *b->options;
     if (c.o.temperature == 0) c.o.temperature = 1;
     if (c.o.log_base == 0) c.o.log_base = 1;
@@ -19,6 +21,9 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
     c.hess_scale = upstream / (c.o.log_base * c.o.temperature);
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
+    c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output;
+    c.has_plain_labels = b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 &&
+                         !b->use_ignore_index && !c.has_weights;
     return c;
 }
 
@@ -28,10 +33,9 @@ enum { D(LABELS_READ) = 256 };
 typedef struct {
     ptrdiff_t begin, end; /* the samples that are here */
     int is_bad;           /* the label of the next one is no class */
-    int64_t label[D(LABELS_READ)];
-    real lanes[D(LABELS_READ)]; /* the labels */
+    int64_t label[D(LABELS_READ) + 16]; /* and some more, to be read in vectors */
     /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
-    real label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
+    real label_weight[D(LABELS_READ)], label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
     real upstream[D(LABELS_READ)], z_upstream[D(LABELS_READ)], hess_upstream[D(LABELS_READ)];
 } T(labels);
 
@@ -39,10 +43,12 @@ typedef struct {
 typedef struct {
     ptrdiff_t begin; /* the first sample */
     int n_samples, all_counted, any_counted;
-    const int64_t *label; /* of each sample the class, LABEL_NONE or LABEL_IGNORED */
+    int is_plain;         /* all count, and have the call's own weights, which are below */
+    const int64_t *label; /* of each sample the class, LABEL_NONE or LABEL_IGNORED; NULL where they are in lanes alone */
     vec label_lane;       /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
     mask counted;
-    vec label_q, sample_weight; /* what the label adds to q; s */
+    vec label_weight, label_q; /* w at the label; what the label adds to q */
+    vec sample_weight;
     /* The call's scales times what is a sample's own. All five are 0 for a sample that does not count. */
     vec upstream, z_upstream, hess_upstream;
 } T(known);
@@ -54,11 +60,6 @@ SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
 
 SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = l->is_bad = 0; }
 
-SIMD_INLINE int T(has_weights)(const T(call) * c)
-{
-    return c->o.class_weight || c->b->sample_weight || c->b->grad_output;
-}
-
 /* Of sample number i of those that were read. */
 SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
 {
@@ -68,9 +69,18 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
     const double all = g ? own * g[sample * b->grad_output_stride] : own;
-    l->label_q[i] = (real)((1 - c->o.label_smoothing) * (y >= 0 && w ? w[y] : y >= 0));
+    const double weight = y >= 0 && w ? w[y] : y >= 0;
+    l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
     l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
+}
+
+/* Asks for n labels that lie side by side. */
+SIMD_INLINE void T(prefetch_labels)(const softxent_block *b, ptrdiff_t begin, int n)
+{
+    const ptrdiff_t size = (ptrdiff_t)1 << b->label_type % 4; /* int8 to int64, uint8 to uint64 */
+    const char *first = (const char *)b->labels + begin * size;
+    for (ptrdiff_t i = 0; i < n * size && b->labels_stride == 1; i += CACHE_LINE) PREFETCH(first + i);
 }
 
 static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
@@ -79,10 +89,10 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
     const ptrdiff_t left = b->n_samples - begin;
     const int n = (int)(left < D(LABELS_READ) ? left : D(LABELS_READ));
     const int good = b->labels ? label_classes(b, begin, n, l->label) : n;
+    if (b->labels) T(prefetch_labels)(b, begin + n, n);
     for (int i = 0; i < good && !b->labels; ++i) l->label[i] = LABEL_NONE;
-    for (int i = 0; i < good; ++i) l->lanes[i] = (real)l->label[i];
     l->begin = begin, l->end = begin + good, l->is_bad = good < n;
-    for (int i = 0; i < good && T(has_weights)(c); ++i) T(read_weights)(l, c, i);
+    for (int i = 0; i < good && c->has_weights; ++i) T(read_weights)(l, c, i);
 }
 
 /* What was read of the samples at hand: each in its lane, or the one in all of them. */
@@ -92,45 +102,111 @@ SIMD_INLINE vec T(lanes_read)(const T(known) * k, const real *lanes, real fill, 
     return in_rows ? V(set1)(V(first)(v)) : v;
 }
 
+SIMD_INLINE vec T(label_lanes)(const T(known) * k, int in_rows)
+{
+    const vec v = V(of_int64)(k->label);
+    if (in_rows) return V(set1)(V(first)(v));
+    return k->n_samples == LANES ? v : T(first_lanes)(v, k->n_samples, LABEL_IGNORED);
+}
+
+/* What is a sample's own where all are alike. */
+SIMD_INLINE void T(know_call)(T(known) * k, const T(call) * c)
+{
+    const real has_label = c->b->labels != NULL;
+    k->label_weight = V(set1)(has_label), k->sample_weight = V(set1)(1);
+    k->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label);
+    k->upstream = V(set1)((real)c->scale), k->z_upstream = V(set1)((real)c->z_scale);
+    k->hess_upstream = V(set1)((real)c->hess_scale);
+}
+
+SIMD_INLINE void T(know_weights)(T(known) * k, const T(labels) * l, ptrdiff_t at, int in_rows)
+{
+    k->label_weight = T(lanes_read)(k, l->label_weight + at, 0, in_rows);
+    k->label_q = T(lanes_read)(k, l->label_q + at, 0, in_rows);
+    k->sample_weight = T(lanes_read)(k, l->sample_weight + at, 0, in_rows);
+    k->upstream = T(lanes_read)(k, l->upstream + at, 0, in_rows);
+    k->z_upstream = T(lanes_read)(k, l->z_upstream + at, 0, in_rows);
+    k->hess_upstream = T(lanes_read)(k, l->hess_upstream + at, 0, in_rows);
+}
+
+SIMD_INLINE void T(know_nothing)(T(known) * k) { k->is_plain = 0; }
+
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
  * sample. `l` has no labels at first, and keeps them from call to call. */
 SIMD_INLINE void T(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
 {
-    const softxent_block *b = c->b;
     if (begin + n_samples > l->end && !l->is_bad) K(read_labels)(l, c, begin);
     const ptrdiff_t good = l->end - begin, at = begin - l->begin;
     k->begin = begin, k->n_samples = (int)(good < n_samples ? good : n_samples);
     k->label = l->label + at;
-    k->label_lane = T(lanes_read)(k, l->lanes + at, LABEL_IGNORED, in_rows);
+    k->label_lane = T(label_lanes)(k, in_rows);
     k->counted = V(lt)(V(set1)(LABEL_BAD), k->label_lane);
     k->any_counted = V(any)(k->counted);
     k->all_counted = !V(any)(V(eq)(k->label_lane, V(set1)(LABEL_IGNORED)));
-    if (T(has_weights)(c)) {
-        k->label_q = T(lanes_read)(k, l->label_q + at, 0, in_rows);
-        k->sample_weight = T(lanes_read)(k, l->sample_weight + at, 0, in_rows);
-        k->upstream = T(lanes_read)(k, l->upstream + at, 0, in_rows);
-        k->z_upstream = T(lanes_read)(k, l->z_upstream + at, 0, in_rows);
-        k->hess_upstream = T(lanes_read)(k, l->hess_upstream + at, 0, in_rows);
-    } else {
-        const real has_label = b->labels != NULL;
-        k->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label), k->sample_weight = V(set1)(1);
-        k->upstream = V(set1)((real)c->scale), k->z_upstream = V(set1)((real)c->z_scale);
-        k->hess_upstream = V(set1)((real)c->hess_scale);
-    }
+    if (c->has_weights)
+        T(know_weights)(k, l, at, in_rows);
+    else if (!k->is_plain)
+        T(know_call)(k, c);
+    k->is_plain = k->all_counted && !c->has_weights;
     k->label_q = T(if_counted)(k, k->label_q), k->sample_weight = T(if_counted)(k, k->sample_weight);
     k->upstream = T(if_counted)(k, k->upstream), k->z_upstream = T(if_counted)(k, k->z_upstream);
     k->hess_upstream = T(if_counted)(k, k->hess_upstream);
 }
 
+/* The same for LANES samples with plain labels, where these are needed in lanes alone. Whether all are classes: else
+ * nothing is known. */
+SIMD_INLINE int T(know_at_once)(T(known) * k, const T(call) * c, ptrdiff_t begin)
+{
+    const int64_t *labels = (const int64_t *)c->b->labels + begin;
+    const vec label = V(of_int64)(labels), zero = V(set1)(0), one = V(set1)(1);
+    const vec beyond = V(select)(V(lt)(label, V(set1)((real)c->b->n_classes)), zero, one);
+    const vec is_bad = V(select)(V(lt)(V(set1)(-1), label), beyond, one); /* also what is not even a number */
+    PREFETCH(labels + D(LABELS_READ));
+    if (LANES * sizeof *labels > CACHE_LINE) PREFETCH(labels + D(LABELS_READ) + CACHE_LINE / sizeof *labels);
+    if (V(any)(V(lt)(zero, is_bad))) return 0;
+    if (!k->is_plain) T(know_call)(k, c);
+    k->begin = begin, k->n_samples = LANES, k->all_counted = k->any_counted = k->is_plain = 1;
+    k->label = NULL, k->label_lane = label, k->counted = V(lt)(zero, one);
+    return 1;
+}
+
 /* ---- What comes of it -------------------------------------------------------------------------------------------- */
 
+/* What is found out about the samples at hand, each in its lane. */
+typedef struct {
+    vec label_logit, share; /* share: what smoothing gives to each class */
+    T(shift) shift;
+    T(stats) stats;
+    vec log_sum, lse;
+    vec dot, weight, others_q; /* sum q (m - z), sum q, and that without the maxima */
+} T(sample);
+
+/* The target's sums, from those over the classes and what the label adds. */
+SIMD_INLINE void T(weigh)(T(sample) * s, const T(known) * k, vec dot, vec top_q, vec others_q, vec n_classes,
+                          const softxent_density density)
+{
+    const vec zero = V(set1)(0), q = k->label_q, ties = s->stats.ties;
+    const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
+    const vec label_cost = T(cost)(s->label_logit, q, s->stats.row_max);
+    if (density == AT_LABEL) {
+        s->dot = label_cost, s->weight = q, s->others_q = zero;
+        return;
+    }
+    if (density == EVEN) {
+        dot = V(mul)(s->share, dot), top_q = V(mul)(s->share, ties);
+        others_q = V(mul)(s->share, V(sub)(n_classes, ties));
+    }
+    s->dot = V(add)(dot, label_cost), s->others_q = V(add)(others_q, V(select)(is_max, zero, q));
+    s->weight = V(add)(s->others_q, V(add)(top_q, V(select)(is_max, q, zero)));
+}
+
 /* s ((W log S + sum q (m - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
-SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, vec weight, vec log_sum, vec dot, vec lse)
+SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, const T(sample) * s)
 {
     const vec zero = V(set1)(0);
-    vec loss = V(fma)(weight, log_sum, dot);
+    vec loss = V(fma)(s->weight, s->log_sum, s->dot);
     if (c->o.log_base != 1) loss = V(mul)(loss, V(set1)((real)(1 / c->o.log_base)));
-    if (c->o.z_loss > 0) loss = V(fma)(V(mul)(lse, V(set1)((real)c->o.z_loss)), lse, loss);
+    if (c->o.z_loss > 0) loss = V(fma)(V(mul)(s->lse, V(set1)((real)c->o.z_loss)), s->lse, loss);
     if (c->b->sample_weight) {
         const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
         loss = V(select)(V(eq)(k->sample_weight, zero), of_no_weight, loss);
@@ -139,47 +215,69 @@ SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, vec weight, ve
     return V(select)(k->counted, loss, zero);
 }
 
-/* What multiplies the exps in an output, and what stands where the exp is the maximum's, if that is not the product. */
+/* A value of each sample into `loss`. */
+SIMD_INLINE void T(store_losses)(const T(call) * c, const T(known) * k, vec value)
+{
+    const softxent_block *b = c->b;
+    char *first = (char *)b->loss + k->begin * b->loss_stride * T(size_of_element)(b->loss_type);
+    T(scatter)(first, b->loss_type, b->loss_stride, k->n_samples, value);
+}
+
+/* How an output is made of the exps: times `scale`, less q times `upstream`; but where they are `top` it is `at_top`.
+ * Where all of q is at the label, only the scale counts. */
 typedef struct {
-    vec scale, least, at_top;
+    vec scale, least, top, at_top, upstream;
 } T(factors);
 
 /* Of a softmax: 1 / S. At the top it is a quotient, and so exactly 1 where nothing else counts. */
 SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
 {
     const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(set1)(1), sum_exp);
-    const T(factors) x = {scale, T(least_scaled)(scale), V(div)(s.top, sum_exp)};
+    const T(factors) x = {scale, T(least_scaled)(scale), s.top, V(div)(s.top, sum_exp), V(set1)(0)};
     return x;
 }
 
-SIMD_INLINE vec T(probability)(vec e, vec top, T(factors) x)
+/* Of a gradient: p W - q times the upstream gradient, and what z_loss adds. At the top of a confident sample both p W
+ * and q may be nearly the whole. */
+SIMD_INLINE T(factors)
+    T(gradient_factors)(const T(call) * c, const T(known) * k, const T(sample) * s, const softxent_density density)
 {
-    return V(select)(V(eq)(e, top), x.at_top, T(scaled)(e, x.scale, x.least));
-}
-
-/* p W - q times the upstream gradient, and what z_loss adds. */
-SIMD_INLINE T(factors) T(gradient_factors)(const T(call) * c, const T(known) * k, T(stats) s, vec weight, vec lse)
-{
-    T(factors) x;
-    vec scale = V(mul)(weight, k->upstream);
-    if (c->o.z_loss > 0) scale = V(fma)(lse, k->z_upstream, scale);
-    x.scale = V(div)(scale, T(sum_exp)(s)), x.least = T(least_scaled)(x.scale), x.at_top = V(set1)(0);
+    const vec sum_exp = T(sum_exp)(s->stats);
+    vec scale = V(mul)(s->weight, k->upstream);
+    if (c->o.z_loss > 0) scale = V(fma)(s->lse, k->z_upstream, scale);
+    scale = V(div)(scale, sum_exp);
+    T(factors) x = {scale, T(least_scaled)(scale), scale, scale, k->upstream};
+    if (density == AT_LABEL) return x;
+    x.top = T(confident_top)(s->stats);
+    x.at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream);
+    if (c->o.z_loss > 0) x.at_top = V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(s->stats.top, sum_exp), x.at_top);
     return x;
 }
 
-/* The gradient at the label of a sample whose q is the label's alone. */
-SIMD_INLINE vec T(gradient_at_label)(const T(call) * c, const T(known) * k, T(stats) s, vec label_logit, T(shift) shift,
-                                     vec lse)
+SIMD_INLINE vec T(softmax_entry)(vec e, T(factors) x)
 {
-    const mask is_max = V(eq)(label_logit, s.row_max);
-    const vec e = V(select)(is_max, s.top, T(exp_shifted)(label_logit, shift, 0));
-    const vec entry = T(label_gradient)(s, is_max, e, V(mul)(k->label_q, k->upstream));
-    return c->o.z_loss > 0 ? V(fma)(V(mul)(lse, k->z_upstream), V(div)(e, T(sum_exp)(s)), entry) : entry;
+    return V(select)(V(eq)(e, x.top), x.at_top, T(scaled)(e, x.scale, x.least));
 }
 
-/* The gradient at a confident sample's top: p W - q, where both may be nearly the whole, and what z_loss adds. */
-SIMD_INLINE vec T(gradient_at_top)(const T(call) * c, const T(known) * k, T(stats) s, vec weight, vec others_q, vec lse)
+/* Without what the label adds. Where that is all of q, the entry at the label is label_entry. */
+SIMD_INLINE vec T(gradient_entry)(vec e, vec q, T(factors) x, const softxent_density density)
 {
-    const vec entry = T(top_gradient)(s, weight, others_q, k->upstream);
-    return c->o.z_loss > 0 ? V(fma)(V(mul)(lse, k->z_upstream), V(div)(s.top, T(sum_exp)(s)), entry) : entry;
+    const vec entry = T(scaled)(e, x.scale, x.least);
+    return density == AT_LABEL ? entry : V(select)(V(eq)(e, x.top), x.at_top, V(fnma)(q, x.upstream, entry));
+}
+
+/* The gradient at the label. */
+SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(known) * k, const T(sample) * s, T(factors) x,
+                               const softxent_density density)
+{
+    const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
+    const vec e = T(with_top)(T(exp_shifted)(s->label_logit, s->shift, 0), s->label_logit, s->stats.row_max,
+                              s->stats.top);
+    if (density != AT_LABEL) {
+        const vec q = V(fma)(s->share, k->label_weight, k->label_q);
+        return T(gradient_entry)(e, q, x, density);
+    }
+    const vec entry = T(label_gradient)(s->stats, is_max, e, V(mul)(k->label_q, k->upstream));
+    if (!(c->o.z_loss > 0)) return entry;
+    return V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(e, T(sum_exp)(s->stats)), entry);
 }

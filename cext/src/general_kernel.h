@@ -1,6 +1,5 @@
 /* general_kernel.h - template: everything that the other kernels do not know: `where`, softcap, temperature and the
- * derivatives; in lanes also target distributions, smoothing and half precision. In rows (one sample, its classes in
- * the lanes) or in lanes (LANES samples), as tiles.h has it.
+ * derivatives. In rows (one sample, its classes in the lanes) or in lanes (LANES samples), as tiles.h has it.
  *
  * The target is the density q_k = w_k t_k, smoothed, which is formed a tile at a time and nowhere kept; the one entry
  * of an index label is added by hand where it lies. Three sweeps, as in the plain kernels: the maximum of the logits,
@@ -17,17 +16,15 @@ typedef struct {
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
     T(known) known; /* of those that do not count the logits are taken for zeros, and all classes allowed */
-    vec label_logit;
-    vec share; /* of the smoothing mass, for each allowed class */
+    vec label_logit, share; /* share: of the smoothing mass, for each allowed class */
 } T(general);
 
 /* What the first two sweeps leave. */
 typedef struct {
-    vec row_max, direction_at_top, log_sum, dot, weight, others_weight, moment;
+    T(sample) s; /* dot in units of z; the shift is t's */
     T(tempered) t;
-    T(stats) s;
-    vec top_exp;            /* the exp that only a confident sample's maximum has; nan where there is no such */
-    ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where that maximum is */
+    vec direction_at_top, moment;
+    ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where the maximum of a confident sample is */
 } T(found);
 
 /* ---- Tiles as the sweeps want them ------------------------------------------------------------------------------- */
@@ -110,7 +107,7 @@ SIMD_INLINE T(view) T(view_of)(const T(general) * g, const void *data, int type,
 {
     const char *first = data ? (const char *)data + begin * sample_stride * T(size_of_element)(type) : NULL;
     return g->in_rows ? T(rows_view)(first, type, class_stride, g->b->n_classes)
-                      : T(lanes_view)(first, type, sample_stride, class_stride, g->known.n_samples);
+                      : T(lanes_view)(first, type, sample_stride, class_stride, g->known.n_samples, g->known.n_samples);
 }
 
 /* The logit at a label, as load_logits has it. */
@@ -161,10 +158,7 @@ SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
     *row_max = V(set1)(whole), *at_max = V(set1)(at[lane]);
 }
 
-SIMD_INLINE vec T(total)(const T(general) * g, T(compensated) c)
-{
-    return g->in_rows ? T(across)(c) : V(sub)(c.sum, c.carry);
-}
+SIMD_INLINE vec T(total)(const T(general) * g, T(compensated) c) { return g->in_rows ? T(across)(c) : T(value)(c); }
 
 /* A resident tile holds the logits afterwards. */
 static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
@@ -186,7 +180,7 @@ static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
         }
     }
     if (g->in_rows) T(across_max)(&row_max, &at_max);
-    f->row_max = row_max, f->direction_at_top = at_max;
+    f->s.stats.row_max = row_max, f->direction_at_top = at_max;
 }
 
 /* The smoothing mass of one class. A sample of no classes has none to share. */
@@ -209,53 +203,55 @@ static void K(share_smoothing)(T(general) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A logit becomes its exp. */
-SIMD_INLINE void T(general_term)(vec *z, const T(found) * f, vec *others, vec *ties)
+/* exp((z - m) / T), where m is exactly `top`. */
+SIMD_INLINE vec T(general_exp)(vec z, const T(found) * f)
 {
-    const mask is_max = V(eq)(*z, f->row_max);
-    *z = V(select)(is_max, f->t.shift.top, T(exp_tempered)(*z, &f->t));
-    T(count)(is_max, *z, others, ties);
+    return T(with_top)(T(exp_tempered)(z, &f->t), z, f->s.stats.row_max, f->t.shift.top);
 }
 
-SIMD_INLINE void T(general_terms)(vec *tile, int vectors, const T(found) * f, T(compensated) * others, vec *ties)
+/* A logit becomes its exp. */
+SIMD_INLINE void T(general_term)(vec *z, vec q, const T(found) * f, softxent_density density, T(part_sums) * part,
+                                 vec *ties)
+{
+    const mask is_max = V(eq)(*z, f->s.stats.row_max);
+    if (density == DENSE) T(add_target)(part, is_max, V(sub)(f->s.stats.row_max, *z), q, DENSE);
+    *z = T(general_exp)(*z, f);
+    T(count)(is_max, *z, &part->others, ties);
+}
+
+SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(found) * f, softxent_density density,
+                                  T(sums) * sums)
 {
     int c = 0;
     for (; c + 4 <= vectors; c += 4) {
-        vec four = V(set1)(0);
+        T(part_sums) part = T(no_part)();
         UNROLL
-        for (int i = 0; i < 4; ++i) T(general_term)(tile + c + i, f, &four, ties);
-        T(accumulate)(others, four);
+        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], f, density, &part, &sums->ties);
+        T(add_part)(sums, part, density);
     }
-    vec last = V(set1)(0);
-    for (; c < vectors; ++c) T(general_term)(tile + c, f, &last, ties);
-    T(accumulate)(others, last);
-}
-
-/* The label's own part of the target's sums. */
-SIMD_INLINE void T(add_label)(const T(general) * g, T(found) * f, vec *top_weight)
-{
-    const vec zero = V(set1)(0);
-    const mask is_max = V(eq)(g->label_logit, f->row_max);
-    f->dot = V(add)(f->dot, T(cost)(g->label_logit, g->known.label_q, f->row_max));
-    *top_weight = V(add)(*top_weight, V(select)(is_max, g->known.label_q, zero));
-    f->others_weight = V(add)(f->others_weight, V(select)(is_max, zero, g->known.label_q));
+    T(part_sums) last = T(no_part)();
+    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], f, density, &last, &sums->ties);
+    T(add_part)(sums, last, density);
 }
 
 /* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
 static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
 {
-    T(compensated) others = T(zero)(), moment = T(zero)();
-    T(target_sums) sums = T(target_zero)();
-    vec ties = V(set1)(0);
-    f->t = T(tempered_of)(f->row_max, g->call.o.temperature);
+    T(sums) sums = T(no_sums)();
+    T(compensated) moment = T(zero)();
+    T(sample) *s = &f->s;
+    const vec one = V(set1)(1), zero = V(set1)(0);
+    f->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature);
+    s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         if (!g->resident) K(load_logits)(g, tile, from);
         if (g->dense) {
             K(load_density)(g, q, from);
-            for (int c = 0; c < vectors; ++c) T(target_term)(&sums, tile[c], q[c], f->row_max);
+            T(general_terms)(tile, q, vectors, f, DENSE, &sums);
+        } else {
+            T(general_terms)(tile, tile, vectors, f, AT_LABEL, &sums);
         }
-        T(general_terms)(tile, vectors, f, &others, &ties);
         if (g->b->direction) {
             vec v[TILE];
             K(load_direction)(g, v, from);
@@ -264,25 +260,18 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
         }
         if (keep) K(store_tile)(tile, &g->out, from, vectors);
     }
-    if (g->in_rows) ties = V(set1)((real)V(hsum)(ties));
-    f->s = T(stats_of)(f->row_max, f->t.shift.top, ties, T(total)(g, others), g->op);
-    f->log_sum = T(log_sum)(f->s);
-    f->dot = T(total)(g, sums.dot), f->others_weight = T(total)(g, sums.others), f->moment = T(total)(g, moment);
-    vec top_weight = T(total)(g, sums.top);
-    T(add_label)(g, f, &top_weight);
-    f->weight = V(add)(f->others_weight, top_weight);
-    const mask confident = T(is_confident)(f->s);
-    f->top_exp = T(confident_top)(f->s);
+    if (g->in_rows) sums.ties = V(set1)((real)V(hsum)(sums.ties));
+    s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, sums.ties, T(total)(g, sums.others), g->op);
+    s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, f->t.scale, s->log_sum);
+    f->moment = T(total)(g, moment);
+    T(weigh)(s, &g->known, T(total)(g, sums.dot), T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
     real is_top[LANES];
-    const vec one = V(set1)(1), zero = V(set1)(0);
-    V(store)(is_top, V(select)(V(eq)(g->label_logit, f->row_max), V(select)(confident, one, zero), zero));
+    V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
     for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
-
-/* log sum exp of z / T. */
-SIMD_INLINE vec T(lse)(const T(found) * f) { return V(fma)(f->row_max, f->t.scale, f->log_sum); }
 
 /* Exps: resident, kept in the output, or computed again. */
 SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, int kept, const T(found) * f)
@@ -294,10 +283,7 @@ SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, i
         return;
     }
     K(load_logits)(g, tile, from);
-    for (int c = 0; c < vectors; ++c) {
-        const mask is_max = V(eq)(tile[c], f->row_max);
-        tile[c] = V(select)(is_max, f->t.shift.top, T(exp_tempered)(tile[c], &f->t));
-    }
+    for (int c = 0; c < vectors; ++c) tile[c] = T(general_exp)(tile[c], f);
 }
 
 /* Where a sample's class is in the tile, its entry becomes `keep` times what it was, plus a value. */
@@ -317,10 +303,10 @@ SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from,
 /* W p (1 - p), with 1 - p summed over the others at a confident sample's top. */
 SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) * f)
 {
-    T(factors) x;
-    const vec sum_exp = T(sum_exp)(f->s), scale = V(mul)(f->weight, g->known.hess_upstream);
-    x.scale = V(div)(scale, sum_exp), x.least = T(least_scaled)(x.scale);
-    x.at_top = V(mul)(V(mul)(x.scale, f->s.top), V(div)(f->s.others, sum_exp));
+    const T(stats) s = f->s.stats;
+    const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(mul)(f->s.weight, g->known.hess_upstream), sum_exp);
+    const vec at_top = V(mul)(V(mul)(scale, s.top), V(div)(s.others, sum_exp));
+    const T(factors) x = {scale, T(least_scaled)(scale), T(confident_top)(s), at_top, V(set1)(0)};
     return x;
 }
 
@@ -343,11 +329,11 @@ static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t fr
 {
     const vec one = V(set1)(1), least = V(set1)((real)1e-16);
     const int vectors = T(vectors_from)(g, from);
-    const vec p_scale = V(div)(one, T(sum_exp)(f->s));
+    const vec p_scale = V(div)(one, T(sum_exp)(f->s.stats));
     vec tile[TILE];
     for (int c = 0; c < vectors; ++c) {
         const vec h = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
-        tile[c] = V(select)(V(eq)(exps[c], f->top_exp), x.at_top, h);
+        tile[c] = V(select)(V(eq)(exps[c], x.top), x.at_top, h);
     }
     for (int c = 0; c < vectors && g->b->hess_kind == SOFTXENT_XGBOOST; ++c) tile[c] = V(max)(least, tile[c]);
     T(store_derivative)(g, tile, &g->hess, from, 0);
@@ -369,20 +355,14 @@ SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t
 static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept, const T(found) * f)
 {
     const T(factors) hess = T(hessian_factors)(g, f);
-    T(factors) x = T(gradient_factors)(&g->call, &g->known, f->s, f->weight, T(lse)(f));
-    x.at_top = T(gradient_at_top)(&g->call, &g->known, f->s, f->weight, f->others_weight, T(lse)(f));
+    const T(factors) x = T(gradient_factors)(&g->call, &g->known, &f->s, DENSE);
     const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->known.label_q, g->known.upstream));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         T(load_exps)(g, tile, from, kept, f);
         if (g->b->hess) K(write_hessian)(g, tile, from, f, hess);
         if (g->dense && !g->resident) K(load_density)(g, q, from);
-        for (int c = 0; c < vectors; ++c) {
-            const mask is_top = V(eq)(tile[c], f->top_exp);
-            tile[c] = T(scaled)(tile[c], x.scale, x.least);
-            if (g->dense) tile[c] = V(fnma)(q[c], g->known.upstream, tile[c]);
-            tile[c] = V(select)(is_top, x.at_top, tile[c]);
-        }
+        for (int c = 0; c < vectors; ++c) tile[c] = T(gradient_entry)(tile[c], g->dense ? q[c] : zero, x, DENSE);
         if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
         T(multiply_by_slope)(g, tile, from);
         T(store_derivative)(g, tile, &g->out, from, g->b->accumulate);
@@ -393,8 +373,8 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept,
  * p may be nearly 1. */
 static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(found) * f)
 {
-    const vec sum_exp = T(sum_exp)(f->s), mean = V(div)(f->moment, sum_exp);
-    const vec weight = g->op == OP_HVP ? V(mul)(f->weight, g->known.hess_upstream) : V(set1)(1);
+    const vec sum_exp = T(sum_exp)(f->s.stats), mean = V(div)(f->moment, sum_exp);
+    const vec weight = g->op == OP_HVP ? V(mul)(f->s.weight, g->known.hess_upstream) : V(set1)(1);
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -411,10 +391,10 @@ static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(
 
 static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(found) * f)
 {
-    const T(factors) x = T(softmax_factors)(f->s);
+    const T(factors) x = T(softmax_factors)(f->s.stats);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         T(load_exps)(g, tile, from, kept, f);
-        for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(probability)(tile[c], f->s.top, x);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(softmax_entry)(tile[c], x);
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }
@@ -425,7 +405,7 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found)
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
-        for (int c = 0; c < vectors; ++c) tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->row_max), f->t.scale), f->log_sum);
+        for (int c = 0; c < vectors; ++c) tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->s.stats.row_max), f->t.scale), f->s.log_sum);
         T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
         K(store_tile)(tile, &g->out, from, vectors);
     }
@@ -434,23 +414,24 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found)
 /* p_i (1 if i == j else 0) - p_i p_j, a row after the other. */
 static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * f)
 {
-    const vec p_scale = V(div)(V(set1)(1), T(sum_exp)(f->s));
+    const T(stats) s = f->s.stats;
+    const vec p_scale = V(div)(V(set1)(1), T(sum_exp)(s));
     const ptrdiff_t row_bytes = g->b->out_row_stride * T(size_of_element)(g->b->out_type);
     T(view) out = g->out;
     vec exps[TILE];
     for (ptrdiff_t i = 0; i < g->b->n_classes; ++i, out.data += row_bytes) {
         ptrdiff_t diagonal[LANES];
-        for (int s = 0; s < LANES; ++s) diagonal[s] = i;
+        for (int lane = 0; lane < LANES; ++lane) diagonal[lane] = i;
         if (g->in_rows)
             exps[0] = V(set1)(T(element)(g->logits.data, g->logits.type, i * g->logits.lane_stride));
         else
             K(load_tile)(exps, &g->logits, i, 1, 0);
         const vec z_i = exps[0];
         const vec e_i = T(exp_tempered)(z_i, &f->t), p_i = V(mul)(e_i, p_scale);
-        const vec is_top = V(select)(V(eq)(z_i, f->row_max), V(set1)(1), V(set1)(0));
-        const mask is_confident_top = V(lt)(T(sum_beside_one)(f->s), is_top);
+        const vec is_top = V(select)(V(eq)(z_i, s.row_max), V(set1)(1), V(set1)(0));
+        const mask is_confident_top = V(lt)(T(sum_beside_one)(s), is_top);
         const vec not_p_i =
-            V(select)(is_confident_top, V(div)(f->s.others, T(sum_exp)(f->s)), V(fnma)(e_i, p_scale, V(set1)(1)));
+            V(select)(is_confident_top, V(div)(s.others, T(sum_exp)(s)), V(fnma)(e_i, p_scale, V(set1)(1)));
         const vec scale = V(sub)(V(set1)(0), V(mul)(p_i, p_scale)), least = T(least_scaled)(scale);
         for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
             const int vectors = T(vectors_from)(g, from);
@@ -464,19 +445,11 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
 
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
-/* A value of each sample into `loss`. */
-SIMD_INLINE void T(store_losses)(const T(general) * g, ptrdiff_t begin, vec value)
-{
-    const softxent_block *b = g->b;
-    char *first = (char *)b->loss + begin * b->loss_stride * T(size_of_element)(b->loss_type);
-    T(scatter)(first, b->loss_type, b->loss_stride, g->known.n_samples, value);
-}
-
 /* Of a group that is ignored altogether. */
-static void K(write_nothing)(const T(general) * g, ptrdiff_t begin)
+static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (g->b->loss && g->op == OP_CROSS_ENTROPY) T(store_losses)(g, begin, V(set1)(0));
+    if (g->b->loss && g->op == OP_CROSS_ENTROPY) T(store_losses)(&g->call, &g->known, V(set1)(0));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
@@ -497,7 +470,7 @@ SIMD_INLINE int T(can_keep)(const T(general) * g)
            !(g->call.o.softcap > 0);
 }
 
-static void K(general_group)(T(general) * g, ptrdiff_t begin)
+static void K(general_group)(T(general) * g)
 {
     vec tile[TILE], q[TILE];
     T(found) f;
@@ -507,11 +480,11 @@ static void K(general_group)(T(general) * g, ptrdiff_t begin)
     K(general_sums)(g, tile, q, keep, &f);
     switch (g->op) {
     case OP_CROSS_ENTROPY:
-        T(store_losses)(g, begin,
-                        T(loss_of)(&g->call, &g->known, f.weight, f.log_sum, V(mul)(f.dot, f.t.scale), T(lse)(&f)));
+        f.s.dot = V(mul)(f.s.dot, f.t.scale);
+        T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
-    case OP_LOGSUMEXP: T(store_losses)(g, begin, T(lse)(&f)); break;
+    case OP_LOGSUMEXP: T(store_losses)(&g->call, &g->known, f.s.lse); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
     case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &f); break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &f); break;
@@ -526,12 +499,12 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE, g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
-    T(no_labels)(&g.labels);
+    T(no_labels)(&g.labels), T(know_nothing)(&g.known);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         K(start_group)(&g, begin, n_samples);
-        if (g.known.n_samples > 0 && g.known.any_counted) K(general_group)(&g, begin);
-        if (g.known.n_samples > 0 && !g.known.any_counted) K(write_nothing)(&g, begin);
+        if (g.known.n_samples > 0 && g.known.any_counted) K(general_group)(&g);
+        if (g.known.n_samples > 0 && !g.known.any_counted) K(write_nothing)(&g);
         if (g.known.n_samples < n_samples) return begin + g.known.n_samples;
     }
     return b->n_samples;

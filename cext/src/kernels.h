@@ -18,13 +18,26 @@ typedef enum {
     OP_JACOBIAN
 } softxent_op;
 
-/* Whether a call has anything that the plain kernels do not know. In rows they know more. */
-static inline int needs_general_kernel(const softxent_block *b, softxent_op op, int in_rows)
+/* Whether a call has anything that the row and lane kernels do not know. */
+static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
     if (op > OP_LOGSUMEXP || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
-    if (o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0)) return 1;
-    return !in_rows && (b->target || (o && o->label_smoothing > 0) || b->logits_type || b->loss_type);
+    return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
+}
+
+/* Where the density q of a loss's target lies. */
+typedef enum {
+    AT_LABEL,
+    EVEN, /* the same everywhere, but for what the label adds */
+    DENSE
+} softxent_density;
+
+static inline softxent_density density_of(const softxent_block *b)
+{
+    const softxent_options *o = b->options;
+    const int smooth = o && o->label_smoothing > 0;
+    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? EVEN : AT_LABEL;
 }
 
 /* Returns n_samples, or the index of the first sample whose label is no class. */

@@ -41,13 +41,14 @@ static inline ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
  * block's. Labels are taken for classes until one is seen that is not: then all are looked at again. */
 static inline int classes_of_type(const softxent_block *b, const int type, ptrdiff_t begin, int n, int64_t *class)
 {
-    int n_others = 0, good = 0;
+    const uint64_t last = (uint64_t)b->n_classes - 1;
+    uint64_t signs = 0; /* of the labels, and of what they fall short of the last class */
     for (int i = 0; i < n; ++i) {
-        const int64_t label = label_value(b->labels, type, (begin + i) * b->labels_stride);
-        class[i] = label;
-        n_others += (uint64_t)label >= (uint64_t)b->n_classes;
+        class[i] = label_value(b->labels, type, (begin + i) * b->labels_stride);
+        signs |= (uint64_t)class[i] | (last - (uint64_t)class[i]);
     }
-    if (!n_others && !b->use_ignore_index) return n;
+    int good = 0;
+    if (!(signs >> 63) && !b->use_ignore_index) return n;
     for (; good < n; ++good) {
         class[good] = class_of(b, type, class[good]);
         if (class[good] == LABEL_BAD) break;

@@ -7,15 +7,15 @@
  * sweeps (sums across lanes, logarithms, divisions) is done for all of them at once, a row in each lane. */
 
 /* What of a call is known when its kernel is compiled: how the third sweep finds the exps, the element type, and where
- * the target's density q lies. */
+ * the target's density lies. */
 #ifndef SOFTXENT_ROW_KIND
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
-enum { AT_LABEL, EVEN /* and the same everywhere else */, DENSE };
 enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 19 };
 typedef struct {
     softxent_op op;
-    int output, type, density;
+    int output, type;
+    softxent_density density;
     int small; /* no loops of their own for the rows that are near 0: for calls that are rare */
 } row_kind;
 #endif
@@ -27,16 +27,12 @@ SIMD_INLINE int T(rows_at_once)(ptrdiff_t n_classes)
     return (int)(rows < 1 ? 1 : rows > LANES ? LANES : rows);
 }
 
-/* Up to LANES rows, and what is found out about them, a row in each lane. */
+/* Up to LANES rows, a row in each lane. */
 typedef struct {
     const T(call) * call;
     int at_once;
     T(known) known;
-    vec label_logit, label_weight, share; /* share: of the smoothing mass, for each class */
-    T(shift) shift;
-    T(stats) stats;
-    vec log_sum, lse;
-    vec dot, weight, others_q; /* sum q (m - z), sum q, and that without the maxima */
+    T(sample) found;
 } T(batch);
 
 /* ---- Rows and lanes ---------------------------------------------------------------------------------------------- */
@@ -158,24 +154,14 @@ SIMD_INLINE vec T(max_of_batch)(const T(batch) * r, const row_kind kind)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* Of a row, lane by lane. */
-typedef struct {
-    T(compensated) others, dot, top_q, others_q;
-    vec ties;
-} T(row_sums);
-
-/* Of a few vectors, before they reach the compensated ones. */
-typedef struct {
-    vec others, dot, top_q, others_q;
-} T(part_sums);
-
 /* A row in the second or third sweep: what is the same for all its vectors. */
 typedef struct {
     const T(call) * call;
     const char *z, *target, *next_z;
     char *out, *next_out;
     T(shift) shift;
-    vec row_max, share, keep, log_sum, upstream, scale, least, confident_top, at_top;
+    T(factors) factors;
+    vec row_max, share, keep, log_sum;
 } T(row);
 
 SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const int type, vec fill)
@@ -206,32 +192,17 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
                              T(part_sums) * part, vec *ties)
 {
     const vec z = T(row_load)(row, k, left, kind.type, V(set1)(-(real)INFINITY)), m = row->row_max;
-    const mask is_max = V(eq)(z, m);
-    vec e = T(exp_shifted)(z, row->shift, near);
-    T(count)(is_max, e, &part->others, ties);
-    if (kind.density == EVEN) part->dot = V(add)(part->dot, V(sub)(m, T(row_load)(row, k, left, kind.type, m)));
-    if (kind.density == DENSE) {
-        const vec q = T(density_at)(row, k, left);
-        part->dot = V(add_unless)(V(eq)(q, V(set1)(0)), part->dot, V(mul)(q, V(sub)(m, z)));
-        part->top_q = V(add_where)(is_max, part->top_q, q);
-        part->others_q = V(add_unless)(is_max, part->others_q, q);
+    if (kind.density != AT_LABEL) {
+        /* beyond the last class nothing is below the maximum */
+        const vec below = V(sub)(m, left >= LANES ? z : T(row_load)(row, k, left, kind.type, m));
+        const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : m;
+        T(add_target)(part, V(eq)(z, m), below, q, kind.density);
     }
+    vec e = T(term)(z, m, row->shift, near, &part->others, ties);
     if (kind.output != STORED) return;
-    if (kind.density != AT_LABEL) e = V(select)(is_max, row->shift.top, e);
+    if (kind.density != AT_LABEL) e = T(with_top)(e, z, m, row->shift.top);
     real *out = (real *)(void *)row->out + k;
     left >= LANES ? V(store)(out, e) : V(store_till)(out, left, e);
-}
-
-/* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
-SIMD_INLINE void T(add_part)(T(row_sums) * s, T(part_sums) part, const row_kind kind)
-{
-    T(accumulate)(&s->others, part.others);
-    if (kind.density == AT_LABEL) return;
-    T(accumulate)(&s->dot, part.dot);
-    s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, V(set1)(0));
-    if (kind.density == EVEN) return;
-    T(accumulate)(&s->top_q, part.top_q);
-    T(accumulate)(&s->others_q, part.others_q);
 }
 
 /* While the exps of these rows are computed the next ones come from memory: to the second-level cache, which holds both
@@ -248,37 +219,35 @@ SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, const row_kin
 }
 
 /* Four vectors are added up before they reach the compensated sums. */
-SIMD_INLINE T(row_sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near)
+SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near)
 {
-    const vec zero = V(set1)(0);
-    const T(part_sums) nothing = {zero, zero, zero, zero};
     const ptrdiff_t n = row->call->b->n_classes;
-    T(row_sums) s = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), zero};
+    T(sums) s = T(no_sums)();
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        T(part_sums) part = nothing;
+        T(part_sums) part = T(no_part)();
         T(prefetch_next)(row, k, kind);
         UNROLL
         for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
-        T(add_part)(&s, part, kind);
+        T(add_part)(&s, part, kind.density);
     }
-    T(part_sums) last = nothing;
+    T(part_sums) last = T(no_part)();
     for (; k + LANES <= n; k += LANES) T(row_term)(row, k, LANES, kind, near, &last, &s.ties);
     if (k < n) T(row_term)(row, k, n - k, kind, near, &last, &s.ties);
-    T(add_part)(&s, last, kind);
+    T(add_part)(&s, last, kind.density);
     return s;
 }
 
 /* A vector's lanes, each to be spread over a vector of its own. */
 typedef struct {
-    real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES];
-    real log_sum[LANES], scale[LANES], least[LANES], upstream[LANES], confident_top[LANES], at_top[LANES];
+    real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
+    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES];
 } T(spread);
 
 SIMD_INLINE T(row) T(row_of)(const T(batch) * r, const T(spread) * lanes, int i, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
-    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->share};
+    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->found.share};
     row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
     row.shift.floor = V(set1)(lanes->floor[i]), row.shift.top = V(set1)(lanes->top[i]);
     row.row_max = V(set1)(lanes->row_max[i]);
@@ -295,9 +264,8 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
 {
     T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES];
     vec ties[LANES];
-    const T(row_sums) nothing = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0)};
     for (int i = 0; i < r->at_once; ++i) {
-        T(row_sums) s = nothing;
+        T(sums) s = T(no_sums)();
         if (T(has_part)(r, i)) {
             const T(row) row = T(row_of)(r, lanes, i, kind);
             s = lanes->base[i] == 0 && !kind.small ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
@@ -306,26 +274,17 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
         dot[i] = s.dot, top_q[i] = s.top_q, others_q[i] = s.others_q;
     }
     for (int i = r->at_once; i < LANES; ++i) ties[i] = V(set1)(0);
-    const vec one = V(set1)(1), zero = V(set1)(0);
-    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(ties, r->at_once), one);
-    r->stats = T(stats_of)(r->stats.row_max, r->shift.top, n_ties, K(sums_of_rows)(others, r->at_once), kind.op);
-    r->dot = r->weight = r->others_q = zero;
+    T(sample) *f = &r->found;
+    const vec zero = V(set1)(0), n_classes = V(set1)((real)r->call->b->n_classes);
+    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(ties, r->at_once), V(set1)(1));
+    f->stats = T(stats_of)(f->stats.row_max, f->shift.top, n_ties, K(sums_of_rows)(others, r->at_once), kind.op);
+    f->dot = f->weight = f->others_q = zero;
     if (kind.op != OP_CROSS_ENTROPY) return;
-
-    const mask is_max = V(eq)(r->label_logit, r->stats.row_max);
-    const vec q = r->known.label_q;
-    vec dot_all = T(cost)(r->label_logit, q, r->stats.row_max);
-    vec top = V(select)(is_max, q, zero), beside = V(select)(is_max, zero, q);
-    if (kind.density == EVEN) {
-        const vec n_classes = V(set1)((real)r->call->b->n_classes);
-        dot_all = V(fma)(r->share, K(sums_of_rows)(dot, r->at_once), dot_all);
-        top = V(fma)(r->share, n_ties, top), beside = V(fma)(r->share, V(sub)(n_classes, n_ties), beside);
-    } else if (kind.density == DENSE) {
-        dot_all = V(add)(K(sums_of_rows)(dot, r->at_once), dot_all);
-        top = V(add)(K(sums_of_rows)(top_q, r->at_once), top);
-        beside = V(add)(K(sums_of_rows)(others_q, r->at_once), beside);
-    }
-    r->dot = dot_all, r->others_q = beside, r->weight = V(add)(top, beside);
+    const int is_dense = kind.density == DENSE;
+    const vec all_dot = kind.density == AT_LABEL ? zero : K(sums_of_rows)(dot, r->at_once);
+    const vec all_top_q = is_dense ? K(sums_of_rows)(top_q, r->at_once) : zero;
+    const vec all_others_q = is_dense ? K(sums_of_rows)(others_q, r->at_once) : zero;
+    T(weigh)(f, &r->known, all_dot, all_top_q, all_others_q, n_classes, kind.density);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -333,13 +292,9 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
 /* The output's vector k, from the exps. */
 SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
-    const T(factors) factors = {row->scale, row->least, row->at_top};
-    if (kind.op == OP_SOFTMAX) return T(probability)(e, row->shift.top, factors);
-    vec x = T(scaled)(e, row->scale, row->least);
-    if (kind.density == EVEN) x = V(fnma)(row->share, row->upstream, x);
-    if (kind.density == DENSE) x = V(fnma)(T(density_at)(row, k, left), row->upstream, x);
-    if (kind.density != AT_LABEL) x = V(select)(V(eq)(e, row->confident_top), row->at_top, x);
-    return x;
+    if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
+    const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : row->share;
+    return T(gradient_entry)(e, q, row->factors, kind.density);
 }
 
 SIMD_INLINE void T(write_stored)(const T(row) * row, const row_kind kind)
@@ -372,7 +327,7 @@ SIMD_INLINE void T(write_computed)(const T(row) * row, const row_kind kind, cons
             x = V(sub)(V(sub)(z, row->row_max), row->log_sum);
         } else {
             vec e = T(exp_shifted)(z, row->shift, near);
-            if (kind.density != AT_LABEL) e = V(select)(V(eq)(z, row->row_max), row->shift.top, e);
+            if (kind.density != AT_LABEL) e = T(with_top)(e, z, row->row_max, row->shift.top);
             x = T(row_entry)(row, e, k, left, kind);
         }
         if (b->accumulate) x = V(add)(T(load_any)(out, kind.type, stride, left), x);
@@ -388,55 +343,39 @@ SIMD_INLINE void T(write_zeros)(const T(batch) * r, int i, const row_kind kind)
         T(set_element)(out, kind.type, k * b->out_class_stride, 0);
 }
 
-/* The entries at the labels. With a density they are formed as all others are. */
-SIMD_INLINE vec T(entries_at_labels)(const T(batch) * r, T(factors) x, const row_kind kind)
-{
-    const T(known) *k = &r->known;
-    if (kind.density == AT_LABEL) return T(gradient_at_label)(r->call, k, r->stats, r->label_logit, r->shift, r->lse);
-    const mask is_max = V(eq)(r->label_logit, r->stats.row_max);
-    const vec e = V(select)(is_max, r->stats.top, T(exp_shifted)(r->label_logit, r->shift, 0));
-    const vec q = V(fma)(r->share, r->label_weight, k->label_q);
-    const vec entry = V(fnma)(q, k->upstream, T(scaled)(e, x.scale, x.least));
-    return V(select)(V(eq)(e, T(confident_top)(r->stats)), x.at_top, entry);
-}
-
 /* ---- A batch of rows, and a block of them ------------------------------------------------------------------------ */
 
 /* What the rows hold at their labels, before an output may take the logits' place. */
 SIMD_INLINE void T(look_up_labels)(T(batch) * r, const row_kind kind)
 {
-    const real *w = (const real *)r->call->o.class_weight;
-    r->label_logit = V(set1)(0), r->label_weight = V(set1)(1);
+    r->found.label_logit = V(set1)(0);
     for (int i = 0; i < r->known.n_samples; ++i) {
         const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
         if (y < 0) continue;
-        r->label_logit = T(put_lane)(r->label_logit, i, T(element)(T(logits_of)(r, i, kind.type), kind.type, y));
-        if (kind.density != AT_LABEL && w) r->label_weight = T(put_lane)(r->label_weight, i, w[y]);
+        const real z = T(element)(T(logits_of)(r, i, kind.type), kind.type, y);
+        r->found.label_logit = T(put_lane)(r->found.label_logit, i, z);
     }
 }
 
 SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
+    const int is_loss = kind.op == OP_CROSS_ENTROPY;
+    const T(sample) *f = &r->found;
+    const T(factors) x = is_loss ? T(gradient_factors)(r->call, &r->known, f, kind.density) : T(softmax_factors)(f->stats);
     real entries[LANES] = {0};
-    T(factors) x = T(softmax_factors)(r->stats);
-    if (kind.op == OP_CROSS_ENTROPY) {
-        x = T(gradient_factors)(r->call, &r->known, r->stats, r->weight, r->lse);
-        x.at_top = T(gradient_at_top)(r->call, &r->known, r->stats, r->weight, r->others_q, r->lse);
-        V(store)(entries, T(entries_at_labels)(r, x, kind));
-    }
-    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->at_top, x.at_top);
-    V(store)(lanes->upstream, r->known.upstream), V(store)(lanes->log_sum, r->log_sum);
-    V(store)(lanes->confident_top, T(confident_top)(r->stats));
+    if (is_loss) V(store)(entries, T(label_entry)(r->call, &r->known, f, x, kind.density));
+    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
+    V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
     for (int i = 0; i < r->known.n_samples; ++i) {
         if (!T(has_part)(r, i)) {
             T(write_zeros)(r, i, kind);
             continue;
         }
         T(row) row = T(row_of)(r, lanes, i, kind);
-        row.scale = V(set1)(lanes->scale[i]), row.least = V(set1)(lanes->least[i]);
-        row.at_top = V(set1)(lanes->at_top[i]), row.confident_top = V(set1)(lanes->confident_top[i]);
-        row.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
+        row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
+        row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
+        row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
         const ptrdiff_t y = (ptrdiff_t)r->known.label[i], at_label = y * b->out_class_stride;
         const real before = y >= 0 && b->accumulate ? T(element)(row.out, kind.type, at_label) : 0;
         if (kind.output == STORED)
@@ -451,21 +390,18 @@ SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row
 
 SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
 {
-    const softxent_block *b = r->call->b;
     const vec row_max = T(max_of_batch)(r, kind);
+    T(sample) *f = &r->found;
     T(spread) lanes;
     T(look_up_labels)(r, kind);
-    r->shift = T(shift_of)(row_max), r->stats.row_max = row_max;
-    V(store)(lanes.row_max, row_max), V(store)(lanes.base, r->shift.base), V(store)(lanes.rounder, r->shift.rounder);
-    V(store)(lanes.floor, r->shift.floor), V(store)(lanes.top, r->shift.top);
+    f->shift = T(shift_of)(row_max), f->stats.row_max = row_max;
+    V(store)(lanes.row_max, row_max), V(store)(lanes.base, f->shift.base), V(store)(lanes.rounder, f->shift.rounder);
+    V(store)(lanes.floor, f->shift.floor), V(store)(lanes.top, f->shift.top);
     T(sum_batch)(r, &lanes, kind);
-    r->log_sum = T(log_sum)(r->stats), r->lse = V(add)(r->log_sum, row_max);
-    if (kind.op == OP_CROSS_ENTROPY || kind.op == OP_LOGSUMEXP) {
-        const int is_loss = kind.op == OP_CROSS_ENTROPY;
-        const vec value = is_loss ? T(loss_of)(r->call, &r->known, r->weight, r->log_sum, r->dot, r->lse) : r->lse;
-        char *first = (char *)b->loss + r->known.begin * b->loss_stride * T(size_of_element)(b->loss_type);
-        T(scatter)(first, b->loss_type, b->loss_stride, r->known.n_samples, value);
-    }
+    f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, row_max);
+    if (kind.op == OP_CROSS_ENTROPY)
+        T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
+    if (kind.op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
     if (kind.output != NO_OUTPUT) T(write_batch)(r, &lanes, kind);
 }
 
@@ -476,8 +412,8 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
     T(batch) r;
     r.call = &call, r.at_once = T(rows_at_once)(b->n_classes);
     T(labels) labels;
-    T(no_labels)(&labels);
-    r.share = V(set1)((real)(call.o.label_smoothing / (double)b->n_classes));
+    T(no_labels)(&labels), T(know_nothing)(&r.known);
+    r.found.share = V(set1)((real)(call.o.label_smoothing / (double)b->n_classes));
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
         T(know)(&r.known, &labels, &call, begin, n_rows, 0);
@@ -489,72 +425,27 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
 
 /* ---- Each kind of call that should be fast has code of its own; the rest share theirs ---------------------------- */
 
-static ptrdiff_t K(row_loss)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_loss_grad)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_loss_even)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN, 0});
-}
-
-static ptrdiff_t K(row_loss_grad_even)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN, 0});
-}
-
-static ptrdiff_t K(row_loss_dense)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE, 0});
-}
-
-static ptrdiff_t K(row_loss_grad_dense)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE, 0});
-}
-
-static ptrdiff_t K(row_softmax)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_log_softmax)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_logsumexp)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL, 0});
-}
-
+#define ROW_KERNEL(name, op, output, type, density)                                                                    \
+    static ptrdiff_t K(name)(const softxent_block *b)                                                                  \
+    {                                                                                                                  \
+        return T(row_block)(b, (row_kind){op, output, type, density, 0});                                              \
+    }
+ROW_KERNEL(row_loss, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_loss_even, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN)
+ROW_KERNEL(row_loss_dense, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE)
+ROW_KERNEL(row_grad, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_grad_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
+ROW_KERNEL(row_grad_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
+ROW_KERNEL(row_softmax, OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_log_softmax, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_logsumexp, OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 #if HALF_PRECISION
-static ptrdiff_t K(row_loss_f16)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_loss_grad_f16)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_loss_bf16)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL, 0});
-}
-
-static ptrdiff_t K(row_loss_grad_bf16)(const softxent_block *b)
-{
-    return T(row_block)(b, (row_kind){OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL, 0});
-}
+ROW_KERNEL(row_loss_f16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_KERNEL(row_loss_bf16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_KERNEL(row_grad_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_KERNEL(row_grad_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
 #endif
+#undef ROW_KERNEL
 
 static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind)
 {
@@ -564,28 +455,26 @@ static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind)
 
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
-    const int is_loss = op == OP_CROSS_ENTROPY, smooth = b->options && b->options->label_smoothing > 0;
-    const int dense = is_loss && (b->target || (smooth && b->options->class_weight));
-    const int can_store = b->out_class_stride == 1 && !b->accumulate && !b->logits_type && op != OP_LOG_SOFTMAX;
-    row_kind kind = {op, can_store ? STORED : RECOMPUTED, b->logits_type, dense ? DENSE : AT_LABEL, 0};
-    if (is_loss && smooth && !dense) kind.density = EVEN;
-    if (!b->out || op == OP_LOGSUMEXP) kind.output = NO_OUTPUT;
     typedef ptrdiff_t kernel(const softxent_block *);
     static kernel *const losses[] = {K(row_loss), K(row_loss_even), K(row_loss_dense)};
-    static kernel *const gradients[] = {K(row_loss_grad), K(row_loss_grad_even), K(row_loss_grad_dense)};
+    static kernel *const grads[] = {K(row_grad), K(row_grad_even), K(row_grad_dense)};
+    const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
+    const int can_store = b->out_class_stride == 1 && !b->accumulate && !b->logits_type && op != OP_LOG_SOFTMAX;
+    const row_kind kind = {op, !has_output ? NO_OUTPUT : can_store ? STORED : RECOMPUTED, b->logits_type,
+                           is_loss ? density_of(b) : AT_LABEL, 0};
     if (b->logits_type == SOFTXENT_REAL) {
-        if (is_loss && kind.output == NO_OUTPUT) return losses[kind.density](b);
-        if (is_loss && kind.output == STORED) return gradients[kind.density](b);
-        if (op == OP_SOFTMAX && kind.output == STORED) return K(row_softmax)(b);
+        if (is_loss && !has_output) return losses[kind.density](b);
+        if (is_loss && can_store) return grads[kind.density](b);
+        if (op == OP_SOFTMAX && can_store) return K(row_softmax)(b);
         if (op == OP_LOG_SOFTMAX) return K(row_log_softmax)(b);
         if (op == OP_LOGSUMEXP) return K(row_logsumexp)(b);
     }
 #if HALF_PRECISION
-    if (is_loss && kind.density == AT_LABEL && b->logits_type != SOFTXENT_REAL) {
-        const int is_f16 = b->logits_type == SOFTXENT_FLOAT16;
-        if (!b->out) return is_f16 ? K(row_loss_f16)(b) : K(row_loss_bf16)(b);
-        return is_f16 ? K(row_loss_grad_f16)(b) : K(row_loss_grad_bf16)(b);
-    }
+    static kernel *const half_losses[] = {K(row_loss_f16), K(row_loss_bf16)};
+    static kernel *const half_grads[] = {K(row_grad_f16), K(row_grad_bf16)};
+    const int is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
+    if (is_loss && kind.density == AT_LABEL && b->logits_type != SOFTXENT_REAL)
+        return (b->out ? half_grads : half_losses)[is_bf16](b);
 #endif
     return K(row_other)(b, kind);
 }

@@ -26,6 +26,8 @@ SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
     c->sum = sum;
 }
 
+SIMD_INLINE vec T(value)(T(compensated) c) { return V(sub)(c.sum, c.carry); }
+
 /* Across the lanes, in every lane of the result. */
 SIMD_INLINE vec T(across)(T(compensated) c) { return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry))); }
 
@@ -42,6 +44,9 @@ SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec 
     T(count)(V(eq)(z, row_max), e, others, ties);
     return e;
 }
+
+/* The exps from which a gradient is formed: `top` wherever the maximum is, so that they are known again by it. */
+SIMD_INLINE vec T(with_top)(vec e, vec z, vec row_max, vec top) { return V(select)(V(eq)(z, row_max), top, e); }
 
 /* What the sweep over a sample leaves: the maximum and its exp, how many classes have it, and the sum of all the
  * others' exps. */
@@ -84,33 +89,57 @@ SIMD_INLINE vec T(least_scaled)(vec scale) { return V(div)(V(set1)(D(SMALLEST_NO
 
 SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)(V(lt)(exps, least), exps, scale); }
 
-/* A target distribution needs three sums more: q (m - z), and q over the maxima and over the others. */
+/* The sums over a sample's classes; and those of a few classes, before they reach the compensated ones. Beside the exps
+ * of all but the maxima a density has three: q (m - z), and q over the maxima and over the others. Of an even one the
+ * sum of m - z says it all, and is kept in `dot`. */
 typedef struct {
-    T(compensated) dot, top, others;
-} T(target_sums);
+    T(compensated) others, dot, top_q, others_q;
+    vec ties;
+} T(sums);
 
-SIMD_INLINE T(target_sums) T(target_zero)(void)
+typedef struct {
+    vec others, dot, top_q, others_q;
+} T(part_sums);
+
+SIMD_INLINE T(sums) T(no_sums)(void)
 {
-    const T(target_sums) zero = {T(zero)(), T(zero)(), T(zero)()};
-    return zero;
+    const T(sums) none = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0)};
+    return none;
 }
 
-/* 0 (m - z) is 0 also where z is -inf. */
+SIMD_INLINE T(part_sums) T(no_part)(void)
+{
+    const T(part_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
+    return none;
+}
+
+/* One class of each lane, `below` the maximum by m - z. 0 (m - z) is 0 also where z is -inf. */
+SIMD_INLINE void T(add_target)(T(part_sums) * part, mask is_max, vec below, vec q, const softxent_density density)
+{
+    if (density == EVEN) part->dot = V(add)(part->dot, below);
+    if (density != DENSE) return;
+    part->dot = V(add_unless)(V(eq)(q, V(set1)(0)), part->dot, V(mul)(q, below));
+    part->top_q = V(add_where)(is_max, part->top_q, q);
+    part->others_q = V(add_unless)(is_max, part->others_q, q);
+}
+
+/* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
+SIMD_INLINE void T(add_part)(T(sums) * s, T(part_sums) part, const softxent_density density)
+{
+    T(accumulate)(&s->others, part.others);
+    if (density == AT_LABEL) return;
+    T(accumulate)(&s->dot, part.dot);
+    s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, V(set1)(0));
+    if (density == EVEN) return;
+    T(accumulate)(&s->top_q, part.top_q);
+    T(accumulate)(&s->others_q, part.others_q);
+}
+
+/* q (m - z) of one class. */
 SIMD_INLINE vec T(cost)(vec z, vec q, vec row_max)
 {
     const vec zero = V(set1)(0);
     return V(select)(V(eq)(q, zero), zero, V(mul)(q, V(sub)(row_max, z)));
-}
-
-/* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
-SIMD_INLINE void T(target_term)(T(target_sums) * s, vec z, vec q, vec row_max)
-{
-    const vec zero = V(set1)(0);
-    const mask is_max = V(eq)(z, row_max);
-    T(accumulate)(&s->dot, T(cost)(z, q, row_max));
-    s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, zero);
-    T(accumulate)(&s->top, V(select)(is_max, q, zero));
-    T(accumulate)(&s->others, V(select)(is_max, zero, q));
 }
 
 /* Whether one class has more than half of a sample's probability. */

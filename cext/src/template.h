@@ -27,7 +27,7 @@
 static ptrdiff_t K(run)(const softxent_block *b, softxent_op op)
 {
     const int in_rows = b->logits_class_stride == 1 && b->n_classes > LANE_KERNEL_CLASSES;
-    if (needs_general_kernel(b, op, in_rows)) return K(general_run)(b, op, in_rows);
+    if (needs_general_kernel(b, op)) return K(general_run)(b, op, in_rows);
     return in_rows ? K(row_run)(b, op) : K(lane_run)(b, op);
 }
 

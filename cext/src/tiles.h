@@ -13,19 +13,20 @@ typedef struct {
     char *data; /* the first lane of the first vector */
     ptrdiff_t lane_stride, vector_stride;
     ptrdiff_t limit; /* lanes that there are: of each vector in lanes, of all of them together in rows */
+    ptrdiff_t room;  /* in lanes: samples whose memory may be touched, these and those that follow */
     int in_rows, type;
 } T(view);
 
 SIMD_INLINE T(view) T(rows_view)(const void *data, int type, ptrdiff_t class_stride, ptrdiff_t n_classes)
 {
-    const T(view) v = {(char *)data, class_stride, class_stride * LANES, n_classes, 1, type};
+    const T(view) v = {(char *)data, class_stride, class_stride * LANES, n_classes, 0, 1, type};
     return v;
 }
 
 SIMD_INLINE T(view)
-    T(lanes_view)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride, int lanes)
+    T(lanes_view)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride, int lanes, ptrdiff_t room)
 {
-    const T(view) v = {(char *)data, sample_stride, class_stride, lanes, 0, type};
+    const T(view) v = {(char *)data, sample_stride, class_stride, lanes, room, 0, type};
     return v;
 }
 
@@ -38,6 +39,12 @@ SIMD_INLINE ptrdiff_t T(size_of_element)(int type)
 SIMD_INLINE ptrdiff_t T(lanes_of)(const T(view) * v, ptrdiff_t vector)
 {
     return v->in_rows ? v->limit - vector * LANES : v->limit;
+}
+
+SIMD_INLINE vec T(lane_numbers)(void)
+{
+    static const real numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return V(load)(numbers);
 }
 
 /* ---- Elements -------------------------------------------------------------------------------------------------- */
@@ -137,8 +144,36 @@ SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
 SIMD_INLINE int T(samples_with_room)(T(view) v, int vectors, int c)
 {
     int n = vectors == v.lane_stride ? (int)v.limit : 0;
-    while (n > 0 && (n - 1) * v.lane_stride + c + LANES > v.limit * v.lane_stride) --n;
+    while (n > 0 && (n - 1) * v.lane_stride + c + LANES > v.room * v.lane_stride) --n;
     return n;
+}
+
+/* A vector of each of LANES samples, transposed on the way. */
+SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, const int type)
+{
+    vec r[LANES];
+    UNROLL
+    for (int i = 0; i < LANES; ++i) r[i] = T(load_vector)(p + i * step, type);
+    V(transpose)(r);
+    UNROLL
+    for (int i = 0; i < LANES; ++i) tile[i] = r[i];
+}
+
+/* The other way, for `samples` of up to LANES classes: in order, as what reaches into the next one is overwritten. */
+SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy,
+                                     const int type)
+{
+    vec r[LANES];
+    UNROLL
+    for (int i = 0; i < LANES; ++i) r[i] = tile[i];
+    V(transpose)(r);
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        if (i < roomy)
+            T(store_vector)(p + i * step, type, r[i]);
+        else if (i < samples)
+            T(store_vector_till)(p + i * step, type, classes, r[i]);
+    }
 }
 
 SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int type)
@@ -154,6 +189,10 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
             const int roomy = T(samples_with_room)(v, vectors, c);
+            if (roomy == LANES) {
+                T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, type);
+                continue;
+            }
             int i = 0;
             for (; i < roomy; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
             for (; i < v.limit; ++i)
@@ -179,6 +218,10 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
         for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
     } else if (v.vector_stride == 1) {
         const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
+        if (vectors <= LANES) {
+            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type);
+            return;
+        }
         for (int c = 0; c < vectors; c += LANES) V(transpose)(tile + c);
         int i = 0;
         for (; i < roomy; ++i) /* in order: what reaches into the next sample is overwritten */
@@ -239,6 +282,11 @@ SIMD_INLINE void T(put_in_lane)(vec *v, int lane, real keep, real x)
 /* The same, by way of registers alone. */
 SIMD_INLINE vec T(put_lane)(vec v, int lane, real x)
 {
-    static const real numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return V(select)(V(eq)(V(load)(numbers), V(set1)((real)lane)), V(set1)(x), v);
+    return V(select)(V(eq)(T(lane_numbers)(), V(set1)((real)lane)), V(set1)(x), v);
+}
+
+/* The first n lanes of v, `fill` in the others. */
+SIMD_INLINE vec T(first_lanes)(vec v, ptrdiff_t n, real fill)
+{
+    return V(select)(V(lt)(T(lane_numbers)(), V(set1)((real)n)), v, V(set1)(fill));
 }

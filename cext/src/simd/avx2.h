@@ -143,6 +143,18 @@ SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(low, high));
 }
 
+/* As an integer, added to the bits of 1.5 2^52, a number lands in the low bits of a double's mantissa. */
+SIMD_INLINE vec_f64 of_int64_f64(const int64_t *p)
+{
+    const __m256d base = _mm256_set1_pd(0x1.8p52);
+    const __m256i sum = _mm256_add_epi64(_mm256_loadu_si256((const __m256i *)p), _mm256_castpd_si256(base));
+    return _mm256_sub_pd(_mm256_castsi256_pd(sum), base);
+}
+SIMD_INLINE vec_f32 of_int64_f32(const int64_t *p)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(of_int64_f64(p + 4)), _mm256_cvtpd_ps(of_int64_f64(p)));
+}
+
 SIMD_INLINE float first_f32(vec_f32 v) { return _mm256_cvtss_f32(v); }
 SIMD_INLINE double first_f64(vec_f64 v) { return _mm256_cvtsd_f64(v); }
 SIMD_INLINE float hmax_f32(vec_f32 v)

@@ -120,6 +120,13 @@ SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(either, 16)));
 }
 
+SIMD_INLINE vec_f64 of_int64_f64(const int64_t *p) { return _mm512_cvtepi64_pd(_mm512_loadu_si512(p)); }
+SIMD_INLINE vec_f32 of_int64_f32(const int64_t *p)
+{
+    const __m512 low = _mm512_castps256_ps512(_mm512_cvtepi64_ps(_mm512_loadu_si512(p)));
+    return _mm512_insertf32x8(low, _mm512_cvtepi64_ps(_mm512_loadu_si512(p + 8)), 1);
+}
+
 SIMD_INLINE float first_f32(vec_f32 v) { return _mm512_cvtss_f32(v); }
 SIMD_INLINE double first_f64(vec_f64 v) { return _mm512_cvtsd_f64(v); }
 SIMD_INLINE float hmax_f32(vec_f32 v) { return _mm512_reduce_max_ps(v); }

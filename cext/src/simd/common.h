@@ -13,6 +13,7 @@
  *     mul_unless(m, a, b)                      a b, and 0 b in the lanes that are set
  *     to_exponent(t)                           the low bits of t's mantissa, as the exponent of a power of two
  *     split(u, &scale)                         k with u 2^-k in [sqrt 1/2, sqrt 2), and scale = 2^-k, for u >= 1
+ *     of_int64(p)                              LANES numbers below 2^51 in size, as reals
  *     first hmax hsum                          lane 0; across the lanes: hsum in double, in a fixed order
  *     transpose(r)                             of LANES vectors of LANES lanes, in place
  *

@@ -128,6 +128,12 @@ SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
 }
 
+SIMD_INLINE vec_f64 of_int64_f64(const int64_t *p) { return vcvtq_f64_s64(vld1q_s64(p)); }
+SIMD_INLINE vec_f32 of_int64_f32(const int64_t *p)
+{
+    return vcombine_f32(vcvt_f32_f64(of_int64_f64(p)), vcvt_f32_f64(of_int64_f64(p + 2)));
+}
+
 SIMD_INLINE float first_f32(vec_f32 v) { return vgetq_lane_f32(v, 0); }
 SIMD_INLINE double first_f64(vec_f64 v) { return vgetq_lane_f64(v, 0); }
 SIMD_INLINE float hmax_f32(vec_f32 v) { return vmaxvq_f32(v); }
