@@ -22,8 +22,8 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
     c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output;
-    c.has_plain_labels = b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 &&
-                         !b->use_ignore_index && !c.has_weights;
+    c.has_plain_labels =
+        b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 && !b->use_ignore_index && !c.has_weights;
     return c;
 }
 
@@ -31,8 +31,8 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
  * wait until all earlier stores, the output's too, have left the core. */
 enum { D(LABELS_READ) = 256 };
 typedef struct {
-    ptrdiff_t begin, end; /* the samples that are here */
-    int is_bad;           /* the label of the next one is no class */
+    ptrdiff_t begin, end;               /* the samples that are here */
+    int is_bad;                         /* the label of the next one is no class */
     int64_t label[D(LABELS_READ) + 16]; /* and some more, to be read in vectors */
     /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
     real label_weight[D(LABELS_READ)], label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
@@ -43,9 +43,10 @@ typedef struct {
 typedef struct {
     ptrdiff_t begin; /* the first sample */
     int n_samples, all_counted, any_counted;
-    int is_plain;         /* all count, and have the call's own weights, which are below */
-    const int64_t *label; /* of each sample the class, LABEL_NONE or LABEL_IGNORED; NULL where they are in lanes alone */
-    vec label_lane;       /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
+    int is_plain; /* all count, and have the call's own weights, which are below */
+    const int64_t
+        *label;     /* of each sample the class, LABEL_NONE or LABEL_IGNORED; NULL where they are in lanes alone */
+    vec label_lane; /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
     mask counted;
     vec label_weight, label_q; /* w at the label; what the label adds to q */
     vec sample_weight;
@@ -271,8 +272,8 @@ SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(known) * k, const T(sa
                                const softxent_density density)
 {
     const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
-    const vec e = T(with_top)(T(exp_shifted)(s->label_logit, s->shift, 0), s->label_logit, s->stats.row_max,
-                              s->stats.top);
+    const vec e =
+        T(with_top)(T(exp_shifted)(s->label_logit, s->shift, 0), s->label_logit, s->stats.row_max, s->stats.top);
     if (density != AT_LABEL) {
         const vec q = V(fma)(s->share, k->label_weight, k->label_q);
         return T(gradient_entry)(e, q, x, density);

@@ -15,7 +15,7 @@ typedef struct {
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
-    T(known) known; /* of those that do not count the logits are taken for zeros, and all classes allowed */
+    T(known) known;         /* of those that do not count the logits are taken for zeros, and all classes allowed */
     vec label_logit, share; /* share: of the smoothing mass, for each allowed class */
 } T(general);
 
@@ -405,7 +405,8 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found)
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
-        for (int c = 0; c < vectors; ++c) tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->s.stats.row_max), f->t.scale), f->s.log_sum);
+        for (int c = 0; c < vectors; ++c)
+            tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->s.stats.row_max), f->t.scale), f->s.log_sum);
         T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
         K(store_tile)(tile, &g->out, from, vectors);
     }

@@ -8,7 +8,7 @@
 /* So many groups go through a sweep after each other: their chains of operations are long, and overlap. */
 #ifndef SOFTXENT_GROUPS
 #  define SOFTXENT_GROUPS
-enum { GROUPS_AT_ONCE = 4, MOST_GROUPS = 8 }; /* more where samples lie side by side: longer runs of each class */
+enum { GROUPS_AT_ONCE = 4 };
 #endif
 
 /* LANES samples. */
@@ -17,7 +17,7 @@ typedef struct {
     const T(call) * call;
     T(known) known; /* of those that do not count the logits are taken for zeros */
     T(view) logits, target, out;
-    vec *tile, *q; /* TILE vectors each */
+    vec *tile, *q; /* tile_stride vectors each, up to the next group's */
     int resident;  /* the tile holds all classes, and q the density if it has entries of its own */
     int kept;      /* else: the exps wait in the output */
     int near;      /* shift.base is 0 in every lane */
@@ -61,20 +61,19 @@ SIMD_INLINE int T(are_beside)(const T(view) * first, int type, int n_samples_of_
     return first->lane_stride == 1 && type == SOFTXENT_REAL && n_samples_of_last == LANES;
 }
 
-/* Tiles of groups that are beside each other. The lines that the next groups need are asked for on the way, and those
- * of the output. */
-SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, const T(view) * out, ptrdiff_t n_classes,
-                                  int n_groups)
+/* Vectors from a group's tile to the next one's: tiles are transposed LANES vectors at a time. */
+SIMD_INLINE ptrdiff_t T(tile_stride)(ptrdiff_t n_classes)
 {
-    const real *from = (const real *)(const void *)first->data, *to = (const real *)(const void *)out->data;
-    const ptrdiff_t stride = first->vector_stride;
-    const int will_write = to && out->lane_stride == 1;
+    return n_classes < TILE ? (n_classes + LANES - 1) / LANES * LANES : TILE;
+}
+
+/* Tiles of groups that are beside each other. */
+SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n_classes, int n_groups)
+{
+    const real *from = (const real *)(const void *)first->data;
+    const ptrdiff_t stride = first->vector_stride, tile_stride = T(tile_stride)(n_classes);
     for (ptrdiff_t c = 0; c < n_classes; ++c)
-        for (int i = 0; i < n_groups; ++i) {
-            if (will_write) PREFETCH_TO_WRITE(to + c * out->vector_stride + i * LANES);
-            PREFETCH(from + c * stride + (i + n_groups) * LANES);
-            tiles[i * TILE + c] = V(load)(from + c * stride + i * LANES);
-        }
+        for (int i = 0; i < n_groups; ++i) tiles[i * tile_stride + c] = V(load)(from + c * stride + i * LANES);
 }
 
 /* All that is resident. */
@@ -83,11 +82,10 @@ SIMD_INLINE void T(load_groups)(const T(group) * groups, int n_groups, const sof
     const softxent_block *b = groups->b;
     const ptrdiff_t n_classes = b->n_classes;
     const int n_last = groups[n_groups - 1].known.n_samples, has_target = density == DENSE && b->target;
-    const T(view) none = T(lanes_view)(NULL, SOFTXENT_REAL, 0, 0, 0, 0);
     const int in_turns = T(are_beside)(&groups->logits, b->logits_type, n_last);
     const int target_in_turns = has_target && T(are_beside)(&groups->target, b->target_type, n_last);
-    if (in_turns) T(load_in_turns)(groups->tile, &groups->logits, &groups->out, n_classes, n_groups);
-    if (target_in_turns) T(load_in_turns)(groups->q, &groups->target, &none, n_classes, n_groups);
+    if (in_turns) T(load_in_turns)(groups->tile, &groups->logits, n_classes, n_groups);
+    if (target_in_turns) T(load_in_turns)(groups->q, &groups->target, n_classes, n_groups);
     for (int i = 0; i < n_groups; ++i) {
         const T(group) *g = &groups[i];
         if (!in_turns)
@@ -121,8 +119,8 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
     const T(view) *z = &g->logits;
     for (int i = 0; i < g->known.n_samples; ++i)
         if (g->known.label[i] >= 0)
-            lanes[i] = T(element)(z->data, z->type,
-                                  i * z->lane_stride + (ptrdiff_t)g->known.label[i] * z->vector_stride);
+            lanes[i] =
+                T(element)(z->data, z->type, i * z->lane_stride + (ptrdiff_t)g->known.label[i] * z->vector_stride);
     return V(load)(lanes);
 }
 
@@ -155,8 +153,8 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
 /* A logit becomes its exp. */
-SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const int near, const softxent_density density,
-                              T(part_sums) * part, vec *ties)
+SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const int near,
+                              const softxent_density density, T(part_sums) * part, vec *ties)
 {
     const mask is_max = V(eq)(*z, row_max);
     if (density != AT_LABEL) T(add_target)(part, is_max, V(sub)(row_max, *z), q, density);
@@ -164,7 +162,8 @@ SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const 
     *z = density == AT_LABEL ? e : V(select)(is_max, shift.top, e);
 }
 
-SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_density density, T(sums) * sums)
+SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_density density,
+                               T(sums) * sums)
 {
     const T(shift) shift = g->found.shift; /* copies: a tile might be these, for all a compiler knows */
     const vec row_max = g->found.stats.row_max;
@@ -203,8 +202,8 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, const softxent_op op, const softxent_
     T(sample) *f = &g->found;
     f->stats = T(stats_of)(f->stats.row_max, f->shift.top, s.ties, T(value)(s.others), op);
     if (op == OP_CROSS_ENTROPY)
-        T(weigh)(f, &g->known, T(value)(s.dot), T(value)(s.top_q), T(value)(s.others_q),
-                 V(set1)((real)g->b->n_classes), density);
+        T(weigh)(f, &g->known, T(value)(s.dot), T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes),
+                 density);
 }
 
 /* What is between the sweeps: logarithms and divisions. */
@@ -322,18 +321,21 @@ SIMD_INLINE void T(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begi
     if (b->out) T(place_view)(&g->out, b->out, begin, n, n);
 }
 
-/* Asks for what a later group will read, or write, if it is all of a range of memory. */
-SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, const int to_write)
+/* Asks for what the group so many samples further will read, or write: where a group is a range of memory, or each of
+ * its classes is. Spread over the second sweep, which computes most, this keeps memory busy meanwhile. */
+SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t further, const int to_write)
 {
-    const ptrdiff_t bytes = LANES * n_classes * T(size_of_element)(v.type);
-    const char *next = v.data + GROUPS_AT_ONCE * bytes;
-    if (!v.data || v.vector_stride != 1 || v.lane_stride != n_classes) return;
+    const ptrdiff_t size = T(size_of_element)(v.type), is_range = v.vector_stride == 1 && v.lane_stride == n_classes;
+    if (!v.data || !(is_range || v.lane_stride == 1)) return;
+    const char *next = v.data + further * v.lane_stride * size;
+    const ptrdiff_t step = is_range ? CACHE_LINE : v.vector_stride * size;
+    const ptrdiff_t lines = is_range ? LANES * n_classes * size / CACHE_LINE : n_classes;
     UNROLL_4
-    for (ptrdiff_t k = 0; k < bytes; k += CACHE_LINE) {
+    for (ptrdiff_t k = 0; k < lines; ++k) {
         if (to_write)
-            PREFETCH_TO_WRITE(next + k);
+            PREFETCH_TO_WRITE(next + k * step);
         else
-            PREFETCH(next + k);
+            PREFETCH(next + k * step);
     }
 }
 
@@ -341,29 +343,32 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
 {
     const T(call) call = T(call_of)(b);
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
-    const int at_once = !resident ? 1 : b->logits_sample_stride == 1 ? MOST_GROUPS : GROUPS_AT_ONCE;
-    const int can_keep = !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate &&
-                         op != OP_LOG_SOFTMAX;
-    vec tiles[MOST_GROUPS][TILE], densities[density == DENSE ? MOST_GROUPS : 1][TILE];
-    T(group) groups[MOST_GROUPS];
+    const int at_once = resident ? GROUPS_AT_ONCE : 1;
+    const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);
+    const int can_keep =
+        !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && op != OP_LOG_SOFTMAX;
+    vec tiles[GROUPS_AT_ONCE * TILE], densities[density == DENSE ? GROUPS_AT_ONCE * TILE : 1];
+    T(group) groups[GROUPS_AT_ONCE];
     T(labels) labels;
     T(no_labels)(&labels);
     for (int i = 0; i < at_once; ++i)
-        T(prepare_group)(&groups[i], &call, tiles[i], densities[density == DENSE ? i : 0], can_keep);
+        T(prepare_group)(&groups[i], &call, tiles + i * tile_stride, densities + i * tile_stride, can_keep);
     for (ptrdiff_t begin = 0; begin < b->n_samples;) {
         int n_groups = 0, is_short = 0;
         for (; n_groups < at_once && begin < b->n_samples && !is_short; ++n_groups) {
             T(group) *g = &groups[n_groups];
             const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
             T(start_lanes)(g, &labels, begin, lanes);
-            T(prefetch_lanes)(g->logits, b->n_classes, 0);
-            if (density == DENSE) T(prefetch_lanes)(g->target, b->n_classes, 0);
-            if (has_output) T(prefetch_lanes)(g->out, b->n_classes, 1);
             begin += g->known.n_samples, is_short = g->known.n_samples < lanes;
         }
         if (resident) T(load_groups)(groups, n_groups, density);
         for (int i = 0; i < n_groups; ++i) T(lane_max)(&groups[i], op);
-        for (int i = 0; i < n_groups; ++i) T(lane_sum)(&groups[i], op, density);
+        for (int i = 0; i < n_groups; ++i) {
+            T(prefetch_lanes)(groups[i].logits, b->n_classes, at_once * LANES, 0);
+            if (density == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);
+            if (has_output) T(prefetch_lanes)(groups[i].out, b->n_classes, 0, 1);
+            T(lane_sum)(&groups[i], op, density);
+        }
         for (int i = 0; i < n_groups; ++i) T(lane_finish)(&groups[i], op, density);
         for (int i = 0; i < n_groups && has_output; ++i) T(lane_end)(&groups[i], op, density);
         if (resident && has_output) T(store_groups)(groups, n_groups);

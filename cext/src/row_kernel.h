@@ -6,8 +6,8 @@
  * scaling. As many rows as fit in the first-level cache go through a sweep together, and what lies between the
  * sweeps (sums across lanes, logarithms, divisions) is done for all of them at once, a row in each lane. */
 
-/* What of a call is known when its kernel is compiled: how the third sweep finds the exps, the element type, and where
- * the target's density lies. */
+/* What of a call is known when its kernel is compiled: whether the third sweep finds the exps where the second stored
+ * them, the element type, and where the target's density lies. */
 #ifndef SOFTXENT_ROW_KIND
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
@@ -16,7 +16,7 @@ typedef struct {
     softxent_op op;
     int output, type;
     softxent_density density;
-    int small; /* no loops of their own for the rows that are near 0: for calls that are rare */
+    int rare; /* any output, strided or added to; no loops of their own for the rows that are near 0 */
 } row_kind;
 #endif
 
@@ -27,12 +27,17 @@ SIMD_INLINE int T(rows_at_once)(ptrdiff_t n_classes)
     return (int)(rows < 1 ? 1 : rows > LANES ? LANES : rows);
 }
 
+/* Whether the exps of the rows could wait in a buffer of the batch, where the output cannot hold them. */
+SIMD_INLINE int T(is_short)(ptrdiff_t n_classes) { return n_classes <= ROW_BATCH_BYTES / (ptrdiff_t)sizeof(real); }
+
 /* Up to LANES rows, a row in each lane. */
 typedef struct {
     const T(call) * call;
     int at_once;
     T(known) known;
     T(sample) found;
+    vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
+    vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
 } T(batch);
 
 /* ---- Rows and lanes ---------------------------------------------------------------------------------------------- */
@@ -47,6 +52,14 @@ SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
 {
     const softxent_block *b = r->call->b;
     return (char *)b->out + (r->known.begin + row) * b->out_sample_stride * T(size_of_element)(type);
+}
+
+/* Whether a whole vector at the end of a row is still in the array: in the next row. From memory it is faster by far to
+ * load that, and to store it, than just the lanes that there are. */
+SIMD_INLINE int T(has_next)(const T(batch) * r, int row, ptrdiff_t sample_stride)
+{
+    const softxent_block *b = r->call->b;
+    return sample_stride == b->n_classes && r->known.begin + row + 1 < b->n_samples;
 }
 
 /* Whether there is anything to read in a row. */
@@ -127,10 +140,11 @@ static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
-/* Lane by lane. nan is passed over here; it shows up in the sum. */
-SIMD_INLINE vec T(row_max)(const char *z, ptrdiff_t n, const int type)
+/* Lane by lane. nan is passed over here; it shows up in the sum. The tail is kept. */
+SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
 {
-    const ptrdiff_t size = T(size_of_element)(type);
+    const char *z = T(logits_of)(r, row, type);
+    const ptrdiff_t size = T(size_of_element)(type), n = r->call->b->n_classes;
     const real lowest = -(real)INFINITY;
     vec vmax[4] = {V(set1)(lowest), V(set1)(lowest), V(set1)(lowest), V(set1)(lowest)};
     ptrdiff_t k = 0;
@@ -139,16 +153,19 @@ SIMD_INLINE vec T(row_max)(const char *z, ptrdiff_t n, const int type)
         for (int i = 0; i < 4; ++i) vmax[i] = V(max)(T(load_vector)(z + (k + i * LANES) * size, type), vmax[i]);
     }
     for (; k + LANES <= n; k += LANES) vmax[0] = V(max)(T(load_vector)(z + k * size, type), vmax[0]);
-    if (k < n) vmax[1] = V(max)(T(load_vector_till)(z + k * size, type, n - k, lowest), vmax[1]);
+    if (k < n) {
+        const int is_whole = T(has_next)(r, row, r->call->b->logits_sample_stride);
+        r->tails[row] = is_whole ? T(first_lanes)(T(load_vector)(z + k * size, type), n - k, lowest)
+                                 : T(load_vector_till)(z + k * size, type, n - k, lowest);
+        vmax[1] = V(max)(r->tails[row], vmax[1]);
+    }
     return V(max)(V(max)(vmax[0], vmax[1]), V(max)(vmax[2], vmax[3]));
 }
 
-SIMD_INLINE vec T(max_of_batch)(const T(batch) * r, const row_kind kind)
+SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const row_kind kind)
 {
     vec rows[LANES];
-    for (int i = 0; i < LANES; ++i)
-        rows[i] = T(has_part)(r, i) ? T(row_max)(T(logits_of)(r, i, kind.type), r->call->b->n_classes, kind.type)
-                                    : V(set1)(0);
+    for (int i = 0; i < LANES; ++i) rows[i] = T(has_part)(r, i) ? T(row_max)(r, i, kind.type) : V(set1)(0);
     return K(max_of_rows)(rows, r->at_once);
 }
 
@@ -159,15 +176,17 @@ typedef struct {
     const T(call) * call;
     const char *z, *target, *next_z;
     char *out, *next_out;
+    real *exps;
     T(shift) shift;
     T(factors) factors;
     vec row_max, share, keep, log_sum;
+    vec *tail;
 } T(row);
 
-SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const int type, vec fill)
+/* A vector of logits, -inf beyond the last class. */
+SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const int type)
 {
-    const char *z = row->z + k * T(size_of_element)(type);
-    return left >= LANES ? T(load_vector)(z, type) : T(load_vector_till)(z, type, left, V(first)(fill));
+    return left >= LANES ? T(load_vector)(row->z + k * T(size_of_element)(type), type) : *row->tail;
 }
 
 /* q, but for what the label adds. Beyond the last class it is 0. */
@@ -182,27 +201,26 @@ SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left)
         q = V(fma)(T(load_any)(target, b->target_type, stride, left), row->keep, q);
     }
     if (w) q = V(mul)(q, T(load_any)((const char *)(w + k), SOFTXENT_REAL, 1, left));
-    if (left >= LANES) return q;
-    real lanes[LANES];
-    V(store)(lanes, q);
-    return V(load_till)(lanes, left, 0);
+    return left >= LANES ? q : T(first_lanes)(q, left, 0);
 }
 
 SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind, const int near,
                              T(part_sums) * part, vec *ties)
 {
-    const vec z = T(row_load)(row, k, left, kind.type, V(set1)(-(real)INFINITY)), m = row->row_max;
+    const vec z = T(row_load)(row, k, left, kind.type), m = row->row_max;
     if (kind.density != AT_LABEL) {
         /* beyond the last class nothing is below the maximum */
-        const vec below = V(sub)(m, left >= LANES ? z : T(row_load)(row, k, left, kind.type, m));
+        const vec below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
         const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : m;
         T(add_target)(part, V(eq)(z, m), below, q, kind.density);
     }
     vec e = T(term)(z, m, row->shift, near, &part->others, ties);
     if (kind.output != STORED) return;
     if (kind.density != AT_LABEL) e = T(with_top)(e, z, m, row->shift.top);
-    real *out = (real *)(void *)row->out + k;
-    left >= LANES ? V(store)(out, e) : V(store_till)(out, left, e);
+    if (left >= LANES)
+        V(store)(row->exps + k, e);
+    else
+        *row->tail = e;
 }
 
 /* While the exps of these rows are computed the next ones come from memory: to the second-level cache, which holds both
@@ -244,10 +262,10 @@ typedef struct {
     real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES];
 } T(spread);
 
-SIMD_INLINE T(row) T(row_of)(const T(batch) * r, const T(spread) * lanes, int i, const row_kind kind)
+SIMD_INLINE T(row) T(row_of)(T(batch) * r, const T(spread) * lanes, int i, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
-    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->found.share};
+    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->found.share, .tail = &r->tails[i]};
     row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
     row.shift.floor = V(set1)(lanes->floor[i]), row.shift.top = V(set1)(lanes->top[i]);
     row.row_max = V(set1)(lanes->row_max[i]);
@@ -257,6 +275,10 @@ SIMD_INLINE T(row) T(row_of)(const T(batch) * r, const T(spread) * lanes, int i,
     const ptrdiff_t target_row = (r->known.begin + i) * b->target_sample_stride;
     if (b->target) row.target = (const char *)b->target + target_row * T(size_of_element)(b->target_type);
     if (kind.output != NO_OUTPUT) row.out = T(out_of)(r, i, kind.type);
+    if (kind.output != STORED) return row;
+    row.exps = (real *)(void *)row.out;
+    if (!kind.rare && kind.type == SOFTXENT_REAL) return row;
+    row.exps = (real *)(r->exps + i * ((b->n_classes + LANES - 1) / LANES));
     return row;
 }
 
@@ -268,7 +290,7 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
         T(sums) s = T(no_sums)();
         if (T(has_part)(r, i)) {
             const T(row) row = T(row_of)(r, lanes, i, kind);
-            s = lanes->base[i] == 0 && !kind.small ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
+            s = lanes->base[i] == 0 && !kind.rare ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
         }
         others[i] = s.others, ties[i] = s.ties;
         dot[i] = s.dot, top_q[i] = s.top_q, others_q[i] = s.others_q;
@@ -289,7 +311,6 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind ki
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
-/* The output's vector k, from the exps. */
 SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
@@ -297,32 +318,29 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
     return T(gradient_entry)(e, q, row->factors, kind.density);
 }
 
-SIMD_INLINE void T(write_stored)(const T(row) * row, const row_kind kind)
-{
-    real *out = (real *)(void *)row->out;
-    const ptrdiff_t n = row->call->b->n_classes;
-    ptrdiff_t k = 0;
-    for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        UNROLL
-        for (int j = 0; j < 4; ++j) {
-            real *p = out + k + j * LANES;
-            V(store)(p, T(row_entry)(row, V(load)(p), k + j * LANES, LANES, kind));
-        }
-    }
-    for (; k + LANES <= n; k += LANES) V(store)(out + k, T(row_entry)(row, V(load)(out + k), k, LANES, kind));
-    if (k < n) V(store_till)(out + k, n - k, T(row_entry)(row, V(load_till)(out + k, n - k, 0), k, n - k, kind));
-}
-
-/* For any strides, with the exps computed again; or, for log_softmax, (z - m) - log S. */
-SIMD_INLINE void T(write_computed)(const T(row) * row, const row_kind kind, const int near)
+SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
 {
     const softxent_block *b = row->call->b;
-    const ptrdiff_t n = b->n_classes, stride = b->out_class_stride, size = T(size_of_element)(kind.type);
-    for (ptrdiff_t k = 0; k < n; k += LANES) {
-        const ptrdiff_t left = n - k;
-        const vec z = T(row_load)(row, k, left, kind.type, V(set1)(-(real)INFINITY));
-        char *out = row->out + k * stride * size;
-        vec x;
+    const ptrdiff_t stride = kind.rare ? b->out_class_stride : 1;
+    char *p = row->out + k * stride * T(size_of_element)(kind.type);
+    if (kind.rare) {
+        if (b->accumulate) x = V(add)(T(load_any)(p, kind.type, stride, left), x);
+        T(store_any)(p, kind.type, stride, left, x);
+    } else if (left >= LANES) {
+        T(store_vector)(p, kind.type, x);
+    } else {
+        *row->tail = x;
+    }
+}
+
+/* The output's vector k, from the exps; or, for log_softmax, (z - m) - log S. */
+SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind, const int near)
+{
+    vec x;
+    if (kind.output == STORED) {
+        x = T(row_entry)(row, left >= LANES ? V(load)(row->exps + k) : *row->tail, k, left, kind);
+    } else {
+        const vec z = T(row_load)(row, k, left, kind.type);
         if (kind.op == OP_LOG_SOFTMAX) {
             x = V(sub)(V(sub)(z, row->row_max), row->log_sum);
         } else {
@@ -330,9 +348,21 @@ SIMD_INLINE void T(write_computed)(const T(row) * row, const row_kind kind, cons
             if (kind.density != AT_LABEL) e = T(with_top)(e, z, row->row_max, row->shift.top);
             x = T(row_entry)(row, e, k, left, kind);
         }
-        if (b->accumulate) x = V(add)(T(load_any)(out, kind.type, stride, left), x);
-        T(store_any)(out, kind.type, stride, left, x);
     }
+    T(put_vector)(row, k, left, x, kind);
+}
+
+/* All but the tail, which stays where it is. */
+SIMD_INLINE void T(write_row)(const T(row) * row, const row_kind kind, const int near)
+{
+    const ptrdiff_t n = row->call->b->n_classes;
+    ptrdiff_t k = 0;
+    for (; k + 4 * LANES <= n && !kind.rare; k += 4 * LANES) {
+        UNROLL
+        for (int j = 0; j < 4; ++j) T(write_vector)(row, k + j * LANES, LANES, kind, near);
+    }
+    for (; k + LANES <= n; k += LANES) T(write_vector)(row, k, LANES, kind, near);
+    if (k < n) T(write_vector)(row, k, n - k, kind, near);
 }
 
 SIMD_INLINE void T(write_zeros)(const T(batch) * r, int i, const row_kind kind)
@@ -357,12 +387,32 @@ SIMD_INLINE void T(look_up_labels)(T(batch) * r, const row_kind kind)
     }
 }
 
-SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row_kind kind)
+/* After all rows: what a masked store may write, and be it the next row's beginning, cannot be read again soon. */
+SIMD_INLINE void T(write_tails)(const T(batch) * r, const row_kind kind)
+{
+    const ptrdiff_t n = r->call->b->n_classes, left = n % LANES;
+    for (int i = 0; i < r->known.n_samples && left; ++i)
+        if (T(has_part)(r, i))
+            T(store_vector_till)(T(out_of)(r, i, kind.type) + (n - left) * T(size_of_element)(kind.type), kind.type,
+                                 left, r->tails[i]);
+}
+
+/* Over what is at the labels. */
+SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries, const row_kind kind)
+{
+    const ptrdiff_t stride = r->call->b->out_class_stride;
+    for (int i = 0; i < r->known.n_samples; ++i)
+        if (r->known.label[i] >= 0)
+            T(set_element)(T(out_of)(r, i, kind.type), kind.type, (ptrdiff_t)r->known.label[i] * stride, entries[i]);
+}
+
+SIMD_INLINE void T(write_batch)(T(batch) * r, T(spread) * lanes, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
     const int is_loss = kind.op == OP_CROSS_ENTROPY;
     const T(sample) *f = &r->found;
-    const T(factors) x = is_loss ? T(gradient_factors)(r->call, &r->known, f, kind.density) : T(softmax_factors)(f->stats);
+    const T(factors) x =
+        is_loss ? T(gradient_factors)(r->call, &r->known, f, kind.density) : T(softmax_factors)(f->stats);
     real entries[LANES] = {0};
     if (is_loss) V(store)(entries, T(label_entry)(r->call, &r->known, f, x, kind.density));
     V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
@@ -376,16 +426,15 @@ SIMD_INLINE void T(write_batch)(const T(batch) * r, T(spread) * lanes, const row
         row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
         row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
         row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
-        const ptrdiff_t y = (ptrdiff_t)r->known.label[i], at_label = y * b->out_class_stride;
-        const real before = y >= 0 && b->accumulate ? T(element)(row.out, kind.type, at_label) : 0;
-        if (kind.output == STORED)
-            T(write_stored)(&row, kind);
-        else if (lanes->base[i] == 0 && !kind.small)
-            T(write_computed)(&row, kind, 1);
+        const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
+        if (y >= 0 && b->accumulate) entries[i] += T(element)(row.out, kind.type, y * b->out_class_stride);
+        if (kind.output == RECOMPUTED && lanes->base[i] == 0 && !kind.rare)
+            T(write_row)(&row, kind, 1);
         else
-            T(write_computed)(&row, kind, 0);
-        if (y >= 0) T(set_element)(row.out, kind.type, at_label, before + entries[i]);
+            T(write_row)(&row, kind, 0);
     }
+    if (!kind.rare) T(write_tails)(r, kind);
+    if (is_loss) T(write_entries)(r, entries, kind);
 }
 
 SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
@@ -399,8 +448,7 @@ SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
     V(store)(lanes.floor, f->shift.floor), V(store)(lanes.top, f->shift.top);
     T(sum_batch)(r, &lanes, kind);
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, row_max);
-    if (kind.op == OP_CROSS_ENTROPY)
-        T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
+    if (kind.op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
     if (kind.op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
     if (kind.output != NO_OUTPUT) T(write_batch)(r, &lanes, kind);
 }
@@ -426,10 +474,10 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
 /* ---- Each kind of call that should be fast has code of its own; the rest share theirs ---------------------------- */
 
 #define ROW_KERNEL(name, op, output, type, density)                                                                    \
-    static ptrdiff_t K(name)(const softxent_block *b)                                                                  \
-    {                                                                                                                  \
-        return T(row_block)(b, (row_kind){op, output, type, density, 0});                                              \
-    }
+      static ptrdiff_t K(name)(const softxent_block *b)                                                                \
+      {                                                                                                                \
+          return T(row_block)(b, (row_kind){op, output, type, density, 0});                                            \
+      }
 ROW_KERNEL(row_loss, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 ROW_KERNEL(row_loss_even, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN)
 ROW_KERNEL(row_loss_dense, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE)
@@ -441,15 +489,17 @@ ROW_KERNEL(row_log_softmax, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
 ROW_KERNEL(row_logsumexp, OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 #if HALF_PRECISION
 ROW_KERNEL(row_loss_f16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_KERNEL(row_grad_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_KERNEL(row_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
 ROW_KERNEL(row_loss_bf16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_KERNEL(row_grad_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_KERNEL(row_grad_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_KERNEL(row_grad_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_KERNEL(row_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
 #endif
 #undef ROW_KERNEL
 
 static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind)
 {
-    kind.small = 1; /* known to the compiler here */
+    kind.rare = 1; /* known to the compiler here */
     return T(row_block)(b, kind);
 }
 
@@ -459,22 +509,23 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     static kernel *const losses[] = {K(row_loss), K(row_loss_even), K(row_loss_dense)};
     static kernel *const grads[] = {K(row_grad), K(row_grad_even), K(row_grad_dense)};
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
-    const int can_store = b->out_class_stride == 1 && !b->accumulate && !b->logits_type && op != OP_LOG_SOFTMAX;
-    const row_kind kind = {op, !has_output ? NO_OUTPUT : can_store ? STORED : RECOMPUTED, b->logits_type,
-                           is_loss ? density_of(b) : AT_LABEL, 0};
-    if (b->logits_type == SOFTXENT_REAL) {
-        if (is_loss && !has_output) return losses[kind.density](b);
-        if (is_loss && can_store) return grads[kind.density](b);
-        if (op == OP_SOFTMAX && can_store) return K(row_softmax)(b);
-        if (op == OP_LOG_SOFTMAX) return K(row_log_softmax)(b);
-        if (op == OP_LOGSUMEXP) return K(row_logsumexp)(b);
+    const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
+    const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
+    const row_kind kind = {op,
+                           !has_output                         ? NO_OUTPUT
+                           : can_store && op != OP_LOG_SOFTMAX ? STORED
+                                                               : RECOMPUTED,
+                           b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0};
+    if (is_usual && b->logits_type == SOFTXENT_REAL) {
+        if (is_loss) return (has_output ? grads : losses)[kind.density](b);
+        if (op == OP_SOFTMAX) return K(row_softmax)(b);
+        return op == OP_LOG_SOFTMAX ? K(row_log_softmax)(b) : K(row_logsumexp)(b);
     }
 #if HALF_PRECISION
-    static kernel *const half_losses[] = {K(row_loss_f16), K(row_loss_bf16)};
-    static kernel *const half_grads[] = {K(row_grad_f16), K(row_grad_bf16)};
-    const int is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
-    if (is_loss && kind.density == AT_LABEL && b->logits_type != SOFTXENT_REAL)
-        return (b->out ? half_grads : half_losses)[is_bf16](b);
+    static kernel *const halves[][3] = {{K(row_loss_f16), K(row_grad_f16), K(row_long_f16)},
+                                        {K(row_loss_bf16), K(row_grad_bf16), K(row_long_bf16)}};
+    if (is_usual && is_loss && kind.density == AT_LABEL && b->logits_type != SOFTXENT_REAL)
+        return halves[b->logits_type == SOFTXENT_BFLOAT16][kind.output](b);
 #endif
     return K(row_other)(b, kind);
 }

@@ -10,7 +10,7 @@
 #define STAMP_NAME_(isa) #isa
 #define STAMP_NAME(isa) STAMP_NAME_(isa)
 
-enum { LANE_KERNEL_CLASSES = 32 }; /* up to so many classes, samples go in lanes and a sample's terms stay in L1 */
+enum { LANE_KERNEL_CLASSES = 64 }; /* up to so many classes, samples go in lanes and a sample's terms stay in L1 */
 
 #define DTYPE f32
 #define HALF_PRECISION 1 /* is computed in float */

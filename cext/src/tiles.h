@@ -23,8 +23,8 @@ SIMD_INLINE T(view) T(rows_view)(const void *data, int type, ptrdiff_t class_str
     return v;
 }
 
-SIMD_INLINE T(view)
-    T(lanes_view)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride, int lanes, ptrdiff_t room)
+SIMD_INLINE T(view) T(lanes_view)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride,
+                                  int lanes, ptrdiff_t room)
 {
     const T(view) v = {(char *)data, sample_stride, class_stride, lanes, room, 0, type};
     return v;
@@ -78,7 +78,7 @@ SIMD_INLINE void T(scatter)(char *p, int type, ptrdiff_t stride, ptrdiff_t n, ve
 {
     real lanes[LANES];
     if (stride == 1 && type == SOFTXENT_REAL) {
-        V(store_till)((real *)p, n, v);
+        n >= LANES ? V(store)((real *)p, v) : V(store_till)((real *)p, n, v);
         return;
     }
     V(store)(lanes, v);

@@ -32,7 +32,7 @@ typedef int mask_f64;
     SIMD_INLINE vec_##X add_where_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc + x : acc; }                \
     SIMD_INLINE vec_##X add_unless_##X(mask_##X m, vec_##X acc, vec_##X x) { return m ? acc : acc + x; }               \
     SIMD_INLINE vec_##X mul_unless_##X(mask_##X m, vec_##X a, vec_##X b) { return (m ? 0 : a) * b; }                   \
-    SIMD_INLINE vec_##X of_int64_##X(const int64_t *p) { return (vec_##X)*p; }                                         \
+    SIMD_INLINE vec_##X of_int64_##X(const int64_t *p) { return (vec_##X) * p; }                                       \
     SIMD_INLINE real_##X first_##X(vec_##X v) { return v; }                                                            \
     SIMD_INLINE real_##X hmax_##X(vec_##X v) { return v; }                                                             \
     SIMD_INLINE double hsum_##X(vec_##X v) { return v; }                                                               \
