@@ -9,7 +9,7 @@
  *     target t         loss = sum t_k (lse - z_k)         grad_k = p_k sum(t) - t_k
  * in nats. What the options make of this is said at softxent_options. Every stride counts elements, may be zero
  * (inputs) or negative, and no alignment beyond the element's own is needed. A sample's results depend on its own
- * logits, target and options alone, to the bit; with more than 32 classes also on whether its class stride is 1. */
+ * logits, target and options alone, to the bit; with more than 64 classes also on whether its class stride is 1. */
 #ifndef SOFTXENT_H
 #define SOFTXENT_H
 

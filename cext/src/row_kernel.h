@@ -223,14 +223,14 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
         *row->tail = e;
 }
 
-/* While the exps of these rows are computed the next ones come from memory: to the second-level cache, which holds both
- * if the rows are not too long for it. */
-SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, const row_kind kind)
+/* While the exps of these rows are computed the next ones come from memory, `classes` from k on: to the second-level
+ * cache, which holds both if the rows are not too long for it. */
+SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t classes, const row_kind kind)
 {
     const ptrdiff_t size = T(size_of_element)(kind.type);
     if (kind.output != NO_OUTPUT && row->call->b->n_classes > PREFETCHED_BYTES / size) return;
-    UNROLL
-    for (ptrdiff_t line = 0; line < 4 * LANES * size; line += CACHE_LINE) {
+    UNROLL_4
+    for (ptrdiff_t line = 0; line < classes * size; line += CACHE_LINE) {
         PREFETCH(row->next_z + k * size + line);
         if (kind.output == STORED) PREFETCH_TO_WRITE(row->next_out + k * size + line);
     }
@@ -244,12 +244,13 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
         T(part_sums) part = T(no_part)();
-        T(prefetch_next)(row, k, kind);
+        T(prefetch_next)(row, k, 4 * LANES, kind);
         UNROLL
         for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
         T(add_part)(&s, part, kind.density);
     }
     T(part_sums) last = T(no_part)();
+    T(prefetch_next)(row, k, n - k, kind);
     for (; k + LANES <= n; k += LANES) T(row_term)(row, k, LANES, kind, near, &last, &s.ties);
     if (k < n) T(row_term)(row, k, n - k, kind, near, &last, &s.ties);
     T(add_part)(&s, last, kind.density);
@@ -378,13 +379,12 @@ SIMD_INLINE void T(write_zeros)(const T(batch) * r, int i, const row_kind kind)
 /* What the rows hold at their labels, before an output may take the logits' place. */
 SIMD_INLINE void T(look_up_labels)(T(batch) * r, const row_kind kind)
 {
-    r->found.label_logit = V(set1)(0);
+    vec label_logit = V(set1)(0);
     for (int i = 0; i < r->known.n_samples; ++i) {
         const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
-        if (y < 0) continue;
-        const real z = T(element)(T(logits_of)(r, i, kind.type), kind.type, y);
-        r->found.label_logit = T(put_lane)(r->found.label_logit, i, z);
+        if (y >= 0) label_logit = T(put_lane)(label_logit, i, T(element)(T(logits_of)(r, i, kind.type), kind.type, y));
     }
+    r->found.label_logit = label_logit;
 }
 
 /* After all rows: what a masked store may write, and be it the next row's beginning, cannot be read again soon. */
@@ -439,9 +439,9 @@ SIMD_INLINE void T(write_batch)(T(batch) * r, T(spread) * lanes, const row_kind 
 
 SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
 {
-    const vec row_max = T(max_of_batch)(r, kind);
     T(sample) *f = &r->found;
     T(spread) lanes;
+    const vec row_max = T(max_of_batch)(r, kind);
     T(look_up_labels)(r, kind);
     f->shift = T(shift_of)(row_max), f->stats.row_max = row_max;
     V(store)(lanes.row_max, row_max), V(store)(lanes.base, f->shift.base), V(store)(lanes.rounder, f->shift.rounder);
@@ -461,6 +461,7 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
     r.call = &call, r.at_once = T(rows_at_once)(b->n_classes);
     T(labels) labels;
     T(no_labels)(&labels), T(know_nothing)(&r.known);
+    r.tails[0] = V(set1)(0); /* never used; compilers cannot see that where a vector has one lane */
     r.found.share = V(set1)((real)(call.o.label_smoothing / (double)b->n_classes));
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);

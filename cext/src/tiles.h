@@ -279,7 +279,7 @@ SIMD_INLINE void T(put_in_lane)(vec *v, int lane, real keep, real x)
     *v = V(load)(lanes);
 }
 
-/* The same, by way of registers alone. */
+/* x put into a lane by way of registers alone. */
 SIMD_INLINE vec T(put_lane)(vec v, int lane, real x)
 {
     return V(select)(V(eq)(T(lane_numbers)(), V(set1)((real)lane)), V(set1)(x), v);

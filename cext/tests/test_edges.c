@@ -39,7 +39,7 @@ static void put_edge(problem *p, ptrdiff_t i, enum edge edge)
     if (edge == INF_LOGIT) put_logit(p, i, other, INFINITY);
 }
 
-static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 32, 33, 64, 71};
+static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, 64, 65, 71};
 enum { N_EDGE_CLASSES = sizeof edge_classes / sizeof edge_classes[0] };
 
 /* The odd sample is one of many, and the others must not notice. */
@@ -327,7 +327,7 @@ static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_firs
 
 static void same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 32, 33, 64, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int channels_first = 0; channels_first < 2; ++channels_first)
@@ -592,7 +592,7 @@ static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
 
 static void general_same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 32, 33, 64, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int round = 0; round < 6; ++round)

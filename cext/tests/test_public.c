@@ -292,7 +292,7 @@ static void total_weight(void)
     EACH_DTYPE
     for (int features = 0; features <= ALL_FEATURES; ++features) {
         if (features & ~(HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SAMPLE_WEIGHT | HAS_IGNORE_INDEX)) continue;
-        general g = general_of(d, features, 33, 40, layouts[features % N_LAYOUTS], 1);
+        general g = general_of(d, features, 33, 70, layouts[features % N_LAYOUTS], 1);
         softxent_block b = general_block(&g, NULL);
         b.logits = NULL; /* only the labels and the weights are read */
         long double exact = 0;
