@@ -339,6 +339,18 @@ SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t fur
     }
 }
 
+/* How many samples a block starts with. Where samples lie side by side a whole vector of each class should be as it
+ * lies in memory, aligned, and not reach from one cache line into the next. */
+SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
+{
+    const T(view) v =
+        has_output ? T(lanes_view)(b->out, b->out_type, b->out_sample_stride, b->out_class_stride, 0, 0)
+                   : T(lanes_view)(b->logits, b->logits_type, b->logits_sample_stride, b->logits_class_stride, 0, 0);
+    const ptrdiff_t beyond = (ptrdiff_t)((uintptr_t)v.data % sizeof(vec));
+    const int is_beside = v.lane_stride == 1 && v.type == SOFTXENT_REAL && v.vector_stride % LANES == 0;
+    return is_beside && beyond ? LANES - beyond / (ptrdiff_t)sizeof(real) : LANES;
+}
+
 SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op op, const softxent_density density)
 {
     const T(call) call = T(call_of)(b);
@@ -353,13 +365,13 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
     T(no_labels)(&labels);
     for (int i = 0; i < at_once; ++i)
         T(prepare_group)(&groups[i], &call, tiles + i * tile_stride, densities + i * tile_stride, can_keep);
+    ptrdiff_t most = T(first_samples)(b, has_output);
     for (ptrdiff_t begin = 0; begin < b->n_samples;) {
-        int n_groups = 0, is_short = 0;
-        for (; n_groups < at_once && begin < b->n_samples && !is_short; ++n_groups) {
-            T(group) *g = &groups[n_groups];
-            const int lanes = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
-            T(start_lanes)(g, &labels, begin, lanes);
-            begin += g->known.n_samples, is_short = g->known.n_samples < lanes;
+        int n_groups = 0, lanes = LANES, is_bad = 0;
+        for (; n_groups < at_once && begin < b->n_samples && lanes == LANES && !is_bad; ++n_groups) {
+            lanes = (int)(b->n_samples - begin < most ? b->n_samples - begin : most), most = LANES;
+            T(start_lanes)(&groups[n_groups], &labels, begin, lanes);
+            begin += groups[n_groups].known.n_samples, is_bad = groups[n_groups].known.n_samples < lanes;
         }
         if (resident) T(load_groups)(groups, n_groups, density);
         for (int i = 0; i < n_groups; ++i) T(lane_max)(&groups[i], op);
@@ -372,7 +384,7 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
         for (int i = 0; i < n_groups; ++i) T(lane_finish)(&groups[i], op, density);
         for (int i = 0; i < n_groups && has_output; ++i) T(lane_end)(&groups[i], op, density);
         if (resident && has_output) T(store_groups)(groups, n_groups);
-        if (is_short) return begin;
+        if (is_bad) return begin;
     }
     return b->n_samples;
 }

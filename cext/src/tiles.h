@@ -180,7 +180,7 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
 {
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     const char *p = v.data + from * step;
-    if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
+    if (v.lane_stride == 1 && (T(is_full)(&v, from, vectors) || v.room >= LANES)) {
         UNROLL_4
         for (int c = 0; c < vectors; ++c) tile[c] = T(load_vector)(p + c * step, type);
     } else if (v.lane_stride == 1) {
@@ -236,7 +236,8 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
     }
 }
 
-/* Vectors from number `from` on; lanes that are not there are `fill`. Writes whole groups of LANES vectors. */
+/* Vectors from number `from` on; lanes that are not there are `fill`, or where there is room whatever follows. Writes
+ * whole groups of LANES vectors. */
 static void K(load_reals)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors, real fill)
 {
     T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_REAL);

@@ -98,7 +98,7 @@ DEF PART_LABELS = 65536
 # kernels work on a sample they ask for the next.
 DEF FETCHES = 16
 # Losses that are only to be summed pass through so long a buffer on the stack.
-DEF LOSS_BUFFER = 256
+DEF LOSS_BUFFER = 1024
 # Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
 DEF SERIAL_LOGITS = 32768
 
