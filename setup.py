@@ -1,9 +1,14 @@
-"""Builds the extension: the C library's files and the Cython layer over them, with OpenMP where there is one.
+"""Builds the C library, once, and the Cython layer over it, with OpenMP where there is one.
+
+The library also goes into the package, with its header and what CMake and pkg-config need to find it: for C and C++
+programs that are built against an installed softxent.
 
 SOFTXENT_OPENMP=require fails where OpenMP cannot be used, auto (the default) does without it, off leaves it out.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +19,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-C_SOURCES = sorted(path.as_posix() for path in Path("cext/src").glob("*.c"))
+C_LIBRARY = Path("cext")
+C_SOURCES = sorted(path.as_posix() for path in C_LIBRARY.glob("src/*.c"))
+C_FILES = sorted(path.as_posix() for path in C_LIBRARY.rglob("*.[ch]"))
+HEADER = C_LIBRARY / "include/softxent.h"
 
 OPENMP_PROBE = """
 #include <omp.h>
@@ -35,10 +43,49 @@ class BuildExtension(build_ext):
             if sys.platform == "darwin":
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]
         openmp_compile, openmp_link = self.openmp_flags(candidates)
+        self.library = self.build_library(compile_flags)
         for extension in self.extensions:
             extension.extra_compile_args = compile_flags + openmp_compile
             extension.extra_link_args = openmp_link
+            extension.extra_objects = [self.library]
         super().build_extensions()
+        self.add_to_package()
+
+    def copy_extensions_to_source(self):  # of a build in place
+        super().copy_extensions_to_source()
+        self.add_to_package()
+
+    def build_library(self, flags):
+        """The C library, static; the extension is linked with it."""
+        objects = self.compiler.compile(
+            C_SOURCES, output_dir=self.build_temp, include_dirs=["cext/include", "cext/src"], extra_preargs=flags
+        )
+        self.compiler.create_static_lib(objects, "softxent", output_dir=self.build_temp)
+        return self.compiler.library_filename("softxent", output_dir=self.build_temp)
+
+    def add_to_package(self):
+        """What a C program needs, beside the extension: include/ and lib/."""
+        package = Path(self.get_ext_fullpath("softxent._kernels")).parent
+        version = re.search(r'SOFTXENT_VERSION "(.*)"', HEADER.read_text()).group(1)
+        values = {
+            "VERSION": version,
+            "MINOR_VERSION": version.rpartition(".")[0],
+            "LIBRARY": Path(self.library).name,
+            "TO_ROOT": "../..",
+            "INCLUDE_DIR": "include",
+            "LIBRARY_DIR": "lib",
+        }
+        for folder in ("include", "lib/cmake/softxent", "lib/pkgconfig"):
+            (package / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(HEADER, package / "include")
+        shutil.copy(self.library, package / "lib")
+        for template, folder in (
+            ("softxent.pc.in", "lib/pkgconfig"),
+            ("softxentConfig.cmake.in", "lib/cmake/softxent"),
+            ("softxentConfigVersion.cmake.in", "lib/cmake/softxent"),
+        ):
+            text = re.sub(r"@(\w+)@", lambda name: values[name.group(1)], (C_LIBRARY / template).read_text())
+            (package / folder / template.removesuffix(".in")).write_text(text)
 
     def openmp_flags(self, candidates):
         wanted = os.environ.get("SOFTXENT_OPENMP", "auto")
@@ -75,8 +122,8 @@ def compile_errors():
 
 kernels = Extension(
     "softxent._kernels",
-    sources=["src/softxent/_kernels.pyx", *C_SOURCES],
-    depends=[path.as_posix() for path in Path("cext").rglob("*.h")],
+    sources=["src/softxent/_kernels.pyx"],
+    depends=C_FILES,
     include_dirs=["cext/include", "cext/src", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),

@@ -16,6 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SOFTXENT_VERSION "0.1.0"
+#define SOFTXENT_ABI_VERSION 1 /* goes up when a program must be compiled anew: a struct or a function has changed */
+
 #if defined(_WIN32) && defined(SOFTXENT_SHARED)
 #  ifdef SOFTXENT_BUILD
 #    define SOFTXENT_API __declspec(dllexport)
@@ -67,6 +70,10 @@ enum softxent_hessian {
     SOFTXENT_LIGHTGBM = 2, /* w C / (C - 1) p (1 - p) */
 };
 
+/* What a program was linked with, where the macros say what it was compiled with. */
+SOFTXENT_API const char *softxent_version(void);
+SOFTXENT_API int softxent_abi_version(void);
+
 /* The kernels of one instruction set: immutable, valid for ever, shared freely between threads. */
 typedef struct softxent_isa softxent_isa;
 
@@ -101,6 +108,19 @@ typedef struct softxent_options {
     double z_loss;            /* a >= 0 */
     double log_base;          /* ln b, of the base b of the logarithm; 0 stands for 1: nats */
 } softxent_options;
+
+/* What some of a sample's classes say of it. Zero n_max and row_max = -INFINITY say nothing: `label_logit` is then NAN.
+ */
+typedef struct softxent_part_f32 {
+    float row_max;     /* the largest logit */
+    float n_max;       /* how many classes have it */
+    float sum_others;  /* sum exp((z - row_max) / T) over the other classes */
+    float label_logit; /* NAN where the label's class is not among them */
+} softxent_part_f32;
+
+typedef struct softxent_part_f64 {
+    double row_max, n_max, sum_others, label_logit;
+} softxent_part_f64;
 
 /* One block of samples. Zero the struct, set `size`, fill in what is needed. The pointers are to float in the _f32
  * functions and to double in the _f64 ones, unless a type beside them says otherwise. No output may overlap an input,
@@ -152,6 +172,11 @@ typedef struct softxent_block {
     double grad_scale;       /* multiplies every gradient, and the Hessian */
     const void *grad_output; /* and so does this, per sample, unless NULL. In float, products below 2^-85 lose digits */
     ptrdiff_t grad_output_stride;
+
+    void *parts; /* a softxent_part_f32 or _f64 of each sample, side by side: for the three functions below */
+    const void *other_parts; /* as many */
+    ptrdiff_t first_class;   /* the logits are those of the classes first_class to first_class + n_classes - 1, */
+    ptrdiff_t all_classes;   /* of so many; labels are numbers among all of them */
 } softxent_block;
 
 /* Loss of each sample into `loss` and, with `out`, its gradient; with `hess`, the diagonal of its Hessian too. On
@@ -181,6 +206,21 @@ SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
 /* J itself into `out`: entry (i, j) of a sample lies i out_row_stride + j out_class_stride from its first. */
 SOFTXENT_API int softxent_softmax_jacobian_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jacobian_f64(const softxent_block *block);
+
+/* Where no block holds all classes: a stream of them, or shards on several machines.
+ *
+ * `begin` says into `parts` what the block's classes say of each sample; `merge` puts `other_parts`, of other classes,
+ * into `parts`; and `finish`, from the parts of all classes, writes the loss into `loss`, the gradient for the block's
+ * classes into `out`, or both: what is NULL is left out, and without `out` so are logits. Labels are class indices, of
+ * any class. The same options go into all three: temperature, softcap, and for `finish` z_loss and log_base; class
+ * weights and smoothing are refused: a class weight is a sample's weight, by its label. Targets are refused too. A
+ * result differs from that of one block of all classes by roundings. */
+SOFTXENT_API int softxent_begin_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_begin_f64(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_merge_f32(const softxent_block *block);
+SOFTXENT_API int softxent_merge_f64(const softxent_block *block);
+SOFTXENT_API int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* Reads the labels alone: *n_counted is the number that are not ignored. On SOFTXENT_BAD_LABEL, *bad_sample is the
  * first that is no class. For a caller that wants to know before anything is written. */

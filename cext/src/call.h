@@ -70,7 +70,7 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
     const double all = g ? own * g[sample * b->grad_output_stride] : own;
-    const double weight = y >= 0 && w ? w[y] : y >= 0;
+    const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* also of a class that is not here */
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
     l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);

@@ -130,7 +130,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
     if (g->known.n_samples == 0) return;
     for (int i = 0; i < LANES; ++i) {
         const int source = g->in_rows ? 0 : i;
-        if (source < g->known.n_samples && g->known.label[source] >= 0)
+        if (g->op != OP_FINISH && source < g->known.n_samples && g->known.label[source] >= 0)
             label_logit[i] = T(logit_at)(g, begin + source, (ptrdiff_t)g->known.label[source]);
     }
     g->label_logit = V(load)(label_logit);
@@ -234,13 +234,25 @@ SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(
     T(add_part)(sums, last, density);
 }
 
+/* What follows from the sums, and where a label's entry is. */
+SIMD_INLINE void T(conclude)(const T(general) * g, T(found) * f, T(sums) sums)
+{
+    T(sample) *s = &f->s;
+    const vec one = V(set1)(1), zero = V(set1)(0);
+    s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, f->t.scale, s->log_sum);
+    T(weigh)(s, &g->known, T(total)(g, sums.dot), T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
+    real is_top[LANES];
+    V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
+    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
+}
+
 /* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
 static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
 {
     T(sums) sums = T(no_sums)();
     T(compensated) moment = T(zero)();
     T(sample) *s = &f->s;
-    const vec one = V(set1)(1), zero = V(set1)(0);
     f->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature);
     s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
@@ -262,15 +274,9 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
     }
     if (g->in_rows) sums.ties = V(set1)((real)V(hsum)(sums.ties));
     s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, sums.ties, T(total)(g, sums.others), g->op);
-    s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, f->t.scale, s->log_sum);
     f->moment = T(total)(g, moment);
-    T(weigh)(s, &g->known, T(total)(g, sums.dot), T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
-    const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
-    real is_top[LANES];
-    V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
-    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
+    T(conclude)(g, f, sums);
 }
-
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
 /* Exps: resident, kept in the output, or computed again. */
@@ -444,13 +450,19 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
     }
 }
 
+/* In part_kernel.h. */
+static void K(write_parts)(const T(general) * g, const T(found) * f);
+static void K(read_parts)(const T(general) * g, T(found) * f);
+
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
 /* Of a group that is ignored altogether. */
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (g->b->loss && g->op == OP_CROSS_ENTROPY) T(store_losses)(&g->call, &g->known, V(set1)(0));
+    if (g->op == OP_PART) K(write_parts)(g, NULL);
+    if (g->b->loss && (g->op == OP_CROSS_ENTROPY || g->op == OP_FINISH))
+        T(store_losses)(&g->call, &g->known, V(set1)(0));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
@@ -466,7 +478,7 @@ static void K(write_nothing)(const T(general) * g)
  * it may be, are not needed any more. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    const int has_exps = g->op != OP_LOG_SOFTMAX && g->op != OP_LOGSUMEXP && g->op != OP_JACOBIAN;
+    const int has_exps = g->op == OP_CROSS_ENTROPY || g->op == OP_SOFTMAX || g->op == OP_HVP || g->op == OP_JVP;
     return has_exps && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
            !(g->call.o.softcap > 0);
 }
@@ -476,19 +488,25 @@ static void K(general_group)(T(general) * g)
     vec tile[TILE], q[TILE];
     T(found) f;
     const int keep = T(can_keep)(g);
-    K(general_max)(g, tile, &f);
-    if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
-    K(general_sums)(g, tile, q, keep, &f);
+    if (g->op == OP_FINISH) {
+        K(read_parts)(g, &f);
+    } else {
+        K(general_max)(g, tile, &f);
+        if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
+        K(general_sums)(g, tile, q, keep, &f);
+    }
     switch (g->op) {
     case OP_CROSS_ENTROPY:
+    case OP_FINISH:
         f.s.dot = V(mul)(f.s.dot, f.t.scale);
-        T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
+        if (g->b->loss) T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
     case OP_LOGSUMEXP: T(store_losses)(&g->call, &g->known, f.s.lse); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
     case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &f); break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &f); break;
+    case OP_PART: K(write_parts)(g, &f); break;
     default: K(write_product)(g, tile, keep, &f); break;
     }
 }
@@ -498,7 +516,8 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     T(general) g;
     g.b = b, g.call = T(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
-    g.resident = g.n_vectors <= TILE, g.dense = b->target || g.call.o.label_smoothing > 0;
+    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* which has no exps from an earlier sweep */
+    g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(know_nothing)(&g.known);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {

@@ -15,7 +15,10 @@ typedef enum {
     OP_LOGSUMEXP, /* into `loss` */
     OP_HVP,       /* the loss's Hessian times `direction` */
     OP_JVP,       /* the softmax's Jacobian times `direction` */
-    OP_JACOBIAN
+    OP_JACOBIAN,
+    OP_PART,   /* what the classes at hand say of each sample, into `parts` */
+    OP_MERGE,  /* `other_parts` into `parts` */
+    OP_FINISH, /* the loss and the gradient, from `parts` */
 } softxent_op;
 
 /* Whether a call has anything that the row and lane kernels do not know. */

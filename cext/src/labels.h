@@ -24,12 +24,16 @@ static inline int64_t label_value(const void *labels, int type, ptrdiff_t i)
     }
 }
 
-/* The class that a label names, LABEL_IGNORED or LABEL_BAD. */
+/* The class that a label names, LABEL_IGNORED or LABEL_BAD. Of a block with parts, which has but some of all classes,
+ * the class is counted from its first one, and none where it is not among them. */
 static inline ptrdiff_t class_of(const softxent_block *b, const int type, int64_t label)
 {
     const int wrapped = label < 0 && type == SOFTXENT_UINT64;
     if (b->use_ignore_index && label == b->ignore_index && !wrapped) return LABEL_IGNORED;
-    return (uint64_t)label < (uint64_t)b->n_classes ? (ptrdiff_t)label : LABEL_BAD;
+    if (!b->parts) return (uint64_t)label < (uint64_t)b->n_classes ? (ptrdiff_t)label : LABEL_BAD;
+    if ((uint64_t)label >= (uint64_t)b->all_classes) return LABEL_BAD;
+    const ptrdiff_t here = (ptrdiff_t)label - b->first_class;
+    return here >= 0 && here < b->n_classes ? here : LABEL_NONE;
 }
 
 static inline ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
@@ -48,7 +52,7 @@ static inline int classes_of_type(const softxent_block *b, const int type, ptrdi
         signs |= (uint64_t)class[i] | (last - (uint64_t)class[i]);
     }
     int good = 0;
-    if (!(signs >> 63) && !b->use_ignore_index) return n;
+    if (!(signs >> 63) && !b->use_ignore_index && !b->parts) return n;
     for (; good < n; ++good) {
         class[good] = class_of(b, type, class[good]);
         if (class[good] == LABEL_BAD) break;

@@ -54,11 +54,13 @@ typedef struct {
     vec row_max, top, ties, others;
 } T(stats);
 
-/* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf. */
+/* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf; and for a part of
+ * its classes, as others may be finite. */
 SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec ties, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
-    if (op == OP_LOGSUMEXP) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
+    if (op == OP_LOGSUMEXP || op == OP_PART)
+        nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
     const T(stats) stats = {row_max, top, ties, V(add)(others, nan_or_0)};
     return stats;
 }

@@ -16,9 +16,9 @@ static int has_types(const softxent_block *b, enum dtype dtype)
            is_type(b->loss_type, dtype) && is_type(b->out_type, dtype);
 }
 
-static int is_sound(const softxent_block *b)
+static int is_sized(const softxent_block *b)
 {
-    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1 && (b->logits || !b->n_samples);
+    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1;
 }
 
 static int has_labels(const softxent_block *b)
@@ -31,10 +31,23 @@ static int has_label_or_target(const softxent_block *b)
     return b->labels ? has_labels(b) && !b->target : b->target != NULL;
 }
 
+/* Labels among all classes, of which these are some; and no weights of classes, of which only some would be at hand. */
+static int is_part(const softxent_block *b)
+{
+    const softxent_options *o = b->options;
+    const int is_among = b->first_class >= 0 && b->first_class <= b->all_classes - b->n_classes;
+    return has_labels(b) && !b->target && !b->hess && is_among && !(o && (o->class_weight || o->label_smoothing != 0));
+}
+
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
+    const int needs_logits = op != OP_MERGE && (op != OP_FINISH || b->out);
     if (b->n_samples == 0) return 1;
+    if (needs_logits && !b->logits) return 0;
     switch (op) {
+    case OP_PART: return b->parts && is_part(b);
+    case OP_MERGE: return b->parts && b->other_parts;
+    case OP_FINISH: return b->parts && is_part(b) && (b->loss || b->out);
     case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
     case OP_HVP: return b->out && b->direction && has_label_or_target(b);
     case OP_JVP: return b->out && b->direction;
@@ -55,7 +68,7 @@ static int has_good_options(const softxent_block *b, softxent_op op)
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
     if (o->size != sizeof *o || !is_scale(o->temperature)) return 0;
-    if (op != OP_CROSS_ENTROPY && op != OP_HVP) return 1;
+    if (op != OP_CROSS_ENTROPY && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
     if ((op == OP_HVP || b->hess) && (o->softcap != 0 || o->z_loss != 0)) return 0;
     return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
@@ -64,6 +77,13 @@ static int has_good_options(const softxent_block *b, softxent_op op)
 /* What the kernels see of a block that serves several functions: nothing that this one does not look at. */
 static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
+    if (op == OP_MERGE || op == OP_FINISH) return;
+    if (op == OP_PART) {
+        b->out = b->loss = NULL;
+        return;
+    }
+    b->parts = NULL;
+    if (op == OP_CROSS_ENTROPY) return;
     b->accumulate = 0, b->hess = NULL;
     if (op == OP_HVP) return;
     b->labels = b->target = b->sample_weight = b->grad_output = NULL;
@@ -77,13 +97,13 @@ static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 
 static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
-    if (!is_sound(b) || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
+    if (!is_sized(b) || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
     softxent_block own_block;
     softxent_options own_options;
-    if (op != OP_CROSS_ENTROPY) {
+    if (op != OP_CROSS_ENTROPY || b->parts) {
         own_block = *b, b = &own_block;
         leave_out(&own_block, &own_options, op);
     }
@@ -108,6 +128,13 @@ int softxent_softmax_jvp_f64(const softxent_block *b) { return call(b, OP_JVP, F
 int softxent_softmax_jacobian_f32(const softxent_block *b) { return call(b, OP_JACOBIAN, F32, NULL); }
 int softxent_softmax_jacobian_f64(const softxent_block *b) { return call(b, OP_JACOBIAN, F64, NULL); }
 
+int softxent_begin_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F32, bad); }
+int softxent_begin_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F64, bad); }
+int softxent_merge_f32(const softxent_block *b) { return call(b, OP_MERGE, F32, NULL); }
+int softxent_merge_f64(const softxent_block *b) { return call(b, OP_MERGE, F64, NULL); }
+int softxent_finish_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_FINISH, F32, bad); }
+int softxent_finish_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_FINISH, F64, bad); }
+
 /* ---- What is known before the kernels run ---------------------------------------------------------------------- */
 
 static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
@@ -115,14 +142,9 @@ static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
     return dtype == F32 ? (double)((const float *)reals)[i] : ((const double *)reals)[i];
 }
 
-static int is_countable(const softxent_block *b)
-{
-    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1;
-}
-
 int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
 {
-    if (!is_countable(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
+    if (!is_sized(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
     enum { AT_ONCE = 256 };
     int64_t class[AT_ONCE];
     ptrdiff_t counted = 0;
@@ -142,7 +164,7 @@ int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff
 
 static int total_weight(const softxent_block *b, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
 {
-    if (!is_countable(b) || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
+    if (!is_sized(b) || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
     if (b->options && b->options->size != sizeof *b->options) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
@@ -171,6 +193,10 @@ int softxent_total_weight_f64(const softxent_block *b, double *total, ptrdiff_t 
 {
     return total_weight(b, F64, total, bad);
 }
+
+const char *softxent_version(void) { return SOFTXENT_VERSION; }
+
+int softxent_abi_version(void) { return SOFTXENT_ABI_VERSION; }
 
 const char *softxent_strerror(int status)
 {

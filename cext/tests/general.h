@@ -439,6 +439,7 @@ static inline void expect_sample(const general *g, ptrdiff_t i, const solution *
 typedef struct {
     enum op op;
     int accumulate, in_place, other_layout, hess;
+    int shards; /* the classes come in so many parts; 0: whole */
 } question;
 
 static inline void expect_general(general *g, const question *q)
@@ -517,7 +518,8 @@ static inline void check_question(const general *g, const question *q, layout l,
     memcpy(logits, p->logits.base, p->logits.bytes);
 
     ptrdiff_t bad = -5;
-    CHECK(call(q->op, p->d, &b, &bad) == SOFTXENT_OK && bad == -5);
+    const int status = q->shards ? call_in_shards(p->d, &b, q->shards, &bad) : call(q->op, p->d, &b, &bad);
+    CHECK(status == SOFTXENT_OK && bad == -5);
     if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
     if (has_out) check_output(&out, expected.out, expected.out_error);
     if (q->hess) check_output(&hess, expected.hess, expected.hess_error);
@@ -538,20 +540,24 @@ static inline void about_general(const general *g, const question *q, layout l)
           o->softcap, o->label_smoothing, o->z_loss, o->log_base);
 }
 
-/* Second derivatives know no softcap and no z_loss. A Jacobian must fit. */
+/* Second derivatives know no softcap and no z_loss, parts no targets and no weights of classes. A Jacobian must fit. */
 static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
+    if (q->shards && g->features & (HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SMOOTHING)) return 0;
     return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_SAMPLES * MAX_CLASSES;
 }
 
 static const question questions[] = {
-    {LOSS, 0, 0, 0, 0},      {LOSS_GRAD, 0, 0, 0, 0},   {LOSS_GRAD, 0, 0, 1, 1},   {LOSS_GRAD, 1, 0, 1, 0},
-    {LOSS_GRAD, 1, 0, 0, 1}, {LOSS_GRAD, 0, 1, 0, 1},   {LOSS_GRAD, 0, 1, 0, 0},   {HVP, 0, 0, 0, 0},
-    {HVP, 0, 0, 1, 0},       {HVP, 0, 1, 0, 0},         {SOFTMAX, 0, 0, 0, 0},     {SOFTMAX, 0, 0, 1, 0},
-    {SOFTMAX, 0, 1, 0, 0},   {LOG_SOFTMAX, 0, 0, 0, 0}, {LOG_SOFTMAX, 0, 0, 1, 0}, {LOG_SOFTMAX, 0, 1, 0, 0},
-    {LOGSUMEXP, 0, 0, 0, 0}, {JVP, 0, 0, 0, 0},         {JVP, 0, 1, 0, 0},         {JACOBIAN, 0, 0, 0, 0},
-    {JACOBIAN, 0, 0, 1, 0},
+    {LOSS, 0, 0, 0, 0, 0},        {LOSS_GRAD, 0, 0, 0, 0, 0},   {LOSS_GRAD, 0, 0, 1, 1, 0},
+    {LOSS_GRAD, 1, 0, 1, 0, 0},   {LOSS_GRAD, 1, 0, 0, 1, 0},   {LOSS_GRAD, 0, 1, 0, 1, 0},
+    {LOSS_GRAD, 0, 1, 0, 0, 0},   {HVP, 0, 0, 0, 0, 0},         {HVP, 0, 0, 1, 0, 0},
+    {HVP, 0, 1, 0, 0, 0},         {SOFTMAX, 0, 0, 0, 0, 0},     {SOFTMAX, 0, 0, 1, 0, 0},
+    {SOFTMAX, 0, 1, 0, 0, 0},     {LOG_SOFTMAX, 0, 0, 0, 0, 0}, {LOG_SOFTMAX, 0, 0, 1, 0, 0},
+    {LOG_SOFTMAX, 0, 1, 0, 0, 0}, {LOGSUMEXP, 0, 0, 0, 0, 0},   {JVP, 0, 0, 0, 0, 0},
+    {JVP, 0, 1, 0, 0, 0},         {JACOBIAN, 0, 0, 0, 0, 0},    {JACOBIAN, 0, 0, 1, 0, 0},
+    {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},   {LOSS_GRAD, 1, 0, 1, 0, 3},
+    {LOSS_GRAD, 0, 1, 0, 0, 2},
 };
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };

@@ -403,7 +403,7 @@ static void removed_classes(void)
  * for the floor under a Hessian. */
 static void zero_weights(void)
 {
-    static const question loss_grad = {LOSS_GRAD, 0, 0, 0, 0}, hvp = {HVP, 0, 0, 0, 0};
+    static const question loss_grad = {LOSS_GRAD, 0, 0, 0, 0, 0}, hvp = {HVP, 0, 0, 0, 0, 0};
     EACH_DTYPE
     for (int which = 0; which < 4; ++which)
         for (int c = 0; c < N_EDGE_CLASSES; ++c) {

@@ -33,7 +33,7 @@ static void sizes_and_layouts_f64(void) { check_sizes(F64); }
 /* Labels of each type; the problems above draw theirs by lot. */
 static void label_types(void)
 {
-    static const request loss_grad = {"loss and gradient", LOSS_GRAD, 0, 0, 0, 0, 0};
+    static const request loss_grad = {"loss and gradient", LOSS_GRAD, 0, 0, 0, 0, 0, 0};
     EACH_DTYPE
     for (int type = SOFTXENT_INT8; type <= SOFTXENT_UINT64; ++type)
         for (ptrdiff_t n_classes = 10; n_classes <= 100; n_classes += 90) {

@@ -26,6 +26,9 @@ cdef extern from "softxent.h" nogil:
     int SOFTXENT_XGBOOST
     int SOFTXENT_LIGHTGBM
 
+    const char *softxent_version()
+    int softxent_abi_version()
+
     ctypedef struct softxent_isa:
         pass
 
@@ -42,6 +45,18 @@ cdef extern from "softxent.h" nogil:
         double softcap
         double z_loss
         double log_base
+
+    ctypedef struct softxent_part_f32:
+        float row_max
+        float n_max
+        float sum_others
+        float label_logit
+
+    ctypedef struct softxent_part_f64:
+        double row_max
+        double n_max
+        double sum_others
+        double label_logit
 
     ctypedef struct softxent_block:
         size_t size
@@ -87,6 +102,10 @@ cdef extern from "softxent.h" nogil:
         double grad_scale
         const void *grad_output
         ptrdiff_t grad_output_stride
+        void *parts
+        const void *other_parts
+        ptrdiff_t first_class
+        ptrdiff_t all_classes
 
     int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample)
@@ -102,6 +121,12 @@ cdef extern from "softxent.h" nogil:
     int softxent_softmax_jvp_f64(const softxent_block *block)
     int softxent_softmax_jacobian_f32(const softxent_block *block)
     int softxent_softmax_jacobian_f64(const softxent_block *block)
+    int softxent_begin_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_begin_f64(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_merge_f32(const softxent_block *block)
+    int softxent_merge_f64(const softxent_block *block)
+    int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
     int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample)
     int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample)
