@@ -15,7 +15,8 @@ static void *run(void *thread) /* a range of samples */
 {
     const ptrdiff_t begin = *(int *)thread * (ptrdiff_t)N_SAMPLES / N_THREADS;
     const ptrdiff_t end = (*(int *)thread + 1) * (ptrdiff_t)N_SAMPLES / N_THREADS;
-    softxent_block b = {.size = sizeof b, .n_samples = end - begin, .n_classes = N_CLASSES, .grad_scale = 1.0 / N_SAMPLES};
+    softxent_block b = {
+        .size = sizeof b, .n_samples = end - begin, .n_classes = N_CLASSES, .grad_scale = 1.0 / N_SAMPLES};
     b.logits = logits[begin], b.logits_sample_stride = N_CLASSES, b.logits_class_stride = 1;
     b.labels = labels + begin, b.labels_stride = 1, b.label_type = SOFTXENT_INT32;
     b.out = grad[begin], b.out_sample_stride = N_CLASSES, b.out_class_stride = 1;

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,21 @@ def _info(arguments: argparse.Namespace) -> None:
     print(f"threads          {facts['num_threads']} ({facts['num_threads_from']})")
 
 
+def _config(arguments: argparse.Namespace) -> None:
+    from softxent import _config
+
+    if not arguments.wanted:
+        raise CommandError("config: nothing is asked for: --cflags, --libs, --cmakedir or --pkgconfigdir")
+    include, library = shlex.quote(softxent.get_include()), shlex.quote(softxent.get_library_dir())
+    answers = {
+        "cflags": f"-I{include}",
+        "libs": f"-L{library} -lsoftxent",
+        "cmakedir": softxent.get_cmake_dir(),
+        "pkgconfigdir": _config.pkgconfig_dir(),
+    }
+    print(*(answers[name] for name in arguments.wanted))
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, with every error under the same name, whichever subcommand it is in."""
 
@@ -152,6 +168,17 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="version, instruction sets, threads", description=text)
     info.set_defaults(run=_info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
+
+    text = "Where the C library is, in the words of compilers and build systems: cc program.c $(... --cflags --libs)."
+    config = commands.add_parser("config", help="flags to build C and C++ programs with", description=text)
+    config.set_defaults(run=_config)
+    for name, meaning in (
+        ("cflags", "to compile with"),
+        ("libs", "to link with"),
+        ("cmakedir", "the folder to set softxent_DIR to, for CMake"),
+        ("pkgconfigdir", "the folder to add to PKG_CONFIG_PATH"),
+    ):
+        config.add_argument(f"--{name}", dest="wanted", action="append_const", const=name, help=meaning)
     return parser
 
 

@@ -1,9 +1,11 @@
-"""What this build is and how it runs here: for people (``show_config``) and for programs (``config``)."""
+"""What this build is and how it runs here: for people (``show_config``) and for programs (``config``); and where the
+package keeps its C library."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -62,3 +64,66 @@ def show_config() -> None:
     """
     for name, value in config().items():
         print(f"{name:17} {', '.join(value) if isinstance(value, list) else value}")
+
+
+def get_include() -> str:
+    """The folder of ``softxent.h``, the C library's header, to compile with.
+
+    Returns
+    -------
+    str
+        An absolute path.
+
+    Examples
+    --------
+    >>> import os, softxent
+    >>> os.path.exists(os.path.join(softxent.get_include(), "softxent.h"))
+    True
+    """
+    return _installed("include", "softxent.h")
+
+
+def get_library_dir() -> str:
+    """The folder of the C library itself, ``libsoftxent.a`` or ``softxent.lib``, to link with.
+
+    Returns
+    -------
+    str
+        An absolute path.
+
+    Examples
+    --------
+    >>> import os, softxent
+    >>> os.listdir(softxent.get_library_dir())  # doctest: +ELLIPSIS
+    [...softxent...]
+    """
+    return _installed("lib", "pkgconfig")
+
+
+def get_cmake_dir() -> str:
+    """The folder of ``softxentConfig.cmake``, for ``find_package(softxent)``: what ``softxent_DIR`` should be.
+
+    Returns
+    -------
+    str
+        An absolute path.
+
+    Examples
+    --------
+    >>> import os, softxent
+    >>> sorted(os.listdir(softxent.get_cmake_dir()))
+    ['softxentConfig.cmake', 'softxentConfigVersion.cmake']
+    """
+    return _installed("lib/cmake/softxent", "softxentConfig.cmake")
+
+
+def pkgconfig_dir() -> str:
+    """The folder of ``softxent.pc``, for PKG_CONFIG_PATH."""
+    return _installed("lib/pkgconfig", "softxent.pc")
+
+
+def _installed(folder: str, witness: str) -> str:
+    path = Path(__file__).with_name(folder.split("/")[0]).joinpath(*folder.split("/")[1:])
+    if not (path / witness).exists():
+        raise FileNotFoundError(f"{path / witness} is not there: this softxent was installed without its C library")
+    return str(path)
