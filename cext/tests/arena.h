@@ -1,8 +1,9 @@
 /* arena.h - memory in which a wrong access shows, and reproducible random numbers.
  *
  * An arena is a stretch of pages with a page on either side that nobody may touch: an array put against one of its
- * ends cannot be overrun there without a fault. Where there is no mmap the arena is ordinary memory, and only what is
- * written out of bounds is found. Must be included before any system header. */
+ * ends cannot be overrun there without a fault. Where there is no mmap, or with NO_GUARDS (an emulator may read what a
+ * masked load leaves out), the arena is ordinary memory, and only what is written out of bounds is found. Must be
+ * included before any system header. */
 #ifndef SOFTXENT_TESTS_ARENA_H
 #define SOFTXENT_TESTS_ARENA_H
 
@@ -33,13 +34,13 @@ enum { CANARY = 0xa5 };
 static inline arena arena_of(size_t bytes)
 {
     arena a = {NULL, NULL};
-#if POSIX
+#if POSIX && !defined(NO_GUARDS)
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + page - 1) / page * page;
     unsigned char *p = (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p != MAP_FAILED && mprotect(p + page, size, PROT_READ | PROT_WRITE) == 0) a.start = p + page;
 #else
     const size_t size = (bytes + 63) / 64 * 64;
-    a.start = (unsigned char *)malloc(size);
+    a.start = (unsigned char *)malloc(size + 64);
 #endif
     if (!a.start) {
         puts("no memory for the tests");

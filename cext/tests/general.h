@@ -236,7 +236,7 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
     solve_density(g, i, a);
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         a->depth[k] = (a->max - a->z[k]) / temperature;
-        a->e[k] = expl(-a->depth[k]);
+        a->e[k] = wide_exp(-a->depth[k]);
         a->weight += a->q[k];
         if (a->z[k] < a->max) a->others_weight += a->q[k];
         if (k == top) continue;

@@ -2,7 +2,7 @@
  * nothing then, how the instruction set is chosen, and the checks of the labels. Numbers are in test_kernels.c. */
 #include "general.h"
 
-enum { N = 4, N_CLASSES = 40 }; /* enough for the row kernel */
+enum { N = 4, N_CLASSES = 70 }; /* enough for the row kernel */
 
 static problem sound_problem;
 static output loss_output, out_output, hess_output;
@@ -431,6 +431,84 @@ static void status_in_words(void)
     }
 }
 
+/* ---- Parts ------------------------------------------------------------------------------------------------------ */
+
+enum { SHARD = 30, N_PART_WRONGS = 15 };
+static const char *const part_calls[] = {"begin", "merge", "finish"};
+static softxent_part_f64 own_parts[2 * N];
+
+/* A block of some of the classes, right for each of the three functions. */
+static softxent_block sound_part(enum dtype d)
+{
+    softxent_block b = sound_block(d);
+    b.n_classes = SHARD, b.first_class = N_CLASSES - SHARD, b.all_classes = N_CLASSES;
+    b.parts = own_parts, b.other_parts = own_parts + N;
+    memset(own_parts, 0x5a, sizeof own_parts);
+    return b;
+}
+
+/* As spoil() has it: whether that is wrong for the function. */
+static int spoil_part(softxent_block *b, int wrong, int which)
+{
+    const int reads_labels = which != 1;
+    b->options = &sound_options;
+    switch (wrong) {
+    case 0: b->size -= 1; return 1;
+    case 1: b->n_samples = -1; return 1;
+    case 2: b->n_classes = 0; return 1;
+    case 3: b->parts = NULL; return 1;
+    case 4: b->other_parts = NULL; return which == 1;
+    case 5: b->logits = NULL; return reads_labels;
+    case 6: b->labels = NULL; return reads_labels;
+    case 7: b->target = b->logits; return reads_labels;
+    case 8: b->first_class = -1; return reads_labels;
+    case 9: b->first_class += 1; return reads_labels; /* beyond all classes */
+    case 10: b->all_classes = PTRDIFF_MIN; return reads_labels;
+    case 11: sound_options.class_weight = b->logits; return reads_labels;
+    case 12: sound_options.label_smoothing = 0.1; return reads_labels;
+    case 13: sound_options.temperature = -1; return 1;
+    default: b->loss = b->out = NULL; return which == 2;
+    }
+}
+
+static void parts_bad_arguments(void)
+{
+    EACH_DTYPE
+    for (int which = 0; which < 3; ++which)
+        for (int wrong = 0; wrong < N_PART_WRONGS; ++wrong) {
+            softxent_block b = sound_part(d);
+            const softxent_part_f64 before = own_parts[0];
+            ptrdiff_t bad = -5;
+            ABOUT("%s %s, wrong %d", part_calls[which], dtype_name[d], wrong);
+            if (!spoil_part(&b, wrong, which)) continue;
+            CHECK(call_of_parts(part_calls[which], d, &b, &bad) == SOFTXENT_BAD_ARGUMENT && bad == -5);
+            CHECK(memcmp(&before, &own_parts[0], sizeof before) == 0);
+            check_untouched(&loss_output, 0);
+            check_untouched(&out_output, 0);
+        }
+}
+
+/* Labels are among all classes, not those at hand: the first beyond them is told, and nothing written from there on. */
+static void parts_labels(void)
+{
+    EACH_DTYPE
+    for (int which = 0; which < 3; which += 2) EACH_ISA
+        {
+            softxent_block b = sound_part(d);
+            memset(own_parts, 0, sizeof own_parts);
+            ptrdiff_t bad = -5;
+            b.isa = *isa;
+            ABOUT("%s %s", part_calls[which], dtype_name[d]);
+            for (ptrdiff_t i = 0; i < N; ++i) set_label(&sound_problem, i, i); /* none of them here */
+            CHECK(call_of_parts(part_calls[which], d, &b, &bad) == SOFTXENT_OK && bad == -5);
+            set_label(&sound_problem, 2, N_CLASSES);
+            b = sound_part(d), b.isa = *isa;
+            set_label(&sound_problem, 2, N_CLASSES);
+            CHECK(call_of_parts(part_calls[which], d, &b, &bad) == SOFTXENT_BAD_LABEL && bad == 2);
+            if (which == 2) check_untouched(&loss_output, 2);
+        }
+}
+
 int main(void)
 {
     make_arenas();
@@ -449,5 +527,7 @@ int main(void)
     RUN_TEST(isa_by_name);
     RUN_TEST(isa_by_environment);
     RUN_TEST(status_in_words);
+    RUN_TEST(parts_bad_arguments);
+    RUN_TEST(parts_labels);
     return report();
 }

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "dispatch.h"
 #include "half.h"
+#include "wide.h"
 
 /* Points are this many times fewer in the dense sweeps: for emulators. */
 #ifndef SPARSE
@@ -21,7 +22,7 @@
 typedef double wide_f32;
 typedef long double wide_f64;
 static inline wide_f32 wide_exp_f32(wide_f32 x) { return exp(x); }
-static inline wide_f64 wide_exp_f64(wide_f64 x) { return expl(x); }
+static inline wide_f64 wide_exp_f64(wide_f64 x) { return wide_exp(x); }
 static inline wide_f32 wide_log1p_f32(wide_f32 x) { return log1p(x); }
 static inline wide_f64 wide_log1p_f64(wide_f64 x) { return log1pl(x); }
 static inline wide_f32 wide_expm1_f32(wide_f32 x) { return expm1(x); }

@@ -1,0 +1,121 @@
+"""The C library and its tests on other processors and systems: cross-compiled with zig, run under emulators.
+
+    pip install ziglang; apt-get install qemu-user wine node... (whatever is there is used)
+    python tools/verify_platforms.py [TARGET ...] [--markdown FILE]
+
+Each target is compiled, and its tests run where there is something to run them; what is missing is named. Exit status 1
+if anything that could be tried failed.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ZIG = [sys.executable, "-m", "ziglang", "cc"]
+WASI = f"node --no-warnings {shlex.quote(str(ROOT / 'tools/run_wasi.mjs'))}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A name for people, zig's, and the command in front of a program: without one it is only compiled."""
+
+    name: str
+    triple: str
+    emulator: str | None
+    flags: str = ""
+
+
+TARGETS = [
+    Target("aarch64 Linux", "aarch64-linux-musl", "qemu-aarch64"),
+    Target("riscv64 Linux", "riscv64-linux-musl", "qemu-riscv64"),
+    Target("s390x Linux, big-endian", "s390x-linux-musl", "qemu-s390x"),
+    Target("i386 Linux", "x86-linux-musl", "qemu-i386"),
+    Target("ppc64le Linux", "powerpc64le-linux-musl", "qemu-ppc64le"),
+    Target("armhf Linux", "arm-linux-musleabihf", "qemu-arm"),
+    Target("x86_64 Linux without AVX", "x86_64-linux-musl", "qemu-x86_64 -cpu Nehalem"),
+    # qemu reads all lanes of a masked load
+    Target("x86_64 Linux with AVX2", "x86_64-linux-musl", "qemu-x86_64 -cpu max", "-DNO_GUARDS"),
+    Target("x86_64 Windows", "x86_64-windows-gnu", "wine"),
+    Target("wasm32 WASI", "wasm32-wasi", WASI, "-Wl,-z,stack-size=8388608"),
+    Target("x86_64 macOS", "x86_64-macos", None),
+    Target("arm64 macOS", "aarch64-macos", None),
+    Target("arm64 Windows", "aarch64-windows-gnu", None),
+]
+
+
+@dataclass(frozen=True)
+class Result:
+    compiled: str
+    ran: str
+    tests: str
+    log: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.compiled != "yes" or self.ran == "no" or not self.tests.endswith(("0 failed", "-"))
+
+
+def compiles(target: Target) -> str:
+    """Every source, without flags of its own; the compiler's words if it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        for source in sorted((ROOT / "cext/src").glob("*.c")):
+            command = [*ZIG, "-target", target.triple, "-O2", "-std=c11", f"-I{ROOT / 'cext/include'}", "-c", source]
+            done = subprocess.run([*command, "-o", Path(folder, "object.o")], capture_output=True, text=True)
+            if done.returncode:
+                return done.stderr
+    return ""
+
+
+def verify(target: Target) -> Result:
+    if problem := compiles(target):
+        return Result("no", "-", "-", problem)
+    if target.emulator is None:
+        return Result("yes", "not tried", "-")
+    tool = target.emulator.split()[0]
+    if not shutil.which(tool):
+        return Result("yes", f"{tool} is missing", "-")
+    compiler = shlex.join([*ZIG, "-target", target.triple])
+    environment = {**os.environ, "CC": compiler, "RUN": target.emulator, "CFLAGS": target.flags, "WINEDEBUG": "-all"}
+    done = subprocess.run(["sh", ROOT / "cext/tests/run.sh"], env=environment, capture_output=True, text=True)
+    counts = re.search(r"^(\d+ passed, \d+ failed)\s*\Z", done.stdout, re.M)
+    return Result("yes", "yes" if counts else "no", counts.group(1) if counts else "-", done.stdout + done.stderr)
+
+
+def main() -> int:
+    names = [target.triple for target in TARGETS]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"zig's names (all): {', '.join(names)}")
+    parser.add_argument("--jobs", type=int, default=2, help="so many at a time (2)")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the table there")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.targets) - set(names):
+        parser.error(f"unknown targets: {', '.join(sorted(unknown))}")
+    wanted = [target for target in TARGETS if not arguments.targets or target.triple in arguments.targets]
+    lines = ["| target | compiled | ran | tests |", "| --- | --- | --- | --- |"]
+    print(*lines, sep="\n", flush=True)
+    failures = []
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for target, result in zip(wanted, pool.map(verify, wanted), strict=True):
+            emulator = target.emulator.replace(str(ROOT) + "/", "") if target.emulator else ""
+            ran = f"{result.ran}, {emulator}" if result.ran == "yes" else result.ran
+            lines.append(f"| {target.name} | {result.compiled} | {ran} | {result.tests} |")
+            print(lines[-1], flush=True)
+            if result.failed:
+                failures.append(f"\n--- {target.name}\n{result.log[-6000:]}")
+    print(*failures, sep="\n")
+    if arguments.markdown:
+        Path(arguments.markdown).write_text("\n".join(lines) + "\n")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
