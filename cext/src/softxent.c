@@ -35,8 +35,8 @@ static int has_label_or_target(const softxent_block *b)
 static int is_part(const softxent_block *b)
 {
     const softxent_options *o = b->options;
-    const int is_among = b->first_class >= 0 && b->all_classes >= b->n_classes &&
-                         b->first_class <= b->all_classes - b->n_classes;
+    const int is_among =
+        b->first_class >= 0 && b->all_classes >= b->n_classes && b->first_class <= b->all_classes - b->n_classes;
     return has_labels(b) && !b->target && !b->hess && is_among && !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
