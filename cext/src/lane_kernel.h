@@ -359,7 +359,7 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
     const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);
     const int can_keep =
         !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && op != OP_LOG_SOFTMAX;
-    vec tiles[GROUPS_AT_ONCE * TILE], densities[density == DENSE ? GROUPS_AT_ONCE * TILE : 1];
+    vec tiles[GROUPS_AT_ONCE * TILE], densities[GROUPS_AT_ONCE * TILE];
     T(group) groups[GROUPS_AT_ONCE];
     T(labels) labels;
     T(no_labels)(&labels);
