@@ -18,6 +18,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 C_LIBRARY = Path("cext")
 C_SOURCES = sorted(path.as_posix() for path in C_LIBRARY.glob("src/*.c"))
@@ -56,12 +57,15 @@ class BuildExtension(build_ext):
         self.add_to_package()
 
     def build_library(self, flags):
-        """The C library, static; the extension is linked with it."""
-        objects = self.compiler.compile(
-            C_SOURCES, output_dir=self.build_temp, include_dirs=["cext/include", "cext/src"], extra_preargs=flags
-        )
-        self.compiler.create_static_lib(objects, "softxent", output_dir=self.build_temp)
-        return self.compiler.library_filename("softxent", output_dir=self.build_temp)
+        """The C library, static, if it is not there yet; the extension is linked with it."""
+        folder = self.build_temp
+        library = self.compiler.library_filename("softxent", output_dir=folder)
+        if self.force or newer_group(C_FILES, library):
+            objects = self.compiler.compile(
+                C_SOURCES, output_dir=folder, include_dirs=["cext/include"], extra_preargs=flags
+            )
+            self.compiler.create_static_lib(objects, "softxent", output_dir=folder)
+        return library
 
     def add_to_package(self):
         """What a C program needs, beside the extension: include/ and lib/."""
@@ -124,7 +128,7 @@ kernels = Extension(
     "softxent._kernels",
     sources=["src/softxent/_kernels.pyx"],
     depends=C_FILES,
-    include_dirs=["cext/include", "cext/src", numpy.get_include()],
+    include_dirs=["cext/include", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
         ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),

@@ -27,6 +27,12 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
     return c;
 }
 
+/* What smoothing gives to each class, where all are allowed. */
+SIMD_INLINE vec T(even_share)(const T(call) * c)
+{
+    return V(set1)((real)(c->o.label_smoothing / (double)c->b->n_classes));
+}
+
 /* What is known of samples is gathered for many at a time: a vector of what was just stored one by one would have to
  * wait until all earlier stores, the output's too, have left the core. */
 enum { D(LABELS_READ) = 256 };
@@ -44,9 +50,10 @@ typedef struct {
     ptrdiff_t begin; /* the first sample */
     int n_samples, all_counted, any_counted;
     int is_plain; /* all count, and have the call's own weights, which are below */
-    const int64_t
-        *label;     /* of each sample the class, LABEL_NONE or LABEL_IGNORED; NULL where they are in lanes alone */
-    vec label_lane; /* the same as real numbers, LABEL_IGNORED in the lanes that have no sample */
+    /* Of each sample the class, LABEL_NONE or LABEL_IGNORED: NULL where they are in lanes alone; and as real numbers,
+     * LABEL_IGNORED in the lanes that have no sample. */
+    const int64_t *label;
+    vec label_lane;
     mask counted;
     vec label_weight, label_q; /* w at the label; what the label adds to q */
     vec sample_weight;
@@ -238,20 +245,26 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
     return x;
 }
 
+/* A gradient's entry where the exp is e, with what z_loss adds: it is in `scale` where that makes the entry. */
+SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(known) * k, const T(sample) * s, vec e, vec entry)
+{
+    if (!(c->o.z_loss > 0)) return entry;
+    return V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(e, T(sum_exp)(s->stats)), entry);
+}
+
 /* Of a gradient: p W - q times the upstream gradient, and what z_loss adds. At the top of a confident sample both p W
  * and q may be nearly the whole. */
 SIMD_INLINE T(factors)
     T(gradient_factors)(const T(call) * c, const T(known) * k, const T(sample) * s, const softxent_density density)
 {
-    const vec sum_exp = T(sum_exp)(s->stats);
     vec scale = V(mul)(s->weight, k->upstream);
     if (c->o.z_loss > 0) scale = V(fma)(s->lse, k->z_upstream, scale);
-    scale = V(div)(scale, sum_exp);
+    scale = V(div)(scale, T(sum_exp)(s->stats));
     T(factors) x = {scale, T(least_scaled)(scale), scale, scale, k->upstream};
     if (density == AT_LABEL) return x;
     x.top = T(confident_top)(s->stats);
-    x.at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream);
-    if (c->o.z_loss > 0) x.at_top = V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(s->stats.top, sum_exp), x.at_top);
+    const vec at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream);
+    x.at_top = T(with_z_loss)(c, k, s, s->stats.top, at_top);
     return x;
 }
 
@@ -272,13 +285,10 @@ SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(known) * k, const T(sa
                                const softxent_density density)
 {
     const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
-    const vec e =
-        T(with_top)(T(exp_shifted)(s->label_logit, s->shift, 0), s->label_logit, s->stats.row_max, s->stats.top);
+    const vec e = T(exp_with_top)(s->label_logit, s->stats.row_max, s->shift, 0);
     if (density != AT_LABEL) {
         const vec q = V(fma)(s->share, k->label_weight, k->label_q);
         return T(gradient_entry)(e, q, x, density);
     }
-    const vec entry = T(label_gradient)(s->stats, is_max, e, V(mul)(k->label_q, k->upstream));
-    if (!(c->o.z_loss > 0)) return entry;
-    return V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(e, T(sum_exp)(s->stats)), entry);
+    return T(with_z_loss)(c, k, s, e, T(label_gradient)(s->stats, is_max, e, V(mul)(k->label_q, k->upstream)));
 }

@@ -110,6 +110,12 @@ SIMD_INLINE void T(store_groups)(const T(group) * groups, int n_groups)
         for (int i = 0; i < n_groups; ++i) V(store)(first + c * stride + i * LANES, groups[i].tile[c]);
 }
 
+/* Where sample number i's label, which must be a class, has its element. */
+SIMD_INLINE ptrdiff_t T(place_of_label)(const T(group) * g, const T(view) * v, int i)
+{
+    return i * v->lane_stride + (ptrdiff_t)g->known.label[i] * v->vector_stride;
+}
+
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
 /* The logits at the labels. */
@@ -118,9 +124,7 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
     real lanes[LANES] = {0};
     const T(view) *z = &g->logits;
     for (int i = 0; i < g->known.n_samples; ++i)
-        if (g->known.label[i] >= 0)
-            lanes[i] =
-                T(element)(z->data, z->type, i * z->lane_stride + (ptrdiff_t)g->known.label[i] * z->vector_stride);
+        if (g->known.label[i] >= 0) lanes[i] = T(element)(z->data, z->type, T(place_of_label)(g, z, i));
     return V(load)(lanes);
 }
 
@@ -159,7 +163,7 @@ SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const 
     const mask is_max = V(eq)(*z, row_max);
     if (density != AT_LABEL) T(add_target)(part, is_max, V(sub)(row_max, *z), q, density);
     const vec e = T(term)(*z, row_max, shift, near, &part->others, ties);
-    *z = density == AT_LABEL ? e : V(select)(is_max, shift.top, e);
+    *z = density == AT_LABEL ? e : T(with_top)(e, *z, row_max, shift.top);
 }
 
 SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_density density,
@@ -253,7 +257,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
         } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* in a resident tile there are exps by now */
             T(load_group)(g, from);
             for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c)
-                tile[c] = T(with_top)(T(exp_shifted)(tile[c], f->shift, 0), tile[c], f->stats.row_max, f->shift.top);
+                tile[c] = T(exp_with_top)(tile[c], f->stats.row_max, f->shift, 0);
         }
         if (op == OP_LOG_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], f->stats.row_max), f->log_sum);
@@ -280,14 +284,10 @@ SIMD_INLINE void T(lane_end)(const T(group) * g, const softxent_op op, const sof
     const int n_entries = op == OP_CROSS_ENTROPY && !g->resident ? g->known.n_samples : 0;
     if (n_entries) V(store)(entries, g->label_entry);
     for (int i = 0; i < n_entries && g->b->accumulate; ++i)
-        if (g->known.label[i] >= 0)
-            entries[i] += T(element)(out->data, out->type,
-                                     i * out->lane_stride + (ptrdiff_t)g->known.label[i] * out->vector_stride);
+        if (g->known.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
     T(lane_write)(g, op, density);
     for (int i = 0; i < n_entries; ++i)
-        if (g->known.label[i] >= 0)
-            T(set_element)(out->data, out->type,
-                           i * out->lane_stride + (ptrdiff_t)g->known.label[i] * out->vector_stride, entries[i]);
+        if (g->known.label[i] >= 0) T(set_element)(out->data, out->type, T(place_of_label)(g, out, i), entries[i]);
 }
 
 /* ---- Groups, and a block of them --------------------------------------------------------------------------------- */
@@ -297,7 +297,7 @@ SIMD_INLINE void T(prepare_group)(T(group) * g, const T(call) * call, vec *tile,
 {
     const softxent_block *b = call->b;
     g->b = b, g->call = call, g->tile = tile, g->q = q, g->kept = kept, g->resident = b->n_classes <= TILE;
-    g->found.share = V(set1)((real)(call->o.label_smoothing / (double)b->n_classes));
+    g->found.share = T(even_share)(call);
     g->logits = T(lanes_view)(NULL, b->logits_type, b->logits_sample_stride, b->logits_class_stride, 0, 0);
     g->target = T(lanes_view)(NULL, b->target_type, b->target_sample_stride, b->target_class_stride, 0, 0);
     g->out = T(lanes_view)(NULL, b->out_type, b->out_sample_stride, b->out_class_stride, 0, 0);

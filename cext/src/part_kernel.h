@@ -50,9 +50,7 @@ static void K(write_parts)(const T(general) * g, const T(found) * f)
     }
     const T(stats) s = f->s.stats;
     const mask counted = g->known.counted;
-    real here[LANES];
-    for (int i = 0; i < LANES; ++i) here[i] = i < g->known.n_samples && g->known.label[i] >= 0;
-    const mask is_here = V(lt)(V(set1)(0), V(load)(here));
+    const mask is_here = V(lt)(V(set1)(LABEL_NONE), g->known.label_lane); /* a class of these */
     const T(parts) parts = {
         V(select)(counted, s.row_max, none.row_max),
         V(select)(counted, s.ties, none.n_max),

@@ -2,9 +2,10 @@
  * have any strides, the logits half precision; targets, label smoothing and all weights are known here, the options
  * that change the logits themselves are not.
  *
- * Three sweeps over rows that stay in cache: maximum; exp, summed and, where the output can hold it, stored there;
- * scaling. As many rows as fit in the first-level cache go through a sweep together, and what lies between the
- * sweeps (sums across lanes, logarithms, divisions) is done for all of them at once, a row in each lane. */
+ * Three sweeps over rows that stay in cache: maximum; exp, summed and stored, in the output where that can hold it,
+ * else in a buffer if the rows are short; scaling. As many rows as fit in the first-level cache go through a sweep
+ * together, and what lies between the sweeps (sums across lanes, logarithms, divisions) is done for all of them at
+ * once, a row in each lane. */
 
 /* What of a call is known when its kernel is compiled: whether the third sweep finds the exps where the second stored
  * them, the element type, and where the target's density lies. */
@@ -54,12 +55,12 @@ SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
     return (char *)b->out + (r->known.begin + row) * b->out_sample_stride * T(size_of_element)(type);
 }
 
-/* Whether a whole vector at the end of a row is still in the array: in the next row. From memory it is faster by far to
- * load that, and to store it, than just the lanes that there are. */
-SIMD_INLINE int T(has_next)(const T(batch) * r, int row, ptrdiff_t sample_stride)
+/* Whether a whole vector at the end of a row's logits is still in the array: in the next row. From memory it is faster
+ * by far to load that than just the lanes that there are. */
+SIMD_INLINE int T(has_next)(const T(batch) * r, int row)
 {
     const softxent_block *b = r->call->b;
-    return sample_stride == b->n_classes && r->known.begin + row + 1 < b->n_samples;
+    return b->logits_sample_stride == b->n_classes && r->known.begin + row + 1 < b->n_samples;
 }
 
 /* Whether there is anything to read in a row. */
@@ -154,9 +155,8 @@ SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
     }
     for (; k + LANES <= n; k += LANES) vmax[0] = V(max)(T(load_vector)(z + k * size, type), vmax[0]);
     if (k < n) {
-        const int is_whole = T(has_next)(r, row, r->call->b->logits_sample_stride);
-        r->tails[row] = is_whole ? T(first_lanes)(T(load_vector)(z + k * size, type), n - k, lowest)
-                                 : T(load_vector_till)(z + k * size, type, n - k, lowest);
+        r->tails[row] = T(has_next)(r, row) ? T(first_lanes)(T(load_vector)(z + k * size, type), n - k, lowest)
+                                            : T(load_vector_till)(z + k * size, type, n - k, lowest);
         vmax[1] = V(max)(r->tails[row], vmax[1]);
     }
     return V(max)(V(max)(vmax[0], vmax[1]), V(max)(vmax[2], vmax[3]));
@@ -345,15 +345,15 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
         if (kind.op == OP_LOG_SOFTMAX) {
             x = V(sub)(V(sub)(z, row->row_max), row->log_sum);
         } else {
-            vec e = T(exp_shifted)(z, row->shift, near);
-            if (kind.density != AT_LABEL) e = T(with_top)(e, z, row->row_max, row->shift.top);
+            const vec e = kind.density == AT_LABEL ? T(exp_shifted)(z, row->shift, near)
+                                                   : T(exp_with_top)(z, row->row_max, row->shift, near);
             x = T(row_entry)(row, e, k, left, kind);
         }
     }
     T(put_vector)(row, k, left, x, kind);
 }
 
-/* All but the tail, which stays where it is. */
+/* All but the tail, which waits for write_tails. */
 SIMD_INLINE void T(write_row)(const T(row) * row, const row_kind kind, const int near)
 {
     const ptrdiff_t n = row->call->b->n_classes;
@@ -462,7 +462,7 @@ SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
     T(labels) labels;
     T(no_labels)(&labels), T(know_nothing)(&r.known);
     r.tails[0] = V(set1)(0); /* never used; compilers cannot see that where a vector has one lane */
-    r.found.share = V(set1)((real)(call.o.label_smoothing / (double)b->n_classes));
+    r.found.share = T(even_share)(&call);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
         T(know)(&r.known, &labels, &call, begin, n_rows, 0);
@@ -512,11 +512,9 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
-    const row_kind kind = {op,
-                           !has_output                         ? NO_OUTPUT
-                           : can_store && op != OP_LOG_SOFTMAX ? STORED
-                                                               : RECOMPUTED,
-                           b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0};
+    const int with_output = can_store && op != OP_LOG_SOFTMAX ? STORED : RECOMPUTED;
+    const row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL,
+                           0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
         if (is_loss) return (has_output ? grads : losses)[kind.density](b);
         if (op == OP_SOFTMAX) return K(row_softmax)(b);

@@ -48,6 +48,11 @@ SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec 
 /* The exps from which a gradient is formed: `top` wherever the maximum is, so that they are known again by it. */
 SIMD_INLINE vec T(with_top)(vec e, vec z, vec row_max, vec top) { return V(select)(V(eq)(z, row_max), top, e); }
 
+SIMD_INLINE vec T(exp_with_top)(vec z, vec row_max, T(shift) shift, const int near)
+{
+    return T(with_top)(T(exp_shifted)(z, shift, near), z, row_max, shift.top);
+}
+
 /* What the sweep over a sample leaves: the maximum and its exp, how many classes have it, and the sum of all the
  * others' exps. */
 typedef struct {

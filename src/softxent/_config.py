@@ -123,7 +123,7 @@ def pkgconfig_dir() -> str:
 
 
 def _installed(folder: str, witness: str) -> str:
-    path = Path(__file__).with_name(folder.split("/")[0]).joinpath(*folder.split("/")[1:])
+    path = Path(__file__).parent / folder
     if not (path / witness).exists():
         raise FileNotFoundError(f"{path / witness} is not there: this softxent was installed without its C library")
     return str(path)
