@@ -1,15 +1,32 @@
 /* softxent.h - softmax cross-entropy, its gradient and the softmax family over blocks of samples.
  *
  * The one public header of the C library: C11 and C++, no Python. Every function works on one block of samples,
- * a strided 2-D view of the caller's memory, on the calling thread: nothing is allocated, no thread is started and
- * no state is kept, so any number of threads may call at once, each with its own range of samples.
+ * a strided 2-D view of the caller's memory.
  *
  * With logits z, m = max z, S = sum exp(z - m), lse = m + log S, p = exp(z - lse), per sample:
  *     index label y    loss = lse - z_y                   grad_k = p_k - (k == y)
  *     target t         loss = sum t_k (lse - z_k)         grad_k = p_k sum(t) - t_k
- * in nats. What the options make of this is said at softxent_options. Every stride counts elements, may be zero
- * (inputs) or negative, and no alignment beyond the element's own is needed. A sample's results depend on its own
- * logits, target and options alone, to the bit; with more than 64 classes also on whether its class stride is 1. */
+ * in nats. What the options make of this is said at softxent_options.
+ *
+ * What holds for every function:
+ *
+ * Shapes.    Arrays of logits' kind (logits, target, where, direction, out, hess) have an element for each class of
+ *            each sample: that of sample i's class k is at i sample_stride + k class_stride. Loss, labels,
+ *            sample_weight and grad_output have one for each sample, at i stride. Strides count elements and may be
+ *            negative or, of inputs, zero.
+ * Alignment. That of the element's type, no more. Memory that starts at a cache line is a little faster.
+ * Aliasing.  Outputs overlap neither inputs nor each other, but that `out` may be the logits themselves: the same
+ *            pointer, strides and type.
+ * Threads.   A call runs on the thread that makes it, allocates nothing and keeps no state: any number may run at
+ *            once, as long as no two write the same memory. Each thread takes a range of samples, by moving the
+ *            pointers and setting n_samples. Only the choice of an instruction set reads what another thread might
+ *            change, the environment: set `isa` where threads call setenv.
+ * Bits.      A sample's results depend on its own logits, target and options alone, whatever the block it is in; with
+ *            more than 64 classes also on whether its class stride is 1.
+ * Errors.    Functions return an enum softxent_status. One that is not SOFTXENT_OK says that nothing was written, but
+ *            that before SOFTXENT_BAD_LABEL the samples may be done that precede the bad one. Labels are read once and
+ *            checked where they are used: nothing is ever read or written beyond a block, also if another thread
+ *            changes its labels meanwhile. Infinities and nan are values like others and no errors. */
 #ifndef SOFTXENT_H
 #define SOFTXENT_H
 
@@ -70,7 +87,8 @@ enum softxent_hessian {
     SOFTXENT_LIGHTGBM = 2, /* w C / (C - 1) p (1 - p) */
 };
 
-/* What a program was linked with, where the macros say what it was compiled with. */
+/* What a program was linked with, where the macros say what it was compiled with: SOFTXENT_VERSION of the library, a
+ * string that lives for ever; and SOFTXENT_ABI_VERSION, which must be the program's own. */
 SOFTXENT_API const char *softxent_version(void);
 SOFTXENT_API int softxent_abi_version(void);
 
@@ -81,15 +99,19 @@ typedef struct softxent_isa softxent_isa;
  * SOFTXENT_ISA names, else the fastest that processor and operating system support. On SOFTXENT_BAD_ISA *isa is
  * left alone. It asks the processor, which inside a virtual machine takes microseconds: keep the answer. */
 SOFTXENT_API int softxent_isa_select(const char *name, const softxent_isa **isa);
+
+/* The name by which it is picked: a string that lives for ever. NULL of NULL. */
 SOFTXENT_API const char *softxent_isa_name(const softxent_isa *isa);
 
-/* The name of the i-th instruction set usable here, the fastest first and "scalar" last; NULL past the end. */
+/* The name of the i-th instruction set usable here, the fastest first and "scalar" last; NULL for any other i. */
 SOFTXENT_API const char *softxent_isa_usable(int i);
 
+/* A status in English, without a full stop or a newline: a string that lives for ever. Never NULL. */
 SOFTXENT_API const char *softxent_strerror(int status);
 
 /* The options of a loss, the same for every sample. Zero the struct, set `size`, fill in what is wanted: zero leaves
- * each of them out. Per sample, with q_k = w_k t_k and W = sum q:
+ * each of them out. Later versions add to its end; what a program's shorter struct lacks counts as zero, and a longer
+ * one is refused only if what this library does not know is not zero. Per sample, with q_k = w_k t_k and W = sum q:
  *
  *     z <- c tanh(z / c)             softcap c; an infinite logit stays what it is
  *     z <- z / T                     temperature T
@@ -122,12 +144,12 @@ typedef struct softxent_part_f64 {
     double row_max, n_max, sum_others, label_logit;
 } softxent_part_f64;
 
-/* One block of samples. Zero the struct, set `size`, fill in what is needed. The pointers are to float in the _f32
- * functions and to double in the _f64 ones, unless a type beside them says otherwise. No output may overlap an input,
- * but for `out`, which may be the logits themselves (same pointer, same strides, same type). */
+/* One block of samples. Zero the struct, set `size`, fill in what is needed; it grows as softxent_options does. The
+ * pointers are to float in the _f32 functions and to double in the _f64 ones, unless a type beside them says
+ * otherwise. */
 typedef struct softxent_block {
-    size_t size;             /* sizeof(softxent_block): tells this version of the struct from later, longer ones */
-    const softxent_isa *isa; /* NULL: selected anew in each call */
+    size_t size;                     /* sizeof(softxent_block) */
+    const softxent_isa *isa;         /* NULL: selected anew in each call, which may be SOFTXENT_BAD_ISA */
     const softxent_options *options; /* NULL: none */
     ptrdiff_t n_samples, n_classes;
 
@@ -179,18 +201,21 @@ typedef struct softxent_block {
     ptrdiff_t all_classes;   /* of so many; labels are numbers among all of them */
 } softxent_block;
 
-/* Loss of each sample into `loss` and, with `out`, its gradient; with `hess`, the diagonal of its Hessian too. On
- * SOFTXENT_BAD_LABEL *bad_sample (which may be NULL) is the index in the block of the first sample whose label is no
+/* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and
+ * grad_output: a grad_scale of 0 makes zeros. With `hess`, which needs `out`, the diagonal of its Hessian too.
+ * Reads logits, and either labels or target; class_weight, sample_weight and `where` if given. SOFTXENT_BAD_ARGUMENT;
+ * on SOFTXENT_BAD_LABEL *bad_sample (which may be NULL) is the index in the block of the first sample whose label is no
  * class. */
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* The Hessian of each sample's loss times its `direction`, into `out`. */
+/* The Hessian of each sample's loss times its `direction`, into `out`. Reads and returns what the loss does. */
 SOFTXENT_API int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* p, log p, or log sum exp z of each sample; the first two into `out`, the last into `loss`. What a block says of
- * labels, targets and gradients is not looked at, nor are the options but the temperature. */
+/* p, log p (in nats), or log sum exp z of each sample; the first two into `out`, the last into `loss`. Reads logits
+ * and, if given, `where`; what a block says of labels, targets and gradients is not looked at, nor are the options but
+ * the temperature. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_log_softmax_f32(const softxent_block *block);
@@ -199,11 +224,12 @@ SOFTXENT_API int softxent_logsumexp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
 
 /* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. Of
- * the block only logits, direction and out are looked at: no option, and no `where`. */
+ * the block only logits, direction and out are looked at: no option, and no `where`. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
 
-/* J itself into `out`: entry (i, j) of a sample lies i out_row_stride + j out_class_stride from its first. */
+/* J itself into `out`, n_classes^2 entries a sample: (i, j) lies i out_row_stride + j out_class_stride from the first.
+ * `out` cannot be the logits. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jacobian_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jacobian_f64(const softxent_block *block);
 
@@ -214,7 +240,8 @@ SOFTXENT_API int softxent_softmax_jacobian_f64(const softxent_block *block);
  * classes into `out`, or both: what is NULL is left out, and without `out` so are logits. Labels are class indices, of
  * any class. The same options go into all three: temperature, softcap, and for `finish` z_loss and log_base; class
  * weights and smoothing are refused: a class weight is a sample's weight, by its label. Targets are refused too. A
- * result differs from that of one block of all classes by roundings. */
+ * result differs from that of one block of all classes by roundings. SOFTXENT_BAD_ARGUMENT; SOFTXENT_BAD_LABEL, as
+ * above, for a label outside [0, all_classes). */
 SOFTXENT_API int softxent_begin_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_begin_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_merge_f32(const softxent_block *block);
@@ -223,11 +250,12 @@ SOFTXENT_API int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad
 SOFTXENT_API int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* Reads the labels alone: *n_counted is the number that are not ignored. On SOFTXENT_BAD_LABEL, *bad_sample is the
- * first that is no class. For a caller that wants to know before anything is written. */
+ * first that is no class. For a caller that wants to know before anything is written. Both pointers may be NULL.
+ * SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample);
 
 /* Reads the labels and the weights: *total is the sum of s_n w_y over the samples that are not ignored, or of s_n where
- * there are targets: what a mean divides by. SOFTXENT_BAD_LABEL as above. */
+ * there are targets: what a mean divides by. SOFTXENT_BAD_LABEL as above; SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
 

@@ -22,8 +22,8 @@ SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
     c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output;
-    c.has_plain_labels =
-        b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 && !b->use_ignore_index && !c.has_weights;
+    c.has_plain_labels = b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 &&
+                         !b->use_ignore_index && !c.has_weights && !b->parts;
     return c;
 }
 

@@ -102,8 +102,9 @@ const softxent_isa *softxent_dispatch_find(const char *name)
 
 const char *softxent_isa_usable(int i)
 {
+    int before = 0;
     for (int c = 0; c < N_CANDIDATES; ++c)
-        if (usable(c) && i-- == 0) return candidates[c].isa->name;
+        if (usable(c) && before++ == i) return candidates[c].isa->name;
     return NULL;
 }
 

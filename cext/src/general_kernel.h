@@ -450,9 +450,18 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
     }
 }
 
-/* In part_kernel.h. */
-static void K(write_parts)(const T(general) * g, const T(found) * f);
-static void K(read_parts)(const T(general) * g, T(found) * f);
+/* What the first two sweeps would have left, from the parts. */
+static void K(recall)(const T(general) * g, T(found) * f)
+{
+    T(parts) p = T(read_parts)(g->b, &g->known);
+    if (g->in_rows) {
+        p.row_max = V(set1)(V(first)(p.row_max)), p.n_max = V(set1)(V(first)(p.n_max));
+        p.sum_others = V(set1)(V(first)(p.sum_others)), p.label_logit = V(set1)(V(first)(p.label_logit));
+    }
+    f->t = T(tempered_of)(p.row_max, g->call.o.temperature);
+    T(take_parts)(&f->s, &g->known, p, f->t.shift);
+    T(conclude)(g, f, T(no_sums)());
+}
 
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
@@ -460,9 +469,7 @@ static void K(read_parts)(const T(general) * g, T(found) * f);
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (g->op == OP_PART) K(write_parts)(g, NULL);
-    if (g->b->loss && (g->op == OP_CROSS_ENTROPY || g->op == OP_FINISH))
-        T(store_losses)(&g->call, &g->known, V(set1)(0));
+    if (g->op == OP_CROSS_ENTROPY) T(store_losses)(&g->call, &g->known, V(set1)(0));
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
@@ -489,7 +496,7 @@ static void K(general_group)(T(general) * g)
     T(found) f;
     const int keep = T(can_keep)(g);
     if (g->op == OP_FINISH) {
-        K(read_parts)(g, &f);
+        K(recall)(g, &f);
     } else {
         K(general_max)(g, tile, &f);
         if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
@@ -497,16 +504,16 @@ static void K(general_group)(T(general) * g)
     }
     switch (g->op) {
     case OP_CROSS_ENTROPY:
-    case OP_FINISH:
         f.s.dot = V(mul)(f.s.dot, f.t.scale);
-        if (g->b->loss) T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
+        T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
+    case OP_FINISH: K(write_gradient)(g, tile, q, keep, &f); break;
     case OP_LOGSUMEXP: T(store_losses)(&g->call, &g->known, f.s.lse); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
     case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &f); break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &f); break;
-    case OP_PART: K(write_parts)(g, &f); break;
+    case OP_PART: T(write_parts)(g->b, &g->known, &f.s); break;
     default: K(write_product)(g, tile, keep, &f); break;
     }
 }
@@ -523,8 +530,10 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         K(start_group)(&g, begin, n_samples);
-        if (g.known.n_samples > 0 && g.known.any_counted) K(general_group)(&g);
-        if (g.known.n_samples > 0 && !g.known.any_counted) K(write_nothing)(&g);
+        if (g.known.n_samples > 0 && (g.known.any_counted || op == OP_PART))
+            K(general_group)(&g);
+        else if (g.known.n_samples > 0)
+            K(write_nothing)(&g);
         if (g.known.n_samples < n_samples) return begin + g.known.n_samples;
     }
     return b->n_samples;

@@ -13,19 +13,25 @@ typedef enum {
     OP_SOFTMAX,
     OP_LOG_SOFTMAX,
     OP_LOGSUMEXP, /* into `loss` */
+    OP_PART,      /* what the classes at hand say of each sample, into `parts` */
+    OP_FINISH,    /* the loss and the gradient, from `parts` */
     OP_HVP,       /* the loss's Hessian times `direction` */
     OP_JVP,       /* the softmax's Jacobian times `direction` */
     OP_JACOBIAN,
-    OP_PART,   /* what the classes at hand say of each sample, into `parts` */
-    OP_MERGE,  /* `other_parts` into `parts` */
-    OP_FINISH, /* the loss and the gradient, from `parts` */
+    OP_MERGE, /* `other_parts` into `parts` */
 } softxent_op;
+
+/* Whether the output is the loss's gradient. */
+static inline int has_gradient(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_FINISH; }
+
+/* Whether the output is made of exps that an earlier sweep has formed. */
+static inline int has_exps(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX; }
 
 /* Whether a call has anything that the row and lane kernels do not know. */
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
-    if (op > OP_LOGSUMEXP || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
+    if (op > OP_FINISH || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
     return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
 }
 

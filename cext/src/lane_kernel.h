@@ -134,10 +134,11 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
     const vec label = g->known.label_lane;
     const vec *tile = g->tile;
+    const int has_label = op == OP_CROSS_ENTROPY || op == OP_PART;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) T(load_group)(g, from);
-        if (g->resident && op == OP_CROSS_ENTROPY) {
+        if (g->resident && has_label) {
             UNROLL_4
             for (int c = 0; c < classes; ++c, class = V(add)(class, V(set1)(1))) {
                 label_logit = V(select)(V(eq)(label, class), tile[c], label_logit);
@@ -149,7 +150,7 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
         }
     }
     g->found.label_logit = label_logit;
-    if (!g->resident && op == OP_CROSS_ENTROPY) g->found.label_logit = T(look_up_lanes)(g);
+    if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
     g->found.shift = T(shift_of)(vmax), g->found.stats.row_max = vmax;
     g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
 }
@@ -210,6 +211,15 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, const softxent_op op, const softxent_
                  density);
 }
 
+/* Both sweeps where the parts of all classes are there: only the exps of a resident tile are wanted. */
+SIMD_INLINE void T(lane_recall)(T(group) * g)
+{
+    const T(parts) p = T(read_parts)(g->b, &g->known);
+    const T(shift) shift = T(shift_of)(p.row_max);
+    T(take_parts)(&g->found, &g->known, p, shift);
+    for (ptrdiff_t c = 0; c < g->b->n_classes && g->resident; ++c) g->tile[c] = T(exp_shifted)(g->tile[c], shift, 0);
+}
+
 /* What is between the sweeps: logarithms and divisions. */
 SIMD_INLINE void T(lane_finish)(T(group) * g, const softxent_op op, const softxent_density density)
 {
@@ -218,9 +228,9 @@ SIMD_INLINE void T(lane_finish)(T(group) * g, const softxent_op op, const softxe
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
     if (op == OP_LOGSUMEXP) T(store_losses)(g->call, k, f->lse);
     if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(f->stats);
-    if (op != OP_CROSS_ENTROPY) return;
-    T(store_losses)(g->call, k, T(loss_of)(g->call, k, f));
-    if (!g->b->out) return;
+    if (op == OP_PART) T(write_parts)(g->b, k, f);
+    if (op == OP_CROSS_ENTROPY) T(store_losses)(g->call, k, T(loss_of)(g->call, k, f));
+    if (!has_gradient(op) || !g->b->out) return;
     g->factors = T(gradient_factors)(g->call, k, f, density);
     g->label_entry = T(label_entry)(g->call, k, f, g->factors, density);
 }
@@ -281,7 +291,7 @@ SIMD_INLINE void T(lane_end)(const T(group) * g, const softxent_op op, const sof
 {
     real entries[LANES];
     const T(view) *out = &g->out;
-    const int n_entries = op == OP_CROSS_ENTROPY && !g->resident ? g->known.n_samples : 0;
+    const int n_entries = has_gradient(op) && !g->resident ? g->known.n_samples : 0;
     if (n_entries) V(store)(entries, g->label_entry);
     for (int i = 0; i < n_entries && g->b->accumulate; ++i)
         if (g->known.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
@@ -357,8 +367,7 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
     const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);
-    const int can_keep =
-        !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && op != OP_LOG_SOFTMAX;
+    const int can_keep = !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && has_exps(op);
     vec tiles[GROUPS_AT_ONCE * TILE], densities[GROUPS_AT_ONCE * TILE];
     T(group) groups[GROUPS_AT_ONCE];
     T(labels) labels;
@@ -374,12 +383,15 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
             begin += groups[n_groups].known.n_samples, is_bad = groups[n_groups].known.n_samples < lanes;
         }
         if (resident) T(load_groups)(groups, n_groups, density);
-        for (int i = 0; i < n_groups; ++i) T(lane_max)(&groups[i], op);
+        for (int i = 0; i < n_groups && op != OP_FINISH; ++i) T(lane_max)(&groups[i], op);
         for (int i = 0; i < n_groups; ++i) {
             T(prefetch_lanes)(groups[i].logits, b->n_classes, at_once * LANES, 0);
             if (density == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);
             if (has_output) T(prefetch_lanes)(groups[i].out, b->n_classes, 0, 1);
-            T(lane_sum)(&groups[i], op, density);
+            if (op == OP_FINISH)
+                T(lane_recall)(&groups[i]);
+            else
+                T(lane_sum)(&groups[i], op, density);
         }
         for (int i = 0; i < n_groups; ++i) T(lane_finish)(&groups[i], op, density);
         for (int i = 0; i < n_groups && has_output; ++i) T(lane_end)(&groups[i], op, density);

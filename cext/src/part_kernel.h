@@ -1,8 +1,8 @@
 /* part_kernel.h - template: samples of whose classes only some are at hand, as in a stream or a shard.
  *
  * What some classes say of a sample is a part: their maximum, how many have it, the sum of the others' exps and, if it
- * is among them, the label's logit. Parts of different classes are merged, and from that of all classes come the loss
- * and, for the classes at hand, the gradient. The sweeps are the general kernel's. */
+ * is among them, the label's logit. The other kernels' first two sweeps find it, and their third sweep makes a gradient
+ * of that of all classes. Here is what both have in common, and what needs no logits: the merge, and the losses. */
 
 enum { D(PART_STRIDE) = sizeof(T(softxent_part)) / sizeof(real) };
 
@@ -32,46 +32,66 @@ SIMD_INLINE void T(store_parts)(T(softxent_part) * p, ptrdiff_t n, T(parts) part
     T(scatter)((char *)&p->label_logit, SOFTXENT_REAL, stride, n, parts.label_logit);
 }
 
-/* What there is to say of a sample that is ignored, or of no class: merged with any other, nothing changes. */
-SIMD_INLINE T(parts) T(no_parts)(void)
+/* What the first two sweeps have found of the samples at hand; of one that does not count, nothing: merged with any
+ * other part, that changes nothing. */
+SIMD_INLINE void T(write_parts)(const softxent_block *b, const T(known) * k, const T(sample) * s)
 {
-    const T(parts) none = {V(set1)(-(real)INFINITY), V(set1)(0), V(set1)(0), V(set1)((real)NAN)};
-    return none;
-}
-
-/* The group's parts from its first two sweeps; or, without, of a group that is ignored altogether. */
-static void K(write_parts)(const T(general) * g, const T(found) * f)
-{
-    const T(parts) none = T(no_parts)();
-    T(softxent_part) *to = (T(softxent_part) *)g->b->parts + g->known.begin;
-    if (!f) {
-        T(store_parts)(to, g->known.n_samples, none);
-        return;
-    }
-    const T(stats) s = f->s.stats;
-    const mask counted = g->known.counted;
-    const mask is_here = V(lt)(V(set1)(LABEL_NONE), g->known.label_lane); /* a class of these */
+    const vec zero = V(set1)(0);
+    const T(stats) x = s->stats;
+    const mask is_here = V(lt)(V(set1)(LABEL_NONE), k->label_lane); /* a class of these */
     const T(parts) parts = {
-        V(select)(counted, s.row_max, none.row_max),
-        V(select)(counted, s.ties, none.n_max),
-        V(select)(counted, V(div)(s.others, s.top), none.sum_others),
-        V(select)(is_here, f->s.label_logit, none.label_logit),
+        V(select)(k->counted, x.row_max, V(set1)(-(real)INFINITY)),
+        V(select)(k->counted, x.ties, zero),
+        V(select)(k->counted, V(div)(x.others, x.top), zero),
+        V(select)(is_here, s->label_logit, V(set1)((real)NAN)),
     };
-    T(store_parts)(to, g->known.n_samples, parts);
+    T(store_parts)((T(softxent_part) *)b->parts + k->begin, k->n_samples, parts);
 }
 
-/* And the other way: what the first two sweeps would have found. */
-static void K(read_parts)(const T(general) * g, T(found) * f)
+/* And the other way. Of a sample that does not count it is what one class of logit 0 would say. */
+SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(known) * k)
 {
-    T(parts) p = T(load_parts)((const T(softxent_part) *)g->b->parts + g->known.begin, g->known.n_samples);
-    if (g->in_rows) {
-        p.row_max = V(set1)(V(first)(p.row_max)), p.n_max = V(set1)(V(first)(p.n_max));
-        p.sum_others = V(set1)(V(first)(p.sum_others)), p.label_logit = V(set1)(V(first)(p.label_logit));
+    const T(parts) p = T(load_parts)((const T(softxent_part) *)b->parts + k->begin, k->n_samples);
+    const vec zero = V(set1)(0);
+    const T(parts) counted = {
+        V(select)(k->counted, p.row_max, zero),
+        V(select)(k->counted, p.n_max, V(set1)(1)),
+        V(select)(k->counted, p.sum_others, zero),
+        V(select)(k->counted, p.label_logit, zero),
+    };
+    return counted;
+}
+
+/* What the sweeps would have found of samples with these parts, where the exps are shifted so. */
+SIMD_INLINE void T(take_parts)(T(sample) * s, const T(known) * k, T(parts) p, T(shift) shift)
+{
+    const vec zero = V(set1)(0);
+    s->label_logit = p.label_logit, s->shift = shift;
+    s->stats = T(stats_of)(p.row_max, shift.top, p.n_max, V(mul)(p.sum_others, shift.top), OP_FINISH);
+    T(weigh)(s, k, zero, zero, zero, zero, AT_LABEL);
+}
+
+/* ---- What needs no logits ---------------------------------------------------------------------------------------- */
+
+static ptrdiff_t K(finish_losses)(const softxent_block *b)
+{
+    const T(call) call = T(call_of)(b);
+    T(labels) labels;
+    T(known) k;
+    T(no_labels)(&labels), T(know_nothing)(&k);
+    for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
+        const int n_samples = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
+        T(know)(&k, &labels, &call, begin, n_samples, 0);
+        const T(parts) p = T(read_parts)(b, &k);
+        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature);
+        T(sample) s;
+        T(take_parts)(&s, &k, p, t.shift);
+        s.log_sum = T(log_sum)(s.stats), s.lse = V(fma)(p.row_max, t.scale, s.log_sum);
+        s.dot = V(mul)(s.dot, t.scale);
+        T(store_losses)(&call, &k, T(loss_of)(&call, &k, &s));
+        if (k.n_samples < n_samples) return begin + k.n_samples;
     }
-    const vec top = (f->t = T(tempered_of)(p.row_max, g->call.o.temperature)).shift.top;
-    f->s.label_logit = p.label_logit;
-    f->s.stats = T(stats_of)(p.row_max, top, p.n_max, V(mul)(p.sum_others, top), g->op);
-    T(conclude)(g, f, T(no_sums)());
+    return b->n_samples;
 }
 
 /* Of two sets of classes the one with the lower maximum is scaled to the other's. */

@@ -141,6 +141,15 @@ static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
+/* The logits from k on, less than a vector. */
+SIMD_INLINE vec T(tail_of)(const T(batch) * r, int row, ptrdiff_t k, const int type)
+{
+    const char *z = T(logits_of)(r, row, type) + k * T(size_of_element)(type);
+    const ptrdiff_t left = r->call->b->n_classes - k;
+    return T(has_next)(r, row) ? T(first_lanes)(T(load_vector)(z, type), left, -(real)INFINITY)
+                               : T(load_vector_till)(z, type, left, -(real)INFINITY);
+}
+
 /* Lane by lane. nan is passed over here; it shows up in the sum. The tail is kept. */
 SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
 {
@@ -155,8 +164,7 @@ SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
     }
     for (; k + LANES <= n; k += LANES) vmax[0] = V(max)(T(load_vector)(z + k * size, type), vmax[0]);
     if (k < n) {
-        r->tails[row] = T(has_next)(r, row) ? T(first_lanes)(T(load_vector)(z + k * size, type), n - k, lowest)
-                                            : T(load_vector_till)(z + k * size, type, n - k, lowest);
+        r->tails[row] = T(tail_of)(r, row, k, type);
         vmax[1] = V(max)(r->tails[row], vmax[1]);
     }
     return V(max)(V(max)(vmax[0], vmax[1]), V(max)(vmax[2], vmax[3]));
@@ -409,7 +417,7 @@ SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries, const
 SIMD_INLINE void T(write_batch)(T(batch) * r, T(spread) * lanes, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
-    const int is_loss = kind.op == OP_CROSS_ENTROPY;
+    const int is_loss = has_gradient(kind.op);
     const T(sample) *f = &r->found;
     const T(factors) x =
         is_loss ? T(gradient_factors)(r->call, &r->known, f, kind.density) : T(softmax_factors)(f->stats);
@@ -437,17 +445,32 @@ SIMD_INLINE void T(write_batch)(T(batch) * r, T(spread) * lanes, const row_kind 
     if (is_loss) T(write_entries)(r, entries, kind);
 }
 
+/* What the first two sweeps would have found, from the parts of all classes. */
+SIMD_INLINE void T(recall_batch)(T(batch) * r, const row_kind kind)
+{
+    const ptrdiff_t n = r->call->b->n_classes, left = n % LANES;
+    const T(parts) p = T(read_parts)(r->call->b, &r->known);
+    T(take_parts)(&r->found, &r->known, p, T(shift_of)(p.row_max));
+    for (int i = 0; i < r->at_once && left; ++i)
+        if (T(has_part)(r, i)) r->tails[i] = T(tail_of)(r, i, n - left, kind.type);
+}
+
 SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
 {
     T(sample) *f = &r->found;
     T(spread) lanes;
-    const vec row_max = T(max_of_batch)(r, kind);
-    T(look_up_labels)(r, kind);
-    f->shift = T(shift_of)(row_max), f->stats.row_max = row_max;
-    V(store)(lanes.row_max, row_max), V(store)(lanes.base, f->shift.base), V(store)(lanes.rounder, f->shift.rounder);
-    V(store)(lanes.floor, f->shift.floor), V(store)(lanes.top, f->shift.top);
-    T(sum_batch)(r, &lanes, kind);
-    f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, row_max);
+    if (kind.op == OP_FINISH) {
+        T(recall_batch)(r, kind);
+    } else {
+        f->stats.row_max = T(max_of_batch)(r, kind), f->shift = T(shift_of)(f->stats.row_max);
+        T(look_up_labels)(r, kind);
+    }
+    V(store)(lanes.row_max, f->stats.row_max), V(store)(lanes.base, f->shift.base);
+    V(store)(lanes.rounder, f->shift.rounder), V(store)(lanes.floor, f->shift.floor);
+    V(store)(lanes.top, f->shift.top);
+    if (kind.op != OP_FINISH) T(sum_batch)(r, &lanes, kind);
+    f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
+    if (kind.op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
     if (kind.op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
     if (kind.op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
     if (kind.output != NO_OUTPUT) T(write_batch)(r, &lanes, kind);
@@ -488,6 +511,8 @@ ROW_KERNEL(row_grad_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
 ROW_KERNEL(row_softmax, OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL)
 ROW_KERNEL(row_log_softmax, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
 ROW_KERNEL(row_logsumexp, OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_part, OP_PART, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
+ROW_KERNEL(row_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
 #if HALF_PRECISION
 ROW_KERNEL(row_loss_f16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
 ROW_KERNEL(row_grad_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, AT_LABEL)
@@ -512,13 +537,18 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
-    const int with_output = can_store && op != OP_LOG_SOFTMAX ? STORED : RECOMPUTED;
+    const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
     const row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL,
                            0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
-        if (is_loss) return (has_output ? grads : losses)[kind.density](b);
-        if (op == OP_SOFTMAX) return K(row_softmax)(b);
-        return op == OP_LOG_SOFTMAX ? K(row_log_softmax)(b) : K(row_logsumexp)(b);
+        switch (op) {
+        case OP_CROSS_ENTROPY: return (has_output ? grads : losses)[kind.density](b);
+        case OP_SOFTMAX: return K(row_softmax)(b);
+        case OP_LOG_SOFTMAX: return K(row_log_softmax)(b);
+        case OP_LOGSUMEXP: return K(row_logsumexp)(b);
+        case OP_PART: return K(row_part)(b);
+        default: return K(row_finish)(b);
+        }
     }
 #if HALF_PRECISION
     static kernel *const halves[][3] = {{K(row_loss_f16), K(row_grad_f16), K(row_long_f16)},

@@ -2,6 +2,7 @@
 #include "softxent.h"
 
 #include <float.h>
+#include <string.h>
 
 #include "dispatch.h"
 #include "labels.h"
@@ -16,10 +17,43 @@ static int has_types(const softxent_block *b, enum dtype dtype)
            is_type(b->loss_type, dtype) && is_type(b->out_type, dtype);
 }
 
-static int is_sized(const softxent_block *b)
+/* ---- The caller's structs ---------------------------------------------------------------------------------------- */
+
+/* The caller may have been compiled with an older header or a newer one: structs grow at their end. What an older one
+ * lacks is zero; what a newer one has more must be zero, as it would ask for something that is not known here. */
+static int copy_struct(void *own, size_t size, const void *given, size_t given_size)
 {
-    return b && b->size == sizeof *b && b->n_samples >= 0 && b->n_classes >= 1;
+    enum { LONGEST = 4096 }; /* an uninitialized size is found out before the stack is read for it */
+    if (given_size < sizeof(size_t) || given_size > LONGEST || given_size % sizeof(size_t) != 0) return 0;
+    for (size_t i = size; i < given_size; ++i)
+        if (((const char *)given)[i]) return 0;
+    memset(own, 0, size);
+    memcpy(own, given, size < given_size ? size : given_size);
+    return 1;
 }
+
+/* Room for the structs that are not as this library has them, or from which something is left out. */
+typedef struct {
+    softxent_block block;
+    softxent_options options;
+} request;
+
+/* The block as this library has it; NULL where it cannot be. */
+static const softxent_block *read_block(const softxent_block *b, request *own, int with_options)
+{
+    if (!b) return NULL;
+    if (b->size != sizeof *b) {
+        if (!copy_struct(&own->block, sizeof own->block, b, b->size)) return NULL;
+        b = &own->block;
+    }
+    if (with_options && b->options && b->options->size != sizeof *b->options) {
+        if (!copy_struct(&own->options, sizeof own->options, b->options, b->options->size)) return NULL;
+        own->block = *b, own->block.options = &own->options, b = &own->block;
+    }
+    return b->n_samples >= 0 && b->n_classes >= 1 ? b : NULL;
+}
+
+/* ---- What must be given, and what is sound ----------------------------------------------------------------------- */
 
 static int has_labels(const softxent_block *b)
 {
@@ -68,12 +102,14 @@ static int has_good_options(const softxent_block *b, softxent_op op)
     if (op == OP_JVP || op == OP_JACOBIAN) return 1;
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
-    if (o->size != sizeof *o || !is_scale(o->temperature)) return 0;
+    if (!is_scale(o->temperature)) return 0;
     if (op != OP_CROSS_ENTROPY && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
     if ((op == OP_HVP || b->hess) && (o->softcap != 0 || o->z_loss != 0)) return 0;
     return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
 }
+
+/* ---- The call ---------------------------------------------------------------------------------------------------- */
 
 /* What the kernels see of a block that serves several functions: nothing that this one does not look at. */
 static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
@@ -96,17 +132,17 @@ static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
     if (op == OP_JVP || op == OP_JACOBIAN) b->options = NULL, b->where = NULL;
 }
 
-static int call(const softxent_block *b, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
+static int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
-    if (!is_sized(b) || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
+    request own;
+    const softxent_block *b = read_block(given, &own, op != OP_JVP && op != OP_JACOBIAN);
+    if (!b || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    softxent_block own_block;
-    softxent_options own_options;
     if (op != OP_CROSS_ENTROPY || b->parts) {
-        own_block = *b, b = &own_block;
-        leave_out(&own_block, &own_options, op);
+        own.block = *b, b = &own.block;
+        leave_out(&own.block, &own.options, op);
     }
     const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(b, op);
     if (done == b->n_samples) return SOFTXENT_OK;
@@ -143,9 +179,11 @@ static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
     return dtype == F32 ? (double)((const float *)reals)[i] : ((const double *)reals)[i];
 }
 
-int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
+int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
 {
-    if (!is_sized(b) || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
+    request own;
+    const softxent_block *b = read_block(given, &own, 0);
+    if (!b || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
     enum { AT_ONCE = 256 };
     int64_t class[AT_ONCE];
     ptrdiff_t counted = 0;
@@ -163,10 +201,11 @@ int softxent_check_labels(const softxent_block *b, ptrdiff_t *n_counted, ptrdiff
     return SOFTXENT_OK;
 }
 
-static int total_weight(const softxent_block *b, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
+static int total_weight(const softxent_block *given, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
 {
-    if (!is_sized(b) || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
-    if (b->options && b->options->size != sizeof *b->options) return SOFTXENT_BAD_ARGUMENT;
+    request own;
+    const softxent_block *b = read_block(given, &own, 1);
+    if (!b || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {

@@ -18,19 +18,28 @@
 #include "sample.h"
 #include "tiles.h"
 #include "call.h"
+#include "part_kernel.h"
 #include "row_kernel.h"
 #include "lane_kernel.h"
 #include "general_kernel.h"
-#include "part_kernel.h"
 
 /* Rows are read along their classes where these lie side by side and fill a few vectors; else samples go in lanes.
  * The choice depends on nothing but the sample's own layout: its batch has no say in its bits. */
-static ptrdiff_t K(run)(const softxent_block *b, softxent_op op)
+static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 {
-    if (op == OP_MERGE) return K(merge)(b);
     const int in_rows = b->logits_class_stride == 1 && b->n_classes > LANE_KERNEL_CLASSES;
     if (needs_general_kernel(b, op)) return K(general_run)(b, op, in_rows);
     return in_rows ? K(row_run)(b, op) : K(lane_run)(b, op);
+}
+
+/* And what needs no logits. */
+static ptrdiff_t K(run)(const softxent_block *b, softxent_op op)
+{
+    if (op == OP_MERGE) return K(merge)(b);
+    if (op != OP_FINISH) return K(run_logits)(b, op);
+    const ptrdiff_t good = b->loss ? K(finish_losses)(b) : b->n_samples;
+    const ptrdiff_t done = b->out ? K(run_logits)(b, op) : b->n_samples;
+    return good < done ? good : done; /* another thread may have changed labels in between */
 }
 
 #undef PASTE_

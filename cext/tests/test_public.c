@@ -2,6 +2,8 @@
  * nothing then, how the instruction set is chosen, and the checks of the labels. Numbers are in test_kernels.c. */
 #include "general.h"
 
+#include <limits.h>
+
 enum { N = 4, N_CLASSES = 70 }; /* enough for the row kernel */
 
 static problem sound_problem;
@@ -113,7 +115,7 @@ static int spoil_options(softxent_options *o, int wrong, enum op op)
     if (wrong < 24) return is_cross_entropy(op);
     if (wrong == 24) o->size = 0;
     if (wrong == 25) o->size = sizeof *o - 1;
-    if (wrong == 26) o->size = sizeof *o + 8;
+    if (wrong == 26) o->size = 4096 + sizeof(size_t);
     return looks;
 }
 
@@ -227,6 +229,48 @@ static void reused_block(void)
             CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
             CHECK(memcmp(clean[0], reused[0], bytes) == 0 && memcmp(clean[1], reused[1], bytes) == 0);
             check_untouched(&hess_output, 0);
+        }
+}
+
+/* A struct as a caller has it that was compiled with another header: exactly so long, zero where it is new. */
+static void *struct_of_size(const void *known, size_t known_size, size_t size)
+{
+    char *other = calloc(1, size);
+    memcpy(other, known, known_size < size ? known_size : size);
+    memcpy(other, &size, sizeof size);
+    return other;
+}
+
+/* What a caller's struct lacks counts as zero, and so must be what it has more. */
+static void structs_of_other_versions(void)
+{
+    static unsigned char known[2][ARENA_BYTES], other[2][ARENA_BYTES];
+    const size_t block_size[] = {offsetof(softxent_block, parts), sizeof(softxent_block) + 64, 4096};
+    const size_t options_size[] = {offsetof(softxent_options, softcap), sizeof(softxent_options) + 64, 4096};
+    EACH_DTYPE
+    for (int op = 0; op < N_OPS; ++op)
+        for (int i = 0; i < 3; ++i) {
+            softxent_block b = sound_block_of((enum op)op, d);
+            sound_options.temperature = 1.7, b.options = &sound_options, b.out = known[0], b.loss = known[1];
+            memset(known, 0, sizeof known), memset(other, 0, sizeof other);
+            ABOUT("%s %s, sizes %d", op_name[op], dtype_name[d], i);
+            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+            b.out = other[0], b.loss = other[1];
+            b.options = struct_of_size(&sound_options, sizeof sound_options, options_size[i]);
+            char *block = struct_of_size(&b, sizeof b, block_size[i]);
+            CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_OK);
+            CHECK(memcmp(known, other, sizeof known) == 0);
+            memset(other, 77, sizeof other), memcpy(known, other, sizeof known);
+            if (i > 0) {
+                block[block_size[i] - 1] = 1;
+                CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_BAD_ARGUMENT);
+                block[block_size[i] - 1] = 0, ((char *)b.options)[options_size[i] - 1] = 1;
+                const int is_looked_at = op != JVP && op != JACOBIAN;
+                CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) ==
+                      (is_looked_at ? SOFTXENT_BAD_ARGUMENT : SOFTXENT_OK));
+                CHECK(!is_looked_at || memcmp(known, other, sizeof known) == 0);
+            }
+            free(block), free((void *)b.options);
         }
 }
 
@@ -393,6 +437,9 @@ static void isa_by_name(void)
     }
     CHECK(softxent_isa_select("scalar", NULL) == SOFTXENT_BAD_ARGUMENT);
     CHECK(softxent_isa_select(NULL, NULL) == SOFTXENT_BAD_ARGUMENT);
+    CHECK(softxent_isa_name(NULL) == NULL);
+    CHECK(softxent_isa_usable(-1) == NULL && softxent_isa_usable(INT_MIN) == NULL);
+    CHECK(softxent_isa_usable(100) == NULL && softxent_isa_usable(INT_MAX) == NULL);
 #if defined(__x86_64__)
     CHECK(softxent_isa_select("neon", &isa) == SOFTXENT_BAD_ISA);
 #elif defined(__aarch64__)
@@ -477,12 +524,13 @@ static void parts_bad_arguments(void)
     for (int which = 0; which < 3; ++which)
         for (int wrong = 0; wrong < N_PART_WRONGS; ++wrong) {
             softxent_block b = sound_part(d);
-            const softxent_part_f64 before = own_parts[0];
+            softxent_part_f64 before[2 * N];
+            memcpy(before, own_parts, sizeof before);
             ptrdiff_t bad = -5;
             ABOUT("%s %s, wrong %d", part_calls[which], dtype_name[d], wrong);
             if (!spoil_part(&b, wrong, which)) continue;
             CHECK(call_of_parts(part_calls[which], d, &b, &bad) == SOFTXENT_BAD_ARGUMENT && bad == -5);
-            CHECK(memcmp(&before, &own_parts[0], sizeof before) == 0);
+            CHECK(memcmp(before, own_parts, sizeof before) == 0);
             check_untouched(&loss_output, 0);
             check_untouched(&out_output, 0);
         }
@@ -518,6 +566,7 @@ int main(void)
     RUN_TEST(reused_block);
     RUN_TEST(bad_options);
     RUN_TEST(good_options);
+    RUN_TEST(structs_of_other_versions);
     RUN_TEST(element_types);
     RUN_TEST(second_derivatives);
     RUN_TEST(check_labels);
