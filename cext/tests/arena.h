@@ -1,8 +1,8 @@
 /* arena.h - memory in which a wrong access shows, and reproducible random numbers.
  *
  * An arena is a stretch of pages with a page on either side that nobody may touch: an array put against one of its
- * ends cannot be overrun there without a fault. Where there is no mmap, or with NO_GUARDS (an emulator may read what a
- * masked load leaves out), the arena is ordinary memory, and only what is written out of bounds is found. Must be
+ * ends cannot be overrun there without a fault. On a system without pages, or with NO_GUARDS (an emulator may read what
+ * a masked load leaves out), the arena is ordinary memory, and only what is written out of bounds is found. Must be
  * included before any system header. */
 #ifndef SOFTXENT_TESTS_ARENA_H
 #define SOFTXENT_TESTS_ARENA_H
@@ -10,6 +10,7 @@
 #ifndef _DEFAULT_SOURCE
 #  define _DEFAULT_SOURCE /* for mmap and setenv, which C11 does not have */
 #endif
+#define __USE_MINGW_ANSI_STDIO 1 /* for long double, which Windows' own printf does not have */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,12 +18,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__unix__) || defined(__APPLE__)
-#  define POSIX 1
+#if defined(_WIN32)
+/* Declared here: windows.h makes macros of OUT and near. */
+__declspec(dllimport) void *__stdcall VirtualAlloc(void *, size_t, unsigned long kind, unsigned long protection);
+enum { MEM_COMMIT = 0x1000, MEM_RESERVE = 0x2000, PAGE_NOACCESS = 0x01, PAGE_READWRITE = 0x04 };
+#elif defined(__unix__) || defined(__APPLE__)
 #  include <sys/mman.h>
 #  include <unistd.h>
-#else
-#  define POSIX 0
+#elif !defined(NO_GUARDS)
+#  define NO_GUARDS
 #endif
 
 typedef struct {
@@ -31,17 +35,33 @@ typedef struct {
 
 enum { CANARY = 0xa5 };
 
+/* So many bytes, in whole pages, between two pages that nobody may touch; NULL if there are none. */
+#if defined(NO_GUARDS)
+static inline size_t page_size(void) { return 64; }
+
+static inline void *guarded(size_t size, size_t page) { return malloc(size + page); }
+#elif defined(_WIN32)
+static inline size_t page_size(void) { return 4096; }
+
+static inline void *guarded(size_t size, size_t page)
+{
+    unsigned char *p = (unsigned char *)VirtualAlloc(NULL, size + 2 * page, MEM_RESERVE, PAGE_NOACCESS);
+    return p ? VirtualAlloc(p + page, size, MEM_COMMIT, PAGE_READWRITE) : NULL;
+}
+#else
+static inline size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+static inline void *guarded(size_t size, size_t page)
+{
+    unsigned char *p = (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p != MAP_FAILED && mprotect(p + page, size, PROT_READ | PROT_WRITE) == 0 ? p + page : NULL;
+}
+#endif
+
 static inline arena arena_of(size_t bytes)
 {
-    arena a = {NULL, NULL};
-#if POSIX && !defined(NO_GUARDS)
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + page - 1) / page * page;
-    unsigned char *p = (unsigned char *)mmap(NULL, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p != MAP_FAILED && mprotect(p + page, size, PROT_READ | PROT_WRITE) == 0) a.start = p + page;
-#else
-    const size_t size = (bytes + 63) / 64 * 64;
-    a.start = (unsigned char *)malloc(size + 64);
-#endif
+    const size_t page = page_size(), size = (bytes + page - 1) / page * page;
+    arena a = {(unsigned char *)guarded(size, page), NULL};
     if (!a.start) {
         puts("no memory for the tests");
         exit(2);

@@ -32,8 +32,9 @@ for source in test_*.c; do
     name=$(basename "$source" .c)
     # shellcheck disable=SC2086
     if $cc $plain -Wall -Wextra $sparse ${CFLAGS-} "$source" "$work"/[!t]*.o -o "$work/$name" -lm; then
-        ${RUN-} "$work/$name" >"$work/$name.txt" 2>&1
+        ${RUN-} "$work/$name" >"$work/printed" 2>&1
         status=$?
+        tr -d '\r' <"$work/printed" >"$work/$name.txt" # Windows ends a line with two characters
     else
         echo "it does not compile" >"$work/$name.txt"
         status=1

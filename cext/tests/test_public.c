@@ -412,7 +412,9 @@ static void total_weight_is_compensated(void)
 static const char *selected_by_environment(const char *value)
 {
     const softxent_isa *isa = NULL;
-#if POSIX
+#ifdef _WIN32
+    _putenv_s("SOFTXENT_ISA", value ? value : ""); /* where an empty one is none */
+#else
     if (value)
         setenv("SOFTXENT_ISA", value, 1);
     else
@@ -451,7 +453,6 @@ static void isa_by_name(void)
 static void isa_by_environment(void)
 {
     CHECK(strcmp(selected_by_environment(NULL), softxent_isa_usable(0)) == 0);
-#if POSIX
     for (int i = 0; i < n_isas; ++i)
         CHECK(strcmp(selected_by_environment(softxent_isa_usable(i)), softxent_isa_usable(i)) == 0);
     CHECK(strcmp(selected_by_environment(""), softxent_isa_usable(0)) == 0);
@@ -465,7 +466,6 @@ static void isa_by_environment(void)
     const softxent_isa *isa = NULL;
     CHECK(softxent_isa_select("scalar", &isa) == SOFTXENT_OK && strcmp(softxent_isa_name(isa), "scalar") == 0);
     CHECK(strcmp(selected_by_environment(NULL), softxent_isa_usable(0)) == 0);
-#endif
 }
 
 static void status_in_words(void)
