@@ -374,7 +374,7 @@ static void T(test_capped)(void)
 {
     static const double caps[] = {1, 30, 50, 0.01, 1.0 / 3, 1e4, 0x1p-100, 0x1p100};
     const D(bits) infinity = T(bits_of)((real)INFINITY);
-    const int points = (sizeof(real) == sizeof(float) ? 150000 : 50000) / SPARSE / D(BLOCK) * D(BLOCK);
+    const int points = (sizeof(real) == sizeof(float) ? 150000 : 60000) / SPARSE / D(BLOCK) * D(BLOCK);
     T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     for (int c = 0; c < 8; ++c)
         for (int k = 0; k < points; k += D(BLOCK)) {
