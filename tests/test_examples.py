@@ -91,10 +91,7 @@ def test_makefile_with_pkg_config(tmp_path):
     assert "mean loss 6.9" in run("./batch", cwd=tmp_path / "makefile")
 
 
-def test_cython_module_with_its_own_prange(tmp_path):
-    pytest.importorskip("Cython")
-    shutil.copytree(EXAMPLES / "cython", tmp_path, dirs_exist_ok=True)
-    run(sys.executable, "setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
+def losses_are_those_of_the_package(folder):
     code = """
         import numpy as np, losses, softxent
         z, y = np.random.default_rng(0).standard_normal((1000, 30)), np.arange(1000) % 30
@@ -104,7 +101,32 @@ def test_cython_module_with_its_own_prange(tmp_path):
         except ValueError as error:
             print(error)
     """
-    assert run(sys.executable, "-c", "if 1:" + code, cwd=tmp_path) == "a label is no class\n"
+    return run(sys.executable, "-c", "if 1:" + code, cwd=folder) == "a label is no class\n"
+
+
+def test_cython_module_with_its_own_prange(tmp_path):
+    pytest.importorskip("Cython")
+    shutil.copytree(EXAMPLES / "cython", tmp_path, dirs_exist_ok=True)
+    run(sys.executable, "setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
+    assert losses_are_those_of_the_package(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("back_end", "tools"),
+    [("scikit-build-core", ["scikit_build_core"]), ("meson-python", ["mesonpy", "pkgconf"])],
+)
+def test_cython_module_by_a_build_back_end(back_end, tools, tmp_path):
+    for module in ["pip", "Cython", *tools]:
+        pytest.importorskip(module)
+    for folder in ("cython", back_end):
+        shutil.copytree(EXAMPLES / folder, tmp_path / folder)
+    environment = {
+        "PATH": os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
+        "PKG_CONFIG": "pkgconf-pypi",
+    }
+    install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index", "--target", tmp_path]
+    run(sys.executable, *install, tmp_path / back_end, cwd=tmp_path, **environment)
+    assert losses_are_those_of_the_package(tmp_path)
 
 
 def test_ctypes(tmp_path):
