@@ -326,7 +326,8 @@ SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(vi
     if (accumulate) {
         vec before[TILE];
         K(load_tile)(before, out, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) tile[c] = V(add)(before[c], tile[c]);
+        for (int c = 0; c < vectors; ++c) /* -0 of an ignored sample stays, as in a group of none but such */
+            tile[c] = V(select)(g->known.counted, V(add)(before[c], tile[c]), before[c]);
     }
     K(store_tile)(tile, out, from, vectors);
 }
