@@ -74,6 +74,9 @@ static int is_part(const softxent_block *b)
     return has_labels(b) && !b->target && !b->hess && is_among && !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
+/* Where labels are read alone: those of a block with parts are among all classes. */
+static int is_whole_or_part(const softxent_block *b) { return !b->parts || is_part(b); }
+
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
     const int needs_logits = op != OP_MERGE && (op != OP_FINISH || b->out);
@@ -183,7 +186,7 @@ int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptr
 {
     request own;
     const softxent_block *b = read_block(given, &own, 0);
-    if (!b || (b->n_samples > 0 && !has_labels(b))) return SOFTXENT_BAD_ARGUMENT;
+    if (!b || (b->n_samples > 0 && !(has_labels(b) && is_whole_or_part(b)))) return SOFTXENT_BAD_ARGUMENT;
     enum { AT_ONCE = 256 };
     int64_t class[AT_ONCE];
     ptrdiff_t counted = 0;
@@ -205,7 +208,8 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
 {
     request own;
     const softxent_block *b = read_block(given, &own, 1);
-    if (!b || !total || (b->n_samples > 0 && !has_label_or_target(b))) return SOFTXENT_BAD_ARGUMENT;
+    if (!b || !total || (b->n_samples > 0 && !(has_label_or_target(b) && is_whole_or_part(b))))
+        return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
