@@ -1,0 +1,834 @@
+/* fuzz.c - any call of any public function, drawn from bytes, and what must be so of it, whatever it is.
+ *
+ * A target for libFuzzer, to be built with the sanitizers; with STANDALONE, a program that draws the bytes itself (its
+ * arguments are at the end of this file). quality.sh does either. Every array is allocated as large as its strides
+ * reach and no larger, so that the sanitizer sees what lies outside. Numbers are not judged here but for what is exact:
+ *
+ *   - a refused call has written nothing, and a call that stopped at a label just the samples before it, where the
+ *     outputs' entries lie and nowhere between them; inputs stay as they were;
+ *   - the label it stopped at is the first that is no class;
+ *   - a sample has the same bits alone as in its block, and in other strides and places in memory;
+ *   - an ignored sample has loss 0 and gradient 0; a probability is within [0, 1], its logarithm is not above 0. */
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "half.h"
+#include "softxent.h"
+
+/* ---- The bytes ------------------------------------------------------------------------------------------------- */
+
+/* Past the end there are zeros, which choose what is plain. */
+typedef struct {
+    const uint8_t *next, *end;
+} reader;
+
+static unsigned byte_from(reader *r) { return r->next < r->end ? *r->next++ : 0; }
+
+static uint64_t bits_from(reader *r)
+{
+    uint64_t bits = 0;
+    for (int i = 0; i < 8; ++i) bits = bits << 8 | byte_from(r);
+    return bits;
+}
+
+static int below(int n, reader *r)
+{
+    const unsigned low = byte_from(r);
+    return (int)((n > 256 ? low << 8 | byte_from(r) : low) % (unsigned)n);
+}
+
+static int one_in(int n, reader *r) { return below(n, r) == n - 1; }
+
+/* splitmix64: Steele, Lea and Flood, OOPSLA 2014. */
+static uint64_t random_bits(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* ---- Arrays ---------------------------------------------------------------------------------------------------- */
+
+/* What an entry is: a number of so many bits of fraction, or without any an integer. */
+typedef struct {
+    int size, fraction, bias;
+} format;
+
+static const format f32 = {4, 23, 127}, f64 = {8, 52, 1023}, f16 = {2, 10, 15}, bf16 = {2, 7, 127};
+
+/* Samples, rows and classes: but a Jacobian has one row. `first` is the place of the entry (0, 0, 0), in entries. */
+typedef struct {
+    unsigned char *memory;
+    size_t bytes;
+    ptrdiff_t first, count[3], stride[3];
+    format f;
+} array;
+
+/* How the three axes lie in memory. */
+typedef struct {
+    int order; /* which is the innermost, and which comes next */
+    int gap[3], flip[3],
+        fixed; /* entries left out between the axis's own; whether it runs backwards, or is one entry */
+    int slack; /* entries before the first: an odd alignment */
+} layout;
+
+static layout draw_layout(reader *r)
+{
+    layout l = {0, {0, 0, 0}, {0, 0, 0}, -1, 0};
+    if (one_in(2, r)) l.slack = below(16, r);
+    if (!one_in(2, r)) return l;
+    l.order = below(6, r);
+    for (int axis = 0; axis < 3; ++axis) l.gap[axis] = one_in(3, r) ? below(4, r) : 0, l.flip[axis] = one_in(4, r);
+    if (one_in(6, r)) l.fixed = below(3, r);
+    return l;
+}
+
+static void lay_out(array *x, layout l)
+{
+    static const int inner_to_outer[6][3] = {{2, 1, 0}, {0, 2, 1}, {2, 0, 1}, {1, 2, 0}, {0, 1, 2}, {1, 0, 2}};
+    ptrdiff_t extent = 1; /* from the first entry to behind the last, of the axes inside */
+    int is_empty = 0;
+    x->first = l.slack;
+    for (int i = 0; i < 3; ++i) {
+        const int axis = inner_to_outer[l.order][i];
+        const ptrdiff_t steps = x->count[axis] > 0 ? x->count[axis] - 1 : 0;
+        const ptrdiff_t stride = axis == l.fixed ? 0 : extent + l.gap[axis];
+        x->stride[axis] = l.flip[axis] ? -stride : stride;
+        x->first += l.flip[axis] ? steps * stride : 0;
+        extent += steps * stride;
+        is_empty |= x->count[axis] == 0;
+    }
+    x->bytes = is_empty ? 0 : (size_t)((l.slack + extent) * x->f.size);
+    if (is_empty) x->first = 0;
+    x->memory = (unsigned char *)malloc(x->bytes + !x->bytes);
+    if (!x->memory) abort();
+    memset(x->memory, 0xa5, x->bytes);
+}
+
+static unsigned char *entry_of(const array *x, ptrdiff_t i, ptrdiff_t row, ptrdiff_t k)
+{
+    return x->memory + (x->first + i * x->stride[0] + row * x->stride[1] + k * x->stride[2]) * x->f.size;
+}
+
+static uint64_t bits_at(const unsigned char *entry, format f)
+{
+    uint16_t half;
+    uint32_t word;
+    uint64_t bits;
+    switch (f.size) {
+    case 1: return *entry;
+    case 2: memcpy(&half, entry, sizeof half); return half;
+    case 4: memcpy(&word, entry, sizeof word); return word;
+    default: memcpy(&bits, entry, sizeof bits); return bits;
+    }
+}
+
+static void put_bits(unsigned char *entry, format f, uint64_t bits)
+{
+    const uint16_t half = (uint16_t)bits;
+    const uint32_t word = (uint32_t)bits;
+    switch (f.size) {
+    case 1: *entry = (unsigned char)bits; break;
+    case 2: memcpy(entry, &half, sizeof half); break;
+    case 4: memcpy(entry, &word, sizeof word); break;
+    default: memcpy(entry, &bits, sizeof bits); break;
+    }
+}
+
+static double number_at(const unsigned char *entry, format f)
+{
+    float x;
+    double y;
+    switch (f.size) {
+    case 2: return value_of_half(f.fraction == f16.fraction ? f16_format : bf16_format, (uint16_t)bits_at(entry, f));
+    case 4: memcpy(&x, entry, sizeof x); return (double)x;
+    default: memcpy(&y, entry, sizeof y); return y;
+    }
+}
+
+/* The same bits; nan is nan. */
+static int is_same(const unsigned char *a, const unsigned char *b, format f)
+{
+    if (memcmp(a, b, (size_t)f.size) == 0) return 1;
+    return f.fraction && isnan(number_at(a, f)) && isnan(number_at(b, f));
+}
+
+/* 0 is 0 of either sign, too. */
+static int is_same_number(const unsigned char *a, const unsigned char *b, format f)
+{
+    return is_same(a, b, f) || number_at(a, f) == number_at(b, f);
+}
+
+#define EACH_ENTRY(x, i, row, k)                                                                                       \
+    for (ptrdiff_t row = 0; row < (x)->count[1]; ++row)                                                                \
+        for (ptrdiff_t k = 0; k < (x)->count[2]; ++k)
+
+/* ---- Calls ----------------------------------------------------------------------------------------------------- */
+
+enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GRAD_OUTPUT, OTHER_PARTS, N_INPUTS };
+enum { PARTS = N_INPUTS, LOSS, OUT, HESS, N_ARRAYS };
+
+#define SET(array) (1u << (array))
+#define BOTH(name) {softxent_##name##_f32, softxent_##name##_f64}
+
+enum { CROSS_ENTROPY, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, BEGIN, MERGE, FINISH };
+enum { CHECK_LABELS = FINISH + 1, TOTAL_WEIGHT, N_FUNCTIONS };
+
+/* What each function must have, beside labels or a target, and what it writes where that is given. */
+static const struct {
+    const char *name;
+    unsigned needs, writes;
+    int (*with_labels[2])(const softxent_block *, ptrdiff_t *), (*without[2])(const softxent_block *);
+} functions[] = {
+    {"cross_entropy", SET(LOGITS) | SET(LOSS), SET(LOSS) | SET(OUT) | SET(HESS), BOTH(cross_entropy), {0}},
+    {"hvp", SET(LOGITS) | SET(DIRECTION) | SET(OUT), SET(OUT), BOTH(cross_entropy_hvp), {0}},
+    {"softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(softmax)},
+    {"log_softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(log_softmax)},
+    {"logsumexp", SET(LOGITS) | SET(LOSS), SET(LOSS), {0}, BOTH(logsumexp)},
+    {"jvp", SET(LOGITS) | SET(DIRECTION) | SET(OUT), SET(OUT), {0}, BOTH(softmax_jvp)},
+    {"jacobian", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(softmax_jacobian)},
+    {"begin", SET(LOGITS) | SET(LABELS) | SET(PARTS), SET(PARTS), BOTH(begin), {0}},
+    {"merge", SET(PARTS) | SET(OTHER_PARTS), SET(PARTS), {0}, BOTH(merge)},
+    {"finish", SET(LABELS) | SET(PARTS), SET(LOSS) | SET(OUT), BOTH(finish), {0}},
+    {"check_labels", SET(LABELS), 0, {0}, {0}},
+    {"total_weight", 0, 0, {0}, {0}},
+};
+
+/* How the arguments are spoiled. What is above REFUSED no function takes. */
+enum { SOUND, NULL_POINTER, BAD_OPTION, BAD_OPTIONS_SIZE, BAD_LABEL_TYPE, BAD_HESSIAN, BAD_CLASS_RANGE, TWO_TARGETS };
+enum { REFUSED = TWO_TARGETS + 1, BAD_SIZE = REFUSED, BAD_SAMPLES, BAD_CLASSES, BAD_TYPE, N_SPOILS };
+
+/* A call, but for the arrays' contents. */
+typedef struct {
+    int function, is_f64, in_place, spoil;
+    uint64_t spoil_bits;
+    unsigned given; /* the arrays that are */
+    int type[N_ARRAYS];
+    layout layouts[2][N_ARRAYS]; /* and others, for which the same must come out */
+    int with_options;
+    softxent_options options;
+    softxent_block block; /* all but the arrays */
+} drawn;
+
+static int is_given(const drawn *d, int array) { return (d->given & SET(array)) != 0; }
+
+/* The last two functions take a block for one of these where it has what these need. */
+static int is_part(const drawn *d)
+{
+    const int has_parts = is_given(d, PARTS) && is_given(d, LABELS);
+    return d->function == BEGIN || d->function == FINISH || (d->function >= CHECK_LABELS && has_parts);
+}
+
+/* ---- Drawing one ------------------------------------------------------------------------------------------------ */
+
+/* Around the widths of the vectors, the borders between kernels, and where rows become long. */
+static ptrdiff_t draw_classes(reader *r)
+{
+    static const ptrdiff_t borders[] = {4, 8, 16, 32, 64, 128, 256, 2048, 4096};
+    switch (below(16, r)) {
+    case 1: return 4097 + below(1000, r);
+    case 2: return borders[7 + below(2, r)] - 1 + below(3, r);
+    case 3:
+    case 4:
+    case 5:
+    case 6: return 1 + below(300, r);
+    case 7:
+    case 8:
+    case 9: return borders[below(7, r)] - 1 + below(3, r);
+    default: return 1 + below(24, r);
+    }
+}
+
+/* Of small samples also more than the library reads labels of at once. */
+static ptrdiff_t draw_samples(ptrdiff_t entries, reader *r)
+{
+    const ptrdiff_t n = one_in(12, r) ? 250 + below(280, r) : below(71, r), most = 6000 / entries;
+    return n <= most ? n : most < 3 ? n % 3 + 1 : most;
+}
+
+static void draw_options(drawn *d, reader *r)
+{
+    static const double scales[] = {0, 1, 0.5, 3, 0.01, 30, 0x1p-100, 0x1p100};
+    static const double smoothings[] = {0, 0.1, 1, 0x1p-60}, z_losses[] = {0, 1e-4, 1, DBL_MAX};
+    static const double bases[] = {0, 1, 0.7, 2.3, -1, DBL_MAX, 0x1p-1074};
+    softxent_options *o = &d->options;
+    o->size = sizeof *o;
+    if (one_in(2, r)) o->temperature = scales[below(8, r)];
+    if (one_in(3, r)) o->log_base = bases[below(7, r)];
+    const int knows_slope = d->function != HVP && !is_given(d, HESS);
+    if (one_in(4, r) && knows_slope) o->softcap = scales[below(8, r)];
+    if (one_in(4, r) && knows_slope) o->z_loss = z_losses[below(4, r)];
+    if (one_in(3, r) && !is_part(d)) o->label_smoothing = smoothings[below(4, r)];
+}
+
+/* What the function needs, and as a rule some of what it may have, or does not look at. */
+static void draw_arrays(drawn *d, reader *r)
+{
+    const int may_have_more = !one_in(3, r);
+    d->given = functions[d->function].needs;
+    if (d->function == CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
+    if (d->function == FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
+    if (functions[d->function].with_labels[0] || d->function == TOTAL_WEIGHT)
+        d->given |= !is_given(d, LABELS) && one_in(3, r) ? SET(TARGET) : SET(LABELS);
+    for (int i = 0; i < N_ARRAYS && may_have_more; ++i)
+        if (i != LABELS && i != TARGET && one_in(4, r)) d->given |= SET(i);
+    if (d->function == CROSS_ENTROPY && is_given(d, HESS)) d->given |= SET(OUT);
+    if (d->function == FINISH && is_given(d, OUT)) d->given |= SET(LOGITS);
+    if (is_part(d)) d->given &= ~(SET(HESS) | SET(CLASS_WEIGHT));
+    d->in_place = is_given(d, LOGITS) && is_given(d, OUT) && d->function != JACOBIAN && one_in(6, r);
+    for (int i = 0; i < N_ARRAYS; ++i) {
+        const int has_type = i == LOGITS || i == TARGET || i == DIRECTION || i == LOSS || i == OUT;
+        const int is_input = i < N_INPUTS && !(i == LOGITS && d->in_place);
+        d->type[i] = has_type && !d->is_f64 && one_in(4, r) ? 1 + below(2, r) : SOFTXENT_REAL;
+        for (int j = 0; j < 2; ++j) {
+            layout *l = &d->layouts[j][i];
+            *l = draw_layout(r);
+            if (!is_input || j) l->fixed = -1;
+            if (i == CLASS_WEIGHT || i == PARTS || i == OTHER_PARTS) *l = (layout){0, {0}, {0}, -1, l->slack};
+        }
+    }
+    if (d->in_place) d->type[OUT] = d->type[LOGITS];
+    d->type[HESS] = d->type[OUT];
+}
+
+static void draw_block(drawn *d, reader *r)
+{
+    static const double scales[] = {1, 0.37, 0, -2, DBL_MAX, INFINITY, NAN};
+    softxent_block *b = &d->block;
+    const ptrdiff_t n_classes = draw_classes(r);
+    b->size = sizeof *b;
+    b->n_classes = d->function == JACOBIAN && n_classes > 100 ? n_classes % 100 + 1 : n_classes;
+    b->n_samples = draw_samples(d->function == JACOBIAN ? b->n_classes * b->n_classes : b->n_classes, r);
+    b->logits_type = d->type[LOGITS], b->target_type = d->type[TARGET], b->direction_type = d->type[DIRECTION];
+    b->loss_type = d->type[LOSS], b->out_type = d->type[OUT], b->label_type = below(8, r);
+    b->use_ignore_index = one_in(3, r);
+    b->ignore_index = one_in(4, r) ? (int64_t)bits_from(r) : below(8, r) - 4;
+    b->accumulate = one_in(4, r), b->hess_kind = below(3, r);
+    b->grad_scale = one_in(3, r) ? scales[below(7, r)] : 1;
+    b->first_class = one_in(2, r) ? below(300, r) : 0;
+    b->all_classes = b->first_class + b->n_classes + (one_in(2, r) ? below(300, r) : 0);
+}
+
+/* Seldom NULL: to ask the processor takes long. */
+static const softxent_isa *draw_isa(reader *r)
+{
+    enum { MOST = 8 };
+    static const softxent_isa *usable[MOST];
+    static int n;
+    for (; n < MOST && softxent_isa_usable(n); ++n)
+        if (softxent_isa_select(softxent_isa_usable(n), &usable[n]) != SOFTXENT_OK) abort();
+    return one_in(100, r) ? NULL : usable[below(n, r)];
+}
+
+static drawn draw(reader *r)
+{
+    drawn d;
+    memset(&d, 0, sizeof d);
+    d.function = below(N_FUNCTIONS + 3, r); /* the loss more often than the others */
+    if (d.function >= N_FUNCTIONS) d.function = CROSS_ENTROPY;
+    d.is_f64 = one_in(2, r);
+    d.block.isa = draw_isa(r);
+    draw_arrays(&d, r);
+    draw_block(&d, r);
+    d.with_options = is_given(&d, CLASS_WEIGHT) || one_in(2, r);
+    if (d.with_options) draw_options(&d, r);
+    d.spoil = one_in(8, r) ? below(N_SPOILS, r) : SOUND;
+    if (d.spoil) d.spoil_bits = bits_from(r);
+    return d;
+}
+
+/* ---- Arrays of a call ------------------------------------------------------------------------------------------- */
+
+/* In place, `out` is the logits by another name. */
+typedef struct {
+    array of[N_ARRAYS];
+} world;
+
+static array array_of(const drawn *d, int which)
+{
+    static const int label_sizes[] = {1, 2, 4, 8, 1, 2, 4, 8};
+    const ptrdiff_t n = d->block.n_samples, n_classes = d->block.n_classes;
+    array x = {NULL, 0, 0, {n, 1, n_classes}, {0, 0, 0}, d->is_f64 ? f64 : f32};
+    if (d->type[which]) x.f = d->type[which] == SOFTXENT_FLOAT16 ? f16 : bf16;
+    switch (which) {
+    case LABELS: x.count[2] = 1, x.f = (format){label_sizes[d->block.label_type], 0, 0}; break;
+    case WHERE: x.f = (format){1, 0, 0}; break;
+    case CLASS_WEIGHT: x.count[0] = 1; break;
+    case SAMPLE_WEIGHT:
+    case GRAD_OUTPUT:
+    case LOSS: x.count[2] = 1; break;
+    case PARTS:
+    case OTHER_PARTS: x.count[2] = 4; break;
+    case OUT: x.count[1] = d->function == JACOBIAN ? n_classes : 1; break;
+    default: break;
+    }
+    return x;
+}
+
+/* A row of more than 64 classes may have other bits where they do not lie side by side. */
+static int may_differ(const array *a, const array *b)
+{
+    return a->count[2] > 64 && (a->stride[2] == 1) != (b->stride[2] == 1);
+}
+
+/* Empty arrays, in the first layouts or the other ones. */
+static world world_of(const drawn *d, int other)
+{
+    world w;
+    memset(&w, 0, sizeof w);
+    for (int i = 0; i < N_ARRAYS; ++i) {
+        if (!is_given(d, i) || (i == OUT && d->in_place)) continue;
+        w.of[i] = array_of(d, i);
+        lay_out(&w.of[i], d->layouts[other][i]);
+        if (i != LOGITS || !other) continue;
+        array first = array_of(d, i);
+        lay_out(&first, d->layouts[0][i]);
+        free(first.memory);
+        if (!may_differ(&w.of[i], &first)) continue;
+        free(w.of[i].memory);
+        lay_out(&w.of[i], d->layouts[0][i]);
+    }
+    if (d->in_place) w.of[OUT] = w.of[LOGITS];
+    return w;
+}
+
+static void free_world(const drawn *d, world *w)
+{
+    for (int i = 0; i < N_ARRAYS; ++i)
+        if (i != OUT || !d->in_place) free(w->of[i].memory);
+}
+
+/* The same contents in the same layout, or another. */
+static world copy_of(const drawn *d, const world *w, int other)
+{
+    world copy = world_of(d, other);
+    for (int which = 0; which < N_ARRAYS; ++which) {
+        const array *from = &w->of[which], *to = &copy.of[which];
+        if (!other && to->memory) memcpy(to->memory, from->memory, from->bytes);
+        for (ptrdiff_t i = 0; other && i < to->count[0]; ++i) EACH_ENTRY(to, i, row, k)
+        memcpy(entry_of(to, i, row, k), entry_of(from, i, row, k), (size_t)to->f.size);
+    }
+    return copy;
+}
+
+/* ---- Contents --------------------------------------------------------------------------------------------------- */
+
+enum { ORDINARY, WHOLE, WITH_SPECIAL, MOSTLY_SPECIAL, RAW, BYTES, N_CONTENTS };
+
+typedef struct {
+    int contents, is_positive;
+    uint64_t random;
+    reader bytes, all; /* what is left of the input, over and over */
+} filler;
+
+/* 0, infinity, nan, the smallest and largest of their kinds. */
+static uint64_t special_number(format f, uint64_t random)
+{
+    const uint64_t infinity = (uint64_t)(2 * f.bias + 1) << f.fraction, normal = (uint64_t)1 << f.fraction;
+    const uint64_t numbers[] = {0, infinity, infinity + 1 + normal / 2, 1, normal - 1, normal, infinity - 1, 0};
+    return numbers[random % 8];
+}
+
+static uint64_t draw_number(filler *fill, format f)
+{
+    const uint64_t random = random_bits(&fill->random), other = random_bits(&fill->random);
+    const uint64_t sign = fill->is_positive ? 0 : random >> 63 << (8 * f.size - 1);
+    const int is_special =
+        (fill->contents == WITH_SPECIAL && other % 32 == 0) || (fill->contents == MOSTLY_SPECIAL && other % 3 != 0);
+    if (fill->contents == RAW) return random;
+    if (fill->contents == BYTES && fill->all.next < fill->all.end) {
+        if (fill->bytes.next >= fill->bytes.end) fill->bytes = fill->all;
+        return bits_from(&fill->bytes);
+    }
+    if (is_special) return sign | special_number(f, random);
+    if (fill->contents == WHOLE) /* 0, 1, 2 or 4, of either sign: with many ties */
+        return random % 4 ? sign | (uint64_t)(f.bias - 1 + (int)(random % 4)) << f.fraction : 0;
+    const int exponent = f.bias - 6 + (int)(random % 12);
+    return sign | (uint64_t)exponent << f.fraction | (other & (((uint64_t)1 << f.fraction) - 1));
+}
+
+/* A class as a rule; else ignore_index, or any number. */
+static uint64_t draw_label(const drawn *d, filler *fill)
+{
+    const uint64_t random = random_bits(&fill->random), other = random_bits(&fill->random);
+    const softxent_block *b = &d->block;
+    const ptrdiff_t n_classes = is_part(d) ? b->all_classes : b->n_classes;
+    const int oddity = (int)(random % 64);
+    if (fill->contents == RAW) return random;
+    if (b->use_ignore_index && random >> 32 & 1) return (uint64_t)b->ignore_index;
+    if (oddity == 0 && fill->contents >= WITH_SPECIAL) return (uint64_t)n_classes + other % 2;
+    if (oddity == 1 && fill->contents >= WITH_SPECIAL) return 0 - other % 2 - 1;
+    if (oddity == 2 && fill->contents >= WITH_SPECIAL) return (uint64_t)1 << other % 64;
+    return other % (uint64_t)n_classes;
+}
+
+static void fill_world(const drawn *d, const world *w, reader *r)
+{
+    for (int which = 0; which < N_ARRAYS; ++which) {
+        const array *x = &w->of[which];
+        filler fill = {below(N_CONTENTS + 2, r), which == TARGET || which == SAMPLE_WEIGHT || which == CLASS_WEIGHT,
+                       bits_from(r), *r, *r};
+        if (fill.contents >= N_CONTENTS) fill.contents = ORDINARY;
+        for (ptrdiff_t i = 0; i < x->count[0]; ++i) EACH_ENTRY(x, i, row, k)
+            {
+                const uint64_t bits = which == LABELS  ? draw_label(d, &fill)
+                                      : which == WHERE ? random_bits(&fill.random) % 5
+                                                       : draw_number(&fill, x->f);
+                put_bits(entry_of(x, i, row, k), x->f, bits);
+            }
+    }
+}
+
+/* ---- The block, and what is wrong with it ----------------------------------------------------------------------- */
+
+static void spoil_options(softxent_options *o, uint64_t bits)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY, -1, -0x1p-1074, 0x1p-101, 0x1p101, 2, 1 + DBL_EPSILON};
+    double *const options[] = {&o->label_smoothing, &o->temperature, &o->softcap, &o->z_loss, &o->log_base};
+    *options[bits % 5] = values[bits / 5 % 9];
+}
+
+static void spoil_class_range(softxent_block *b, uint64_t bits)
+{
+    static const ptrdiff_t values[] = {-1, 0, 1, PTRDIFF_MAX, PTRDIFF_MIN};
+    *(bits & 1 ? &b->first_class : &b->all_classes) = values[bits / 2 % 5];
+}
+
+static void spoil_pointer(softxent_block *b, uint64_t bits)
+{
+    const void **const inputs[] = {&b->logits,        &b->labels,      &b->target,     &b->direction,
+                                   &b->sample_weight, &b->grad_output, &b->other_parts};
+    void **const outputs[] = {&b->parts, &b->loss, &b->out, &b->hess};
+    const int which = (int)(bits % 12);
+    if (which < 7) *inputs[which] = NULL;
+    if (which == 7) b->where = NULL;
+    if (which > 7) *outputs[which - 8] = NULL;
+}
+
+static void spoil(const drawn *d, softxent_block *b, softxent_options *o)
+{
+    static const int bad_types[] = {-1, INT_MAX, INT_MIN, 3, 8};
+    const uint64_t bits = d->spoil_bits;
+    const int sign = bits & 1 ? -1 : 1, bad_type = bad_types[bits / 8 % 5];
+    int *const types[] = {&b->logits_type, &b->target_type, &b->direction_type, &b->loss_type, &b->out_type};
+    switch (d->spoil) {
+    case NULL_POINTER: spoil_pointer(b, bits); break;
+    case BAD_OPTION: spoil_options(o, bits), b->options = o; break;
+    case BAD_OPTIONS_SIZE: o->size = (size_t)(bits % sizeof *o), b->options = o; break;
+    case BAD_LABEL_TYPE: b->label_type = bad_type == 3 ? 9 : bad_type; break;
+    case BAD_HESSIAN: b->hess_kind = bad_type; break;
+    case BAD_CLASS_RANGE: spoil_class_range(b, bits); break;
+    case TWO_TARGETS: b->target = b->labels = b->target ? b->target : b->labels; break;
+    case BAD_SIZE: b->size += (size_t)(sign * (ptrdiff_t)(1 + bits / 2 % 16)); break;
+    case BAD_SAMPLES: b->n_samples = bits & 1 ? PTRDIFF_MIN : -1 - (ptrdiff_t)(bits / 2 % 100); break;
+    case BAD_CLASSES: b->n_classes = bits & 1 ? PTRDIFF_MIN : -(ptrdiff_t)(bits / 2 % 100); break;
+    case BAD_TYPE: *types[bits % 5] = bad_type; break;
+    default: break;
+    }
+}
+
+/* Of the samples from `begin` on. */
+static softxent_block block_of(const drawn *d, const world *w, ptrdiff_t begin, ptrdiff_t n, softxent_options *o)
+{
+    softxent_block b = d->block;
+    void *data[N_ARRAYS];
+    for (int i = 0; i < N_ARRAYS; ++i) data[i] = w->of[i].memory ? entry_of(&w->of[i], begin, 0, 0) : NULL;
+    data[CLASS_WEIGHT] = w->of[CLASS_WEIGHT].memory ? entry_of(&w->of[CLASS_WEIGHT], 0, 0, 0) : NULL;
+    const array *x = w->of;
+    b.n_samples = n;
+    b.logits = data[LOGITS], b.labels = data[LABELS], b.target = data[TARGET], b.where = data[WHERE];
+    b.direction = data[DIRECTION], b.sample_weight = data[SAMPLE_WEIGHT], b.grad_output = data[GRAD_OUTPUT];
+    b.parts = data[PARTS], b.other_parts = data[OTHER_PARTS];
+    b.loss = data[LOSS], b.out = data[OUT], b.hess = data[HESS];
+    b.logits_sample_stride = x[LOGITS].stride[0], b.logits_class_stride = x[LOGITS].stride[2];
+    b.target_sample_stride = x[TARGET].stride[0], b.target_class_stride = x[TARGET].stride[2];
+    b.where_sample_stride = x[WHERE].stride[0], b.where_class_stride = x[WHERE].stride[2];
+    b.direction_sample_stride = x[DIRECTION].stride[0], b.direction_class_stride = x[DIRECTION].stride[2];
+    b.out_sample_stride = x[OUT].stride[0], b.out_row_stride = x[OUT].stride[1];
+    b.out_class_stride = x[OUT].stride[2];
+    b.hess_sample_stride = x[HESS].stride[0], b.hess_class_stride = x[HESS].stride[2];
+    b.labels_stride = x[LABELS].stride[0], b.loss_stride = x[LOSS].stride[0];
+    b.sample_weight_stride = x[SAMPLE_WEIGHT].stride[0], b.grad_output_stride = x[GRAD_OUTPUT].stride[0];
+    *o = d->options, o->class_weight = data[CLASS_WEIGHT];
+    if (d->with_options) b.options = o;
+    if (d->spoil == BAD_OPTION || d->spoil == BAD_OPTIONS_SIZE) o->size = sizeof *o;
+    spoil(d, &b, o);
+    return b;
+}
+
+/* ---- What must be so -------------------------------------------------------------------------------------------- */
+
+/* The call at hand, for what is said of a failure. */
+static const drawn *at_hand;
+
+static void describe(const drawn *d, const char *isa)
+{
+    const softxent_block *b = &d->block;
+    fprintf(stderr, "%s_%s, %s, %ld samples, %ld classes, arrays %03x, in place %d, spoiled %d\n",
+            functions[d->function].name, d->is_f64 ? "f64" : "f32", isa ? isa : "any", (long)b->n_samples,
+            (long)b->n_classes, d->given, d->in_place, d->spoil);
+}
+
+static int broken(const char *expression, int line)
+{
+    fprintf(stderr, "fuzz.c:%d: not so: %s\n", line, expression);
+    if (at_hand) describe(at_hand, softxent_isa_name(at_hand->block.isa));
+    abort();
+}
+
+#define REQUIRE(condition) ((void)((condition) || broken(#condition, __LINE__)))
+
+enum { UNSAID = -5 };
+
+typedef struct {
+    int status;
+    ptrdiff_t bad, counted;
+    double total;
+} answer;
+
+static answer call(const drawn *d, const softxent_block *b)
+{
+    answer a = {0, UNSAID, UNSAID, UNSAID};
+    switch (d->function) {
+    case CHECK_LABELS: a.status = softxent_check_labels(b, &a.counted, &a.bad); break;
+    case TOTAL_WEIGHT:
+        a.status = (d->is_f64 ? softxent_total_weight_f64 : softxent_total_weight_f32)(b, &a.total, &a.bad);
+        break;
+    default:
+        if (functions[d->function].without[0])
+            a.status = functions[d->function].without[d->is_f64](b);
+        else
+            a.status = functions[d->function].with_labels[d->is_f64](b, &a.bad);
+    }
+    return a;
+}
+
+typedef enum { CLASS, IGNORED, NO_CLASS } verdict;
+
+static verdict judge_label(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
+{
+    static const uint64_t sign_bits[] = {0x80, 0x8000, 0x80000000, 0, 0, 0, 0, 0};
+    const array *x = &w->of[LABELS];
+    const uint64_t bits = bits_at(entry_of(x, i, 0, 0), x->f), sign = sign_bits[d->block.label_type];
+    const int64_t value = (int64_t)((bits ^ sign) - sign); /* with its sign carried on */
+    const int is_huge = d->block.label_type == SOFTXENT_UINT64 && value < 0;
+    if (b->use_ignore_index && value == b->ignore_index && !is_huge) return IGNORED;
+    return value >= 0 && value < (is_part(d) && b->parts ? b->all_classes : b->n_classes) ? CLASS : NO_CLASS;
+}
+
+static int reads_labels(const drawn *d, const softxent_block *b)
+{
+    const int may = functions[d->function].with_labels[0] || d->function >= CHECK_LABELS;
+    return may && b->labels && d->block.n_samples > 0;
+}
+
+static void check_status(const drawn *d, const world *w, const softxent_block *b, answer a)
+{
+    const int has_types = d->function < CHECK_LABELS;
+    ptrdiff_t good = 0, counted = 0;
+    if (d->spoil == SOUND) REQUIRE(a.status == SOFTXENT_OK || a.status == SOFTXENT_BAD_LABEL);
+    if (d->spoil >= REFUSED && (d->spoil != BAD_TYPE || has_types)) REQUIRE(a.status == SOFTXENT_BAD_ARGUMENT);
+    REQUIRE(a.status == SOFTXENT_BAD_LABEL || a.bad == UNSAID);
+    REQUIRE(a.status == SOFTXENT_OK || (a.counted == UNSAID && a.total == UNSAID));
+    if (a.status == SOFTXENT_BAD_ARGUMENT) return;
+    REQUIRE(a.status == SOFTXENT_OK || a.status == SOFTXENT_BAD_LABEL);
+    if (!reads_labels(d, b)) {
+        REQUIRE(a.status == SOFTXENT_OK);
+        return;
+    }
+    for (verdict v; good < b->n_samples && (v = judge_label(d, w, b, good)) != NO_CLASS; ++good) counted += v == CLASS;
+    REQUIRE((a.status == SOFTXENT_OK) == (good == b->n_samples));
+    REQUIRE(a.status == SOFTXENT_OK || a.bad == good);
+    if (a.status == SOFTXENT_OK && d->function == CHECK_LABELS) REQUIRE(a.counted == counted);
+}
+
+/* The outputs, of which in place one has the logits' number. */
+static int is_written(const drawn *d, int which)
+{
+    if (d->in_place && which == LOGITS) which = OUT;
+    return (functions[d->function].writes & d->given & SET(which)) != 0;
+}
+
+/* Nothing but the entries of the first `done` samples has changed. */
+static void check_touched(const drawn *d, const world *before, const world *after, ptrdiff_t done)
+{
+    for (int which = 0; which < N_ARRAYS; ++which) {
+        const array *from = &before->of[which], *to = &after->of[which];
+        if (!to->memory || (which == OUT && d->in_place)) continue;
+        unsigned char *expected = (unsigned char *)malloc(to->bytes + 1);
+        if (!expected) abort();
+        memcpy(expected, from->memory, from->bytes);
+        for (ptrdiff_t i = 0; i < done && is_written(d, which); ++i) EACH_ENTRY(to, i, row, k)
+            {
+                const unsigned char *entry = entry_of(to, i, row, k);
+                memcpy(expected + (entry - to->memory), entry, (size_t)to->f.size);
+            }
+        REQUIRE(memcmp(expected, to->memory, to->bytes) == 0);
+        free(expected);
+    }
+}
+
+/* Every output has the same bits in both, or is nan in both. */
+static void check_same(const drawn *d, const world *a, const world *b, ptrdiff_t done)
+{
+    for (int which = PARTS; which < N_ARRAYS; ++which) {
+        const array *x = &a->of[which], *y = &b->of[which];
+        for (ptrdiff_t i = 0; i < done && is_written(d, which); ++i) EACH_ENTRY(x, i, row, k)
+        REQUIRE(is_same(entry_of(x, i, row, k), entry_of(y, i, row, k), x->f));
+    }
+}
+
+static void check_ignored(const drawn *d, const world *before, const world *after, const softxent_block *b, ptrdiff_t i)
+{
+    const int adds = b->accumulate && (d->function == CROSS_ENTROPY || d->function == FINISH);
+    for (int which = LOSS; which < N_ARRAYS; ++which) {
+        const array *x = &after->of[which];
+        if (!is_written(d, which) || !x->memory) continue;
+        EACH_ENTRY(x, i, row, k)
+        {
+            const unsigned char *entry = entry_of(x, i, row, k);
+            if (which == OUT && adds)
+                REQUIRE(is_same_number(entry, entry_of(&before->of[which], i, row, k), x->f));
+            else
+                REQUIRE(bits_at(entry, x->f) == 0);
+        }
+    }
+}
+
+static void check_softmax(const drawn *d, const world *w, ptrdiff_t i)
+{
+    const array *x = &w->of[OUT];
+    EACH_ENTRY(x, i, row, k)
+    {
+        const double p = number_at(entry_of(x, i, row, k), x->f);
+        if (d->function == SOFTMAX) REQUIRE(isnan(p) || (p >= 0 && p <= 1));
+        if (d->function == LOG_SOFTMAX) REQUIRE(isnan(p) || p <= 0);
+    }
+}
+
+/* Each sample by itself, up to the one whose label is none. */
+static void check_alone(const drawn *d, const world *before, const world *whole, ptrdiff_t done)
+{
+    softxent_options o;
+    world alone = copy_of(d, before, 0);
+    for (ptrdiff_t i = 0; i < d->block.n_samples && i <= done; ++i) {
+        const softxent_block b = block_of(d, &alone, i, 1, &o);
+        const answer a = call(d, &b);
+        REQUIRE(i == done ? a.status == SOFTXENT_BAD_LABEL && a.bad == 0 : a.status == SOFTXENT_OK);
+    }
+    check_touched(d, before, &alone, done);
+    check_same(d, whole, &alone, done);
+    free_world(d, &alone);
+}
+
+/* The same contents elsewhere. */
+static void check_elsewhere(const drawn *d, const world *before, const world *whole, answer a, ptrdiff_t done)
+{
+    softxent_options o;
+    world elsewhere = copy_of(d, before, 1);
+    const softxent_block b = block_of(d, &elsewhere, 0, d->block.n_samples, &o);
+    const answer other = call(d, &b);
+    REQUIRE(other.status == a.status && other.bad == a.bad && other.counted == a.counted);
+    REQUIRE(is_same((const unsigned char *)&other.total, (const unsigned char *)&a.total, f64));
+    check_same(d, whole, &elsewhere, done);
+    free_world(d, &elsewhere);
+}
+
+static void check(const drawn *d, const world *before)
+{
+    softxent_options o;
+    world whole = copy_of(d, before, 0);
+    const softxent_block b = block_of(d, &whole, 0, d->block.n_samples, &o);
+    const answer a = call(d, &b);
+    const ptrdiff_t n = d->block.n_samples;
+    const ptrdiff_t done = a.status == SOFTXENT_OK ? n : a.status == SOFTXENT_BAD_LABEL ? a.bad : 0;
+    check_status(d, before, &b, a);
+    check_touched(d, before, &whole, done);
+    if (a.status != SOFTXENT_BAD_ARGUMENT) {
+        if (functions[d->function].writes) check_alone(d, before, &whole, done);
+        check_elsewhere(d, before, &whole, a, done);
+        for (ptrdiff_t i = 0; i < done; ++i) {
+            if (reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED)
+                check_ignored(d, before, &whole, &b, i);
+            if (d->function == SOFTMAX || d->function == LOG_SOFTMAX) check_softmax(d, &whole, i);
+        }
+    }
+    free_world(d, &whole);
+}
+
+/* A name is one of the usable ones, or picks nothing. */
+static void check_names(reader *r)
+{
+    static const int numbers[] = {-1, INT_MAX, 100, INT_MIN};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "neon", "", "AVX2", "avx5", "avx5122"};
+    const char *name = names[below(8, r)];
+    const softxent_isa *isa = NULL;
+    const int status = softxent_isa_select(name, &isa);
+    int is_usable = !*name;
+    for (int i = 0; softxent_isa_usable(i); ++i) is_usable |= strcmp(softxent_isa_usable(i), name) == 0;
+    REQUIRE(status == (is_usable ? SOFTXENT_OK : SOFTXENT_BAD_ISA) && !isa == !is_usable);
+    REQUIRE(!*name || !isa || strcmp(softxent_isa_name(isa), name) == 0);
+    REQUIRE(!softxent_isa_usable(numbers[below(4, r)]) && softxent_strerror((int)bits_from(r)));
+    REQUIRE(softxent_isa_select(name, NULL) == SOFTXENT_BAD_ARGUMENT);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    reader r = {data, data + size};
+    const drawn d = draw(&r);
+    at_hand = &d;
+    world before = world_of(&d, 0);
+    if (one_in(64, &r)) check_names(&r);
+    fill_world(&d, &before, &r);
+    check(&d, &before);
+    free_world(&d, &before);
+    at_hand = NULL;
+    return 0;
+}
+
+/* ---- By itself -------------------------------------------------------------------------------------------------- */
+
+#ifdef STANDALONE
+
+enum { MOST_BYTES = 1024 };
+
+static int replay(const char *path)
+{
+    static uint8_t bytes[1 << 20];
+    FILE *file = fopen(path, "rb");
+    if (!file) return perror(path), 2;
+    const size_t size = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    return LLVMFuzzerTestOneInput(bytes, size);
+}
+
+/* fuzz file                    tries the input in the file
+ * fuzz file seconds [seed]     tries pseudo-random ones, each of which is in the file while it is tried */
+int main(int argc, char **argv)
+{
+    if (argc < 2) return fputs("fuzz file [seconds [seed]]\n", stderr), 2;
+    if (argc == 2) return replay(argv[1]);
+    const double seconds = strtod(argv[2], NULL);
+    uint64_t random = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
+    const time_t start = time(NULL);
+    long tried = 0;
+    for (; difftime(time(NULL), start) < seconds; ++tried) {
+        uint8_t bytes[MOST_BYTES];
+        const size_t size = (size_t)(random_bits(&random) % MOST_BYTES);
+        for (size_t i = 0; i < size; ++i) bytes[i] = (uint8_t)random_bits(&random);
+        FILE *file = fopen(argv[1], "wb");
+        if (!file || fwrite(bytes, 1, size, file) != size || fclose(file)) return perror(argv[1]), 2;
+        LLVMFuzzerTestOneInput(bytes, size);
+    }
+    printf("%ld inputs, nothing found\n", tried);
+    return 0;
+}
+
+#endif
