@@ -49,6 +49,7 @@ int main()
     for (auto &y : labels) y = std::uniform_int_distribution<std::int32_t>(0, n_classes - 1)(random);
     {
         std::vector<std::jthread> threads;
+        threads.reserve(n_threads);
         for (std::size_t t = 0; t < n_threads; ++t)
             threads.emplace_back([&, begin = t * n_samples / n_threads, end = (t + 1) * n_samples / n_threads] {
                 const std::size_t n = end - begin, first = begin * n_classes, entries = n * n_classes;
