@@ -3,6 +3,8 @@
 #
 #   sh cext/tests/run.sh [cc]      the compiler: $1, else $CC, else cc
 #   CFLAGS='-fsanitize=address,undefined -g' sh cext/tests/run.sh         flags for the library and the tests
+#   OBJECTS=folder TESTS='test_p*.c' SPARSE=50 sh cext/tests/run.sh      the library as it was compiled there; some of
+#                                  the tests; fewer points in the dense sweeps, as an emulator gets them by default
 #   CC=aarch64-linux-gnu-gcc RUN='qemu-aarch64 -L /usr/aarch64-linux-gnu' sh cext/tests/run.sh    an emulator
 #
 # The library is compiled as any build may compile it, with no flags of its own: its files switch their targets on.
@@ -19,19 +21,23 @@ export UBSAN_OPTIONS
 unset SOFTXENT_ISA
 
 plain="-std=c11 -O2 -I../include -I../src"
-sparse=${RUN:+-DSPARSE=50} # an emulator gets fewer points in the dense sweeps
+sparse=${SPARSE:-${RUN:+50}}
+sparse=${sparse:+-DSPARSE=$sparse}
 
-for source in ../src/*.c; do
-    # shellcheck disable=SC2086  # flags are several words
-    $cc $plain ${CFLAGS-} -c "$source" -o "$work/$(basename "$source" .c).o" || exit 2
-done
+if [ -z "${OBJECTS-}" ]; then
+    OBJECTS=$work
+    for source in ../src/*.c; do
+        # shellcheck disable=SC2086  # flags are several words
+        $cc $plain ${CFLAGS-} -c "$source" -o "$work/$(basename "$source" .c).o" || exit 2
+    done
+fi
 
 passed=0
 failed=0
-for source in test_*.c; do
+for source in ${TESTS:-test_*.c}; do
     name=$(basename "$source" .c)
     # shellcheck disable=SC2086
-    if $cc $plain -Wall -Wextra $sparse ${CFLAGS-} "$source" "$work"/[!t]*.o -o "$work/$name" -lm; then
+    if $cc $plain -Wall -Wextra $sparse ${CFLAGS-} "$source" "$OBJECTS"/*.o -o "$work/$name" -lm; then
         ${RUN-} "$work/$name" >"$work/printed" 2>&1
         status=$?
         tr -d '\r' <"$work/printed" >"$work/$name.txt" # Windows ends a line with two characters
