@@ -250,8 +250,8 @@ SOFTXENT_API int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad
 SOFTXENT_API int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* Reads the labels alone: *n_counted is the number that are not ignored. On SOFTXENT_BAD_LABEL, *bad_sample is the
- * first that is no class. For a caller that wants to know before anything is written. Both pointers may be NULL.
- * SOFTXENT_BAD_ARGUMENT. */
+ * first that is no class. For a caller that wants to know before anything is written. Both pointers may be NULL. In a
+ * block with `parts`, here and below, labels are among all_classes. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample);
 
 /* Reads the labels and the weights: *total is the sum of s_n w_y over the samples that are not ignored, or of s_n where

@@ -276,6 +276,9 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
         } else {
             if (density == DENSE && !g->resident) T(form_density)(g, from, 0);
             T(lane_gradient)(g, classes, density);
+            /* 0 times an infinite class weight is nan */
+            for (int c = 0; c < classes && density == DENSE && !g->known.all_counted; ++c)
+                tile[c] = T(if_counted)(&g->known, tile[c]);
         }
         if (g->b->accumulate) {
             vec before[TILE];

@@ -75,7 +75,7 @@ static int is_part(const softxent_block *b)
 }
 
 /* Where labels are read alone: those of a block with parts are among all classes. */
-static int is_whole_or_part(const softxent_block *b) { return !b->parts || is_part(b); }
+static int is_whole_or_part(const softxent_block *b) { return !b->parts || !b->labels || is_part(b); }
 
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {

@@ -514,21 +514,31 @@ static void spoil_pointer(softxent_block *b, uint64_t bits)
     if (which > 7) *outputs[which - 8] = NULL;
 }
 
+/* No version of a struct has it: nothing, no whole number of words, or more than a page. */
+static size_t bad_size(uint64_t bits)
+{
+    switch (bits % 3) {
+    case 0: return 0;
+    case 1: return (size_t)(bits / 4 % 512 * sizeof(size_t) + 1 + bits / 2048 % (sizeof(size_t) - 1));
+    default: return (size_t)bits / sizeof(size_t) * sizeof(size_t) | 0x2000;
+    }
+}
+
 static void spoil(const drawn *d, softxent_block *b, softxent_options *o)
 {
     static const int bad_types[] = {-1, INT_MAX, INT_MIN, 3, 8};
     const uint64_t bits = d->spoil_bits;
-    const int sign = bits & 1 ? -1 : 1, bad_type = bad_types[bits / 8 % 5];
+    const int bad_type = bad_types[bits / 8 % 5];
     int *const types[] = {&b->logits_type, &b->target_type, &b->direction_type, &b->loss_type, &b->out_type};
     switch (d->spoil) {
     case NULL_POINTER: spoil_pointer(b, bits); break;
     case BAD_OPTION: spoil_options(o, bits), b->options = o; break;
-    case BAD_OPTIONS_SIZE: o->size = (size_t)(bits % sizeof *o), b->options = o; break;
+    case BAD_OPTIONS_SIZE: o->size = bad_size(bits), b->options = o; break;
     case BAD_LABEL_TYPE: b->label_type = bad_type == 3 ? 9 : bad_type; break;
     case BAD_HESSIAN: b->hess_kind = bad_type; break;
     case BAD_CLASS_RANGE: spoil_class_range(b, bits); break;
     case TWO_TARGETS: b->target = b->labels = b->target ? b->target : b->labels; break;
-    case BAD_SIZE: b->size += (size_t)(sign * (ptrdiff_t)(1 + bits / 2 % 16)); break;
+    case BAD_SIZE: b->size = bad_size(bits); break;
     case BAD_SAMPLES: b->n_samples = bits & 1 ? PTRDIFF_MIN : -1 - (ptrdiff_t)(bits / 2 % 100); break;
     case BAD_CLASSES: b->n_classes = bits & 1 ? PTRDIFF_MIN : -(ptrdiff_t)(bits / 2 % 100); break;
     case BAD_TYPE: *types[bits % 5] = bad_type; break;
