@@ -1,13 +1,15 @@
 """The C library and its tests on other processors and systems: cross-compiled with zig, run under emulators.
 
-    pip install ziglang; apt-get install qemu-user wine node... (whatever is there is used)
+    pip install ziglang; apt-get install qemu-user wine64 nodejs... (whatever is there is used)
     python tools/verify_platforms.py [TARGET ...] [--markdown FILE]
 
 Each target is compiled, and its tests run where there is something to run them; what is missing is named. Exit status 1
-if anything that could be tried failed.
+if anything that could be tried failed. The Python tests of the kernels run on other x86_64 processors, with the
+interpreter that runs this: softxent[test] must be installed there.
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import shlex
@@ -46,12 +48,17 @@ TARGETS = [
     Target("x86_64 Linux without AVX", "x86_64-linux-musl", "qemu-x86_64 -cpu Nehalem"),
     # qemu reads all lanes of a masked load
     Target("x86_64 Linux with AVX2", "x86_64-linux-musl", "qemu-x86_64 -cpu max", "-DNO_GUARDS"),
+    Target("Python on x86_64 without AVX", "python-scalar", "qemu-x86_64 -cpu Nehalem"),
+    Target("Python on x86_64 with AVX2", "python-avx2", "qemu-x86_64 -cpu max"),
     Target("x86_64 Windows", "x86_64-windows-gnu", WINE),
     Target("wasm32 WASI", "wasm32-wasi", WASI, "-Wl,-z,stack-size=8388608"),
     Target("x86_64 macOS", "x86_64-macos", None),
     Target("arm64 macOS", "aarch64-macos", None),
     Target("arm64 Windows", "aarch64-windows-gnu", None),
 ]
+
+# What exercises the kernels, in a few minutes; without guard pages, as above.
+PYTHON_TESTS = ["tests/test_edges.py", "tests/test_options.py", "tests/test_half.py"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        return self.compiled != "yes" or self.ran == "no" or not self.tests.endswith(("0 failed", "-"))
+        return self.compiled == "no" or self.ran == "no" or not self.tests.endswith(("0 failed", "-"))
 
 
 def compiles(target: Target) -> str:
@@ -77,7 +84,34 @@ def compiles(target: Target) -> str:
     return ""
 
 
+def verify_python(target: Target) -> Result:
+    """The instruction set must be the one of the target's name."""
+    missing = [name for name in ("softxent", "pytest") if not importlib.util.find_spec(name)]
+    emulator = target.emulator.split()
+    if not shutil.which(emulator[0]):
+        missing.append(emulator[0])
+    if missing:
+        return Result("-", f"{missing[0]} is missing", "-")
+    environment = {name: value for name, value in os.environ.items() if name != "SOFTXENT_ISA"}
+
+    def python(*arguments: str) -> subprocess.CompletedProcess:
+        command = [*emulator, sys.executable, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    done = python("-c", "from softxent import _kernels; print(_kernels.isa_in_use())")
+    if f"python-{done.stdout.strip()}" != target.triple:
+        return Result("-", "no", "-", done.stdout + done.stderr)
+    # -n 0: what a process starts is not emulated.
+    done = python("-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *PYTHON_TESTS)
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", done.stdout[-200:])}
+    passed, skipped = counts.pop("passed", 0), counts.pop("skipped", 0)
+    tests = f"{skipped} skipped, " * bool(skipped) + f"{passed} passed, {sum(counts.values())} failed"
+    return Result("-", "yes" if done.returncode in (0, 1) else "no", tests, done.stdout + done.stderr)
+
+
 def verify(target: Target) -> Result:
+    if target.triple.startswith("python-"):
+        return verify_python(target)
     if problem := compiles(target):
         return Result("no", "-", "-", problem)
     if target.emulator is None:
@@ -99,7 +133,9 @@ def verify(target: Target) -> Result:
 def main() -> int:
     names = [target.triple for target in TARGETS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"zig's names (all): {', '.join(names)}")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"zig's names, or python-... (all): {', '.join(names)}"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="so many at a time (2)")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table there")
     arguments = parser.parse_args()
