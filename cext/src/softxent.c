@@ -65,17 +65,19 @@ static int has_label_or_target(const softxent_block *b)
     return b->labels ? has_labels(b) && !b->target : b->target != NULL;
 }
 
-/* Labels among all classes, of which these are some; and no weights of classes, of which only some would be at hand. */
+/* Whether the classes at hand are some of all, among which labels are. */
+static int is_among_all(const softxent_block *b)
+{
+    return b->first_class >= 0 && b->all_classes >= b->n_classes && b->first_class <= b->all_classes - b->n_classes;
+}
+
+/* No weights of classes, of which only some would be at hand. */
 static int is_part(const softxent_block *b)
 {
     const softxent_options *o = b->options;
-    const int is_among =
-        b->first_class >= 0 && b->all_classes >= b->n_classes && b->first_class <= b->all_classes - b->n_classes;
-    return has_labels(b) && !b->target && !b->hess && is_among && !(o && (o->class_weight || o->label_smoothing != 0));
+    return has_labels(b) && !b->target && !b->hess && is_among_all(b) &&
+           !(o && (o->class_weight || o->label_smoothing != 0));
 }
-
-/* Where labels are read alone: those of a block with parts are among all classes. */
-static int is_whole_or_part(const softxent_block *b) { return !b->parts || !b->labels || is_part(b); }
 
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
@@ -186,7 +188,7 @@ int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptr
 {
     request own;
     const softxent_block *b = read_block(given, &own, 0);
-    if (!b || (b->n_samples > 0 && !(has_labels(b) && is_whole_or_part(b)))) return SOFTXENT_BAD_ARGUMENT;
+    if (!b || (b->n_samples > 0 && !(has_labels(b) && (!b->parts || is_among_all(b))))) return SOFTXENT_BAD_ARGUMENT;
     enum { AT_ONCE = 256 };
     int64_t class[AT_ONCE];
     ptrdiff_t counted = 0;
@@ -208,8 +210,8 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
 {
     request own;
     const softxent_block *b = read_block(given, &own, 1);
-    if (!b || !total || (b->n_samples > 0 && !(has_label_or_target(b) && is_whole_or_part(b))))
-        return SOFTXENT_BAD_ARGUMENT;
+    const int is_sound = b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_part(b))));
+    if (!is_sound || !total) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {

@@ -292,6 +292,27 @@ static void good_arguments(void)
     }
 }
 
+/* 0 times an infinite class weight must not come into the gradient of an ignored sample: in lanes and in rows. */
+static void infinite_weights_of_ignored_samples(void)
+{
+    static double weights[2][N_CLASSES], out[N * N_CLASSES];
+    for (int k = 0; k < N_CLASSES; ++k) ((float *)weights[F32])[k] = INFINITY, weights[F64][k] = INFINITY;
+    EACH_DTYPE
+    for (int in_rows = 0; in_rows < 2; ++in_rows) EACH_ISA
+        {
+            softxent_block b = sound_block(d);
+            ABOUT("%s, in rows %d", dtype_name[d], in_rows);
+            sound_options.class_weight = weights[d], sound_options.label_smoothing = 0.1, b.options = &sound_options;
+            for (ptrdiff_t i = 0; i < N; ++i) set_label(&sound_problem, i, 1);
+            b.isa = *isa, b.use_ignore_index = 1, b.ignore_index = 1, b.out = out;
+            b.logits_sample_stride = b.out_sample_stride = in_rows ? N_CLASSES : 1;
+            b.logits_class_stride = b.out_class_stride = in_rows ? 1 : N;
+            memset(out, 1, sizeof out);
+            CHECK(call(LOSS_GRAD, d, &b, NULL) == SOFTXENT_OK);
+            for (ptrdiff_t i = 0; i < N * N_CLASSES; ++i) CHECK((d == F32 ? ((float *)out)[i] : out[i]) == 0);
+        }
+}
+
 static void check_labels(void)
 {
     for (int type = SOFTXENT_INT8; type <= SOFTXENT_UINT64; ++type) {
@@ -480,7 +501,7 @@ static void status_in_words(void)
 
 /* ---- Parts ------------------------------------------------------------------------------------------------------ */
 
-enum { SHARD = 30, N_PART_WRONGS = 15 };
+enum { SHARD = 30, N_PART_WRONGS = 15, UNSAID = -5 };
 static const char *const part_calls[] = {"begin", "merge", "finish"};
 static softxent_part_f64 own_parts[2 * N];
 
@@ -536,6 +557,24 @@ static void parts_bad_arguments(void)
         }
 }
 
+/* Where labels are read alone, a block with parts must be one of some of all classes; and have no class weights, which
+ * would be looked up beyond their end. */
+static void parts_labels_alone(void)
+{
+    EACH_DTYPE
+    for (int wrong = 8; wrong < 13; ++wrong) {
+        softxent_block b = sound_part(d);
+        ptrdiff_t counted = UNSAID, bad = UNSAID;
+        double total = UNSAID;
+        ABOUT("%s, wrong %d", dtype_name[d], wrong);
+        spoil_part(&b, wrong, 0);
+        if (wrong == 10) b.first_class = PTRDIFF_MIN, b.all_classes = PTRDIFF_MAX;
+        CHECK(softxent_check_labels(&b, &counted, &bad) ==
+              (wrong == 11 || wrong == 12 ? SOFTXENT_OK : SOFTXENT_BAD_ARGUMENT));
+        CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_ARGUMENT && total == UNSAID && bad == UNSAID);
+    }
+}
+
 /* Labels are among all classes, not those at hand: the first beyond them is told, and nothing written from there on. */
 static void parts_labels(void)
 {
@@ -569,6 +608,7 @@ int main(void)
     RUN_TEST(structs_of_other_versions);
     RUN_TEST(element_types);
     RUN_TEST(second_derivatives);
+    RUN_TEST(infinite_weights_of_ignored_samples);
     RUN_TEST(check_labels);
     RUN_TEST(total_weight);
     RUN_TEST(total_weight_refusals);
@@ -577,6 +617,7 @@ int main(void)
     RUN_TEST(isa_by_environment);
     RUN_TEST(status_in_words);
     RUN_TEST(parts_bad_arguments);
+    RUN_TEST(parts_labels_alone);
     RUN_TEST(parts_labels);
     return report();
 }
