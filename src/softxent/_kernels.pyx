@@ -9,11 +9,15 @@ work in a `Job`, and `run` carries it out.
 """
 
 cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from softxent._openmp cimport SOFTXENT_OPENMP_VERSION
+from softxent._openmp cimport (
+    SOFTXENT_OPENMP_VERSION, omp_get_max_threads, omp_in_parallel, softxent_add_team, softxent_forked,
+    softxent_watch_forks,
+)
 from softxent.cext cimport *
 
 cnp.import_array()
@@ -23,6 +27,30 @@ ctypedef fused real:
     double
 
 OPENMP_VERSION = SOFTXENT_OPENMP_VERSION
+
+if softxent_watch_forks() != 0:
+    raise MemoryError("no memory for the handler of forks")
+
+
+cdef int openmp_threads = omp_get_max_threads()
+
+
+# The threads that a call may have of those that it is to have: in a forked child, where the OpenMP runtime of the
+# parent is not usable, and inside another parallel region just the calling one; and where OpenMP's own number has been
+# lowered since the import, as threadpoolctl does, no more than that.
+cdef int allowed_threads(int n_threads) noexcept nogil:
+    cdef int limit = omp_get_max_threads()
+    if softxent_forked or omp_in_parallel():
+        return 1
+    return min(n_threads, limit) if limit < openmp_threads else n_threads
+
+
+def limit_of_threads(int n_threads):
+    """What is allowed of so many, and what decided it; None if nothing did."""
+    cdef int allowed = allowed_threads(n_threads)
+    if softxent_forked:
+        return 1, "a forked child process"
+    return allowed, "OpenMP's own limit" if allowed < n_threads else None
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -99,6 +127,8 @@ DEF PART_LABELS = 65536
 DEF FETCHES = 16
 # Losses that are only to be summed pass through so long a buffer on the stack.
 DEF LOSS_BUFFER = 1024
+# After so many logits, some tenths of a second at the slowest, Python gets to see whether somebody pressed Ctrl-C.
+DEF ROUND_LOGITS = 1 << 28
 # Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
 DEF SERIAL_LOGITS = 32768
 
@@ -242,22 +272,46 @@ cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept no
     return part
 
 
-# Every part, over the threads. Returns the sum of the losses, and through `bad_sample` the first bad sample or -1.
-cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) noexcept nogil:
+# A call's share of the threads that it may have: it divides them with the calls that run at the same time. What has
+# joined must leave.
+cdef int join_teams(int n_threads) noexcept nogil:
+    cdef long others = softxent_add_team(1)
+    return max(1, allowed_threads(n_threads) // (1 + <int> others))
+
+
+cdef void leave_teams() noexcept nogil:
+    softxent_add_team(-1)
+
+
+# Every part, over the threads, in rounds. Returns the sum of the losses, and through `bad_sample` the first bad sample
+# or -1. The GIL is let go here and not outside: Cython's prange asks there whether it is held, and where there are
+# subinterpreters Python's answer is always yes.
+cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) except? -1:
     cdef Part parts[MAX_PARTS]
     cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, step = job.part_samples
     cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
-    cdef Py_ssize_t p, chunk
+    cdef Py_ssize_t at_once = max(1, ROUND_LOGITS // max(1, job.n_logits // max(1, n_parts)))
+    cdef Py_ssize_t p, chunk, begin = 0, end = min(n_parts, at_once)
+    cdef bint is_parallel = n_threads > 1 and n_parts > 1 and job.n_logits >= SERIAL_LOGITS
     cdef double loss = 0
-    if n_threads > n_parts:
-        n_threads = <int> n_parts
-    if n_threads <= 1 or job.n_logits < SERIAL_LOGITS:
-        for p in range(n_parts):
-            parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
-    else:
-        chunk = max(1, n_parts // (n_threads * FETCHES))
-        for p in prange(n_parts, num_threads=n_threads, schedule="dynamic", chunksize=chunk):
-            parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
+    if is_parallel:
+        n_threads = join_teams(<int> min(<Py_ssize_t> n_threads, n_parts))
+    try:
+        while begin < n_parts:
+            with nogil:
+                if is_parallel:
+                    chunk = max(1, (end - begin) // (n_threads * FETCHES))
+                    for p in prange(begin, end, num_threads=n_threads, schedule="dynamic", chunksize=chunk):
+                        parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
+                else:
+                    for p in range(begin, end):
+                        parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
+            begin, end = end, min(n_parts, end + at_once)
+            if begin < n_parts:
+                PyErr_CheckSignals()
+    finally:
+        if is_parallel:
+            leave_teams()
     bad_sample[0] = -1
     for p in range(n_parts):
         loss += parts[p].loss
@@ -319,15 +373,20 @@ cdef Py_ssize_t count_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noe
 
 
 # The number of labels that count, or -1 if one is no class.
-cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept nogil:
+cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept:
     cdef Py_ssize_t counts[MAX_PARTS]
     cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, counted = 0, p
     cdef Py_ssize_t step = max(<Py_ssize_t> PART_LABELS, (n_samples + MAX_PARTS - 1) // MAX_PARTS)
     cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
-    if n_threads <= 1 or n_parts <= 1:
+    if n_parts <= 1:
         return count_part(job, 0, n_samples)
-    for p in prange(n_parts, num_threads=n_threads, schedule="dynamic"):
+    if n_threads <= 1:
+        with nogil:
+            return count_part(job, 0, n_samples)
+    n_threads = join_teams(n_threads)
+    for p in prange(n_parts, num_threads=n_threads, schedule="dynamic", nogil=True):
         counts[p] = count_part(job, p * step, min((p + 1) * step, n_samples))
+    leave_teams()
     for p in range(n_parts):
         if counts[p] < 0:
             return -1
@@ -338,12 +397,9 @@ cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept nogil:
 def check_labels(int n_threads, cnp.ndarray labels, Py_ssize_t n_classes, ignore_index):
     """The number of labels (2-D, native integers) that are not ignored; -1 if one of them is no class."""
     cdef Job job
-    cdef Py_ssize_t counted
     start_job(&job, CROSS_ENTROPY, False, labels.shape[0], labels.shape[1], n_classes)
     set_labels(&job, labels, ignore_index)
-    with nogil:
-        counted = count_labels(&job, n_threads)
-    return counted
+    return count_labels(&job, n_threads)
 
 
 def total_weight(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index, const real[:, :] sample_weight,
@@ -469,8 +525,7 @@ def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=Non
     job.block.hess_kind = HESS_KINDS[hess_kind]
     job.block.accumulate = accumulate
     job.block.grad_scale = grad_scale
-    with nogil:
-        total = run(&job, n_threads, &bad)
+    total = run(&job, n_threads, &bad)
     return total, bad < 0
 
 
@@ -550,15 +605,14 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
             if not (apart(gradient, z) or cnp.PyArray_DATA(gradient) == cnp.PyArray_DATA(z)) or not apart(gradient, y):
                 return None
         job.block.out = cnp.PyArray_DATA(gradient)
-    with nogil:
-        n_counted = n_samples
-        # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
-        if out is not None or job.block.use_ignore_index:
-            n_counted = count_labels(&job, n_threads)
-        if n_counted > 0:
-            if is_mean:
-                job.block.grad_scale = 1.0 / n_counted
-            total = run(&job, n_threads, &bad)
+    n_counted = n_samples
+    # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
+    if out is not None or job.block.use_ignore_index:
+        n_counted = count_labels(&job, n_threads)
+    if n_counted > 0:
+        if is_mean:
+            job.block.grad_scale = 1.0 / n_counted
+        total = run(&job, n_threads, &bad)
     if n_counted <= 0 or bad >= 0:
         return None
     if is_mean:

@@ -1,8 +1,8 @@
 """How many threads a call may use. How work is divided among them is in ``_kernels.pyx``.
 
 The default is decided once, at the first call that asks: ``SOFTXENT_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
-processors that this process may run on (its affinity, and its control group's quota). A forked child gets one thread:
-the OpenMP runtime of its parent is not usable there.
+processors that this process may run on (its affinity, and its control group's quota). What may lower any number in the
+end, a fork or threadpoolctl, is in ``_kernels.pyx`` too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import math
 import operator
 import os
 
+from . import _kernels
+
 # More would bring nothing, and where threads run out the OpenMP runtime ends the process.
 MOST_THREADS = max(16, 2 * (os.cpu_count() or 1))
 
 _chosen: int | None = None  # by set_num_threads
 _default: tuple[int, str] | None = None
-_forked = False
 
 
 def set_num_threads(n: int | None) -> None:
@@ -51,9 +52,11 @@ def get_num_threads() -> int:
 
     It is what :func:`set_num_threads` set; else the environment variable ``SOFTXENT_NUM_THREADS``; else
     ``OMP_NUM_THREADS``; else the number of processors that the process may run on, by its CPU affinity and its control
-    group's quota; but no more than 16, or twice the machine's processors if these are more than 8. Small problems run
-    on the calling thread whatever the number, and so does everything in a forked child process and in a build without
-    OpenMP.
+    group's quota; but no more than 16, or twice the machine's processors if these are more than 8. Where OpenMP's
+    number of threads has been lowered since the import, by ``threadpoolctl.threadpool_limits`` or
+    ``omp_set_num_threads``, no call has more than that, whatever it asks for. Small problems run on the calling thread,
+    and so does everything in a forked child process, inside another OpenMP region, and in a build without OpenMP. Calls
+    that run at the same time in several Python threads share the number among them.
 
     Returns
     -------
@@ -84,15 +87,19 @@ def threads_for(n_threads: int | None) -> int:
     """The number of threads of one call, from its ``n_threads``."""
     if n_threads is not None:
         n = check_n_threads(n_threads)
-        return 1 if _forked else min(n, MOST_THREADS)
-    return num_threads_and_reason()[0]
+        return min(n, MOST_THREADS)
+    return _chosen_or_default()[0]
 
 
 def num_threads_and_reason() -> tuple[int, str]:
     """The number of threads by default, and what decided it."""
+    n, reason = _chosen_or_default()
+    allowed, limit = _kernels.limit_of_threads(n)
+    return allowed, limit or reason
+
+
+def _chosen_or_default() -> tuple[int, str]:
     global _default
-    if _forked:
-        return 1, "a forked child process"
     if _chosen is not None:
         return min(_chosen, MOST_THREADS), "set_num_threads"
     if _default is None:
@@ -135,12 +142,3 @@ def _cgroup_quota(root: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None
         return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):
         return None
-
-
-def _after_fork_in_child() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
