@@ -1,0 +1,141 @@
+"""The wheel that people would get, from here: sdist, wheel from the sdist, repaired, checked, and tested where there is
+neither a compiler nor an OpenMP library.
+
+    python tools/build_wheel.py [--out FOLDER] [--tests ARGUMENT ...]
+
+For Linux, which has auditwheel; the flags are those of cibuildwheel in pyproject.toml. Exit status 1 at the first thing
+that is not as it should be.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_BYTES = 1_000_000
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def say(what: str) -> None:
+    print(f"\n--- {what}", flush=True)
+
+
+def run(*command: object, cwd: Path = ROOT, **environment: str) -> None:
+    words = [str(word) for word in command]
+    print("$", *words, flush=True)
+    done = subprocess.run(words, cwd=cwd, env={**os.environ, **environment})
+    if done.returncode:
+        sys.exit(f"exit status {done.returncode}: {' '.join(words)}")
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def environment(folder: Path, *requirements: object) -> Path:
+    """The Python of a fresh virtual environment with what is required."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin/python"
+    if requirements:
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    return python
+
+
+def build(tools: Path, work: Path) -> Path:
+    """The repaired wheel, of an sdist's files alone."""
+    say("sdist")
+    run(tools, "-m", "build", "--sdist", "--outdir", work, ROOT)
+    sdist = only(work, "*.tar.gz")
+    run(tools.with_name("check-sdist"), "--no-isolation") if (ROOT / ".git").exists() else None
+    say("wheel, of the sdist")
+    shutil.unpack_archive(sdist, work, filter="data")
+    flags = PROJECT["tool"]["cibuildwheel"]["linux"]["environment"]
+    run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **flags)
+    say("repaired")
+    path = f"{tools.parent}{os.pathsep}{os.environ['PATH']}"
+    run(tools.with_name("auditwheel"), "repair", "--strip", "-w", work / "repaired", only(work, "*.whl"), PATH=path)
+    return only(work / "repaired", "*.whl")
+
+
+def check(tools: Path, wheel: Path, sdist: Path) -> None:
+    say("checks")
+    run(tools.with_name("auditwheel"), "show", wheel)
+    run(tools.with_name("twine"), "check", "--strict", wheel, sdist)
+    run(tools.with_name("check-wheel-contents"), wheel)
+    size = wheel.stat().st_size
+    print(f"{wheel.name}: {size} bytes")
+    if size > MOST_BYTES:
+        sys.exit(f"the wheel has {size} bytes, more than {MOST_BYTES}")
+    if "manylinux" not in wheel.name:
+        sys.exit(f"{wheel.name} has no manylinux tag")
+    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
+        archive.extractall(folder)
+        check_module(only(Path(folder, "softxent"), "_kernels*.so"))
+
+
+def check_module(module: Path) -> None:
+    """What it exports, what it needs, and that it is hardened."""
+
+    def printed(*command: object) -> str:
+        return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+
+    exported = set(re.findall(r" [A-Z] (\w+)$", printed("nm", "-D", "--defined-only", module), re.M))
+    if odd := {name for name in exported if name != "PyInit__kernels" and not name.startswith("softxent_")}:
+        sys.exit(f"the module exports {', '.join(sorted(odd))}")
+    dynamic, segments = printed("readelf", "-dW", module), printed("readelf", "-lW", module)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic)
+    print("needs", *needed)
+    if not any(re.fullmatch(r"libgomp-[0-9a-f]+\.so.*", name) for name in needed):
+        sys.exit("the module does not use a bundled libgomp")
+    if "GNU_RELRO" not in segments or not re.search(r"BIND_NOW|FLAGS.*\bNOW\b", dynamic):
+        sys.exit("the module has no full RELRO")
+    if "__stack_chk_fail" not in printed("nm", "-D", "--undefined-only", module):
+        sys.exit("the module has no stack protector")
+
+
+def test(wheel: Path, work: Path, arguments: list[str]) -> None:
+    """With nothing but the environment's own programs on the PATH."""
+    say("tests of the installed wheel, without a compiler")
+    python = environment(work / "test", wheel, *PROJECT["dependency-groups"]["wheel-test"])
+    for name in ("tests", "pyproject.toml"):
+        source, copy = ROOT / name, work / "run" / name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    path = {"PATH": str(python.parent), "PYTHONSAFEPATH": "1"}
+    if found := [name for name in ("cc", "gcc", "clang") if shutil.which(name, path=path["PATH"])]:
+        sys.exit(f"on the PATH there is {', '.join(found)}")
+    run(python, "-m", "softxent", "demo", cwd=work / "run", **path)
+    run(python, "-m", "pytest", "-q", "--ignore=tests/test_examples.py", *arguments, cwd=work / "run", **path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="where sdist and wheel are kept")
+    parser.add_argument("--tests", nargs=argparse.REMAINDER, default=[], help="arguments for pytest")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        tools = environment(
+            work / "tools", *PROJECT["dependency-groups"]["wheel-check"], *PROJECT["build-system"]["requires"]
+        )
+        wheel = build(tools, work)
+        check(tools, wheel, only(work, "*.tar.gz"))
+        test(wheel, work, arguments.tests)
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            for path in (wheel, only(work, "*.tar.gz")):
+                shutil.copy(path, arguments.out)
+    print("\nthe wheel is as it should be")
+
+
+if __name__ == "__main__":
+    main()

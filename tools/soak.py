@@ -1,0 +1,222 @@
+"""Many calls for a while, of all kinds and from many threads: right answers or errors by name, and flat memory.
+
+    python tools/soak.py [--seconds 60] [--threads 64] [--seed 0]
+
+First threads that all call at once, each a problem whose answer is known to the bit; then one that calls with arguments
+of every kind, sensible and not, and an output between guards. Exit status 1 if anything was not so.
+"""
+
+import argparse
+import collections
+import ctypes
+import gc
+import inspect
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+
+import softxent
+
+REFUSALS = (TypeError, ValueError, IndexError, MemoryError)  # AxisError is both of the middle ones
+GROWTH = 8_000_000  # bytes: arenas of malloc's that threads leave, and what Python keeps
+
+Options = dict[str, object]
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory, without what malloc keeps for later."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+# ---- Problems whose answers are known --------------------------------------------------------------------------------
+
+
+def problems(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, Options]]:
+    found = []
+    for shape in ((32, 10), (1000, 10), (4000, 100), (50, 5000), (300, 64), (2, 21, 60, 50)):
+        axis = 1 if len(shape) == 4 else -1
+        n_classes, samples = shape[axis], shape[:1] + shape[2:] if axis == 1 else shape[:-1]
+        labels = rng.integers(0, n_classes, samples)
+        for dtype in (np.float32, np.float64, np.float16):
+            logits = (rng.standard_normal(shape) * 3).astype(dtype)
+            weights = rng.random(n_classes)
+            found += [
+                (logits, labels, {"axis": axis}),
+                (logits, labels, {"axis": axis, "label_smoothing": 0.1, "class_weight": weights, "z_loss": 1e-4}),
+                (logits, labels, {"axis": axis, "temperature": 2.0, "ignore_index": 3, "reduction": "sum"}),
+            ]
+    return found
+
+
+def storm(seconds: float, n_threads: int, rng: np.random.Generator) -> tuple[int, list[str]]:
+    """All threads at once: how many calls there were, and what was wrong."""
+    known = [(problem, softxent.cross_entropy_and_grad(*problem[:2], **problem[2])) for problem in problems(rng)]
+    calls, faults, end = [0] * n_threads, [], time.monotonic() + seconds
+
+    def work(me: int) -> None:
+        order = np.random.default_rng(me)
+        while time.monotonic() < end and not faults:
+            (logits, labels, options), (loss, grad) = known[order.integers(len(known))]
+            got = softxent.cross_entropy_and_grad(logits, labels, n_threads=int(order.integers(1, 5)), **options)
+            calls[me] += 1
+            if got[0] != loss or not np.array_equal(got[1], grad):
+                faults.append(f"{logits.shape} {logits.dtype} {options}: not the same bits")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(calls), faults
+
+
+# ---- Arguments of every kind -----------------------------------------------------------------------------------------
+
+SCALARS = [
+    None,
+    0,
+    1,
+    -1,
+    3,
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    -2.0,
+    1e300,
+    np.nan,
+    np.inf,
+    "mean",
+    "none",
+    "sum",
+    "x",
+    b"",
+    (),
+    {},
+    1j,
+]
+DTYPES = ["f4", "f8", "f2", ">f4", "i1", "i8", "u8", "?", "c8", "O", "U1", "g", "M8[s]"]
+FUNCTIONS = ["cross_entropy", "cross_entropy_and_grad", "cross_entropy_grad_hess", "cross_entropy_hvp"]
+FAMILY = ["softmax", "log_softmax", "logsumexp", "softmax_jvp", "softmax_vjp", "softmax_jacobian"]
+NAMES = ["axis", "class_weight", "sample_weight", "where", "ignore_index", "label_smoothing", "temperature", "softcap"]
+NAMES += ["z_loss", "base", "reduction", "normalizer", "n_threads", "grad_output", "accumulate", "kind"]
+SENSIBLE: dict[str, list[object]] = {
+    "axis": [-1, 0],
+    "ignore_index": [-1, 1],
+    "label_smoothing": [0.1, 1],
+    "temperature": [0.5, 2.0],
+    "softcap": [1.0, 30],
+    "z_loss": [1e-4],
+    "base": [2],
+    "reduction": ["none", "sum", "mean"],
+    "normalizer": [3.0],
+    "n_threads": [1, 2, 4],
+}
+
+
+def any_array(rng: np.random.Generator, shape: tuple[int, ...], sign: int = 1) -> object:
+    if rng.random() < 0.02:
+        return SCALARS[rng.integers(len(SCALARS))]
+    if rng.random() < 0.03:
+        shape = tuple(rng.integers(0, 5, rng.integers(0, 4)))
+    dtype = DTYPES[rng.integers(3 if rng.random() < 0.9 else len(DTYPES))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bits = rng.integers(0, 256, (*shape, 16), np.uint8) if rng.random() < 0.2 else None
+        numbers = rng.standard_normal(shape) * 5
+        array = np.asarray(numbers if sign else abs(numbers)).astype(dtype)
+    if bits is not None and array.dtype.kind == "f" and array.itemsize <= 8:
+        array = np.asarray(np.ascontiguousarray(bits[..., : array.itemsize]).view(array.dtype)[..., 0])
+    if array.ndim and rng.random() < 0.3:
+        array = array[:: rng.choice([-1, 2]) if array.shape[0] < 2 else -1]
+    return np.asfortranarray(array) if rng.random() < 0.2 else array
+
+
+def any_call(rng: np.random.Generator) -> tuple[str, list[object], Options, np.ndarray | None]:
+    name = [*FUNCTIONS, *FUNCTIONS, *FAMILY][rng.integers(2 * len(FUNCTIONS) + len(FAMILY))]
+    shape = tuple(int(n) for n in rng.choice([1, 2, 3, 7, 17, 40, 70, 130], rng.integers(1, 4)))
+    shape = shape[-2:] if name == "softmax_jacobian" else shape
+    arguments = [any_array(rng, shape)]
+    if name in FUNCTIONS:
+        labels = rng.integers(-1 if rng.random() < 0.2 else 0, shape[-1] + (rng.random() < 0.1), shape[:-1])
+        types = ["i8", "i4", "u1", ">i2"]
+        arguments.append(labels.astype(types[rng.integers(4)]) if rng.random() < 0.7 else any_array(rng, shape))
+    if name in ("cross_entropy_hvp", "softmax_jvp", "softmax_vjp"):
+        arguments.append(any_array(rng, shape))
+    options: Options = {}
+    takes = inspect.signature(getattr(softxent, name)).parameters
+    for option in rng.choice([option for option in NAMES if option in takes], rng.integers(0, 4)):
+        likely = {"class_weight": shape[-1:], "sample_weight": shape[:-1], "where": shape, "grad_output": shape[:-1]}
+        choices = SENSIBLE.get(str(option), SCALARS) if rng.random() < 0.8 else SCALARS
+        options[str(option)] = choices[rng.integers(len(choices))]
+        if option in likely and rng.random() < 0.8:
+            options[str(option)] = any_array(rng, likely[str(option)], sign=0)
+    guarded = None
+    if (
+        "out" in takes
+        and rng.random() < 0.3
+        and isinstance(arguments[0], np.ndarray)
+        and arguments[0].dtype.kind == "f"
+    ):
+        logits = arguments[0]
+        guarded = np.full(logits.size + 128, 7, logits.dtype)
+        options["out"] = guarded[64:-64].reshape(logits.shape)
+    return name, arguments, options, guarded
+
+
+def wild(seconds: float, rng: np.random.Generator) -> tuple[collections.Counter[str], list[str]]:
+    """What came of the calls, and what was wrong."""
+    outcomes: collections.Counter[str] = collections.Counter()
+    faults: list[str] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and len(faults) < 10:
+        name, arguments, options, guarded = any_call(rng)
+        what = f"{name}({', '.join(map(repr, arguments))}, {options})"
+        try:
+            getattr(softxent, name)(*arguments, **options)
+            outcomes["answers"] += 1
+        except REFUSALS as error:
+            outcomes[type(error).__name__] += 1
+            if guarded is not None and not (guarded == 7).all():
+                faults.append(f"{what}: {error!r}, and out is not as it was")
+        except Exception as error:
+            faults.append(f"{what}: {error!r}")
+        if guarded is not None and not ((guarded[:64] == 7).all() and (guarded[-64:] == 7).all()):
+            faults.append(f"{what}: something was written beside out")
+    return outcomes, faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60, help="for each of the two parts (60)")
+    parser.add_argument("--threads", type=int, default=64, help="that call at once (64)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    warnings.simplefilter("error")
+    rng = np.random.default_rng(arguments.seed)
+
+    storm(min(5, arguments.seconds), arguments.threads, rng)  # what is allocated once is there by now
+    before = resident()
+    calls, faults = storm(arguments.seconds, arguments.threads, rng)
+    grown = resident() - before
+    print(f"{arguments.threads} threads, {calls} calls, memory grew by {grown} bytes", flush=True)
+    wild(min(5, arguments.seconds), rng)
+    before = resident()
+    outcomes, odd = wild(arguments.seconds, rng)
+    more = resident() - before
+    print(f"{sum(outcomes.values())} calls of every kind, memory grew by {more} bytes:", dict(outcomes.most_common()))
+    faults += odd
+    if max(grown, more) > GROWTH:
+        faults.append(f"memory grew by {max(grown, more)} bytes")
+    print(*faults, sep="\n")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
