@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_BYTES = 1_000_000
+MOST_BYTES = 2_000_000  # the aim is half of that: kernels are in it twice, in the module and in the static library
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -55,7 +55,8 @@ def build(tools: Path, work: Path) -> Path:
     say("sdist")
     run(tools, "-m", "build", "--sdist", "--outdir", work, ROOT)
     sdist = only(work, "*.tar.gz")
-    run(tools.with_name("check-sdist"), "--no-isolation") if (ROOT / ".git").exists() else None
+    if (ROOT / ".git").exists():
+        run(tools.with_name("check-sdist"), "--no-isolation")
     say("wheel, of the sdist")
     shutil.unpack_archive(sdist, work, filter="data")
     flags = PROJECT["tool"]["cibuildwheel"]["linux"]["environment"]
