@@ -55,7 +55,7 @@ extern "C" {
 /* What a function returns. softxent_strerror says it in words. */
 enum softxent_status {
     SOFTXENT_OK = 0,
-    SOFTXENT_BAD_ARGUMENT = 1, /* a null pointer, a negative size, an unknown type, an option out of its range: nothing
+    SOFTXENT_BAD_ARGUMENT = 1, /* a size not set, a null pointer, an unknown type, an option out of its range: nothing
                                 * was touched */
     SOFTXENT_BAD_LABEL = 2,    /* a label is no class: samples before it are done, it and later ones untouched */
     SOFTXENT_BAD_ISA = 3       /* the instruction set asked for is unknown, or this processor cannot run it */

@@ -249,7 +249,8 @@ const char *softxent_strerror(int status)
     switch (status) {
     case SOFTXENT_OK: return "success";
     case SOFTXENT_BAD_ARGUMENT:
-        return "bad argument: a null pointer, a negative size, an unknown type or an option out of its range";
+        return "bad argument: a struct whose size is not set, a null pointer, a negative number, an unknown type or an "
+               "option out of its range";
     case SOFTXENT_BAD_LABEL: return "a label is not a class in [0, n_classes) and not ignore_index";
     case SOFTXENT_BAD_ISA: return "the instruction set is unknown, or cannot run on this machine";
     default: return "unknown status";
