@@ -30,6 +30,11 @@ OPTIONS = {
 }
 
 
+@pytest.fixture
+def special():
+    return pytest.importorskip("scipy.special")
+
+
 def random_problem(seed, *, without=()):
     """Draw logits, labels and a random combination of the options that makes sense for them."""
     rng = np.random.default_rng(seed)
@@ -221,8 +226,7 @@ def test_anything_narrower_is_computed_in_float64(dtype):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
-def test_the_softmax_family_agrees_with_scipy(axis):
-    special = pytest.importorskip("scipy.special")
+def test_the_softmax_family_agrees_with_scipy(axis, special):
     logits = np.random.default_rng(1).normal(scale=5, size=(3, 4, 5))
     for ours, scipys in [
         (reference.softmax, special.softmax),
@@ -367,8 +371,7 @@ def six_samples():
     return rng.normal(scale=3, size=(6, 5)), rng.integers(5, size=6)
 
 
-def test_the_gradient_is_the_numpy_idiom():
-    special = pytest.importorskip("scipy.special")
+def test_the_gradient_is_the_numpy_idiom(special):
     logits, labels = six_samples()
     delta = special.softmax(logits, axis=1)
     loss = -np.log(delta[range(6), labels]).mean()
@@ -399,8 +402,7 @@ def test_index_labels_may_be_of_any_integer_dtype(dtype):
     assert reference.cross_entropy(logits, labels.astype(dtype), ignore_index=-100) == want
 
 
-def test_a_distribution_that_does_not_sum_to_one_scales_p():
-    special = pytest.importorskip("scipy.special")
+def test_a_distribution_that_does_not_sum_to_one_scales_p(special):
     z, t = np.array([0.2, -1.0, 0.7]), np.array([0.5, 2.0, 0.25])
     p = special.softmax(z)
     loss, grad = reference.cross_entropy_and_grad(z, t)
@@ -421,8 +423,7 @@ def test_any_axis_may_hold_the_classes():
         np.testing.assert_array_equal(got_grad, np.moveaxis(grad, -1, axis))
 
 
-def test_class_weights_under_label_smoothing_are_pytorchs_formula():
-    special = pytest.importorskip("scipy.special")
+def test_class_weights_under_label_smoothing_are_pytorchs_formula(special):
     logits = np.array([[1.0, -0.5, 0.25], [0.0, 2.0, -1.0], [0.5, 0.5, 3.0], [9.0, 9.0, 9.0]])
     labels, w, e = np.array([0, 2, 1, -100]), np.array([0.2, 1.0, 3.0]), 0.1
     nll = -special.log_softmax(logits[:3], axis=1)
@@ -479,8 +480,7 @@ def test_softcap_comes_before_temperature():
     assert got == pytest.approx(reference.cross_entropy(capped / 2, labels), rel=1e-14, abs=0)
 
 
-def test_z_loss_is_weighted_by_samples_but_not_by_classes_nor_by_base():
-    special = pytest.importorskip("scipy.special")
+def test_z_loss_is_weighted_by_samples_but_not_by_classes_nor_by_base(special):
     logits, labels = six_samples()
     weights = {
         "sample_weight": OPTIONS["sample_weight"],
@@ -508,8 +508,7 @@ def test_a_fair_coin_costs_one_bit():
 
 
 @pytest.mark.parametrize("ignore_index", [None, -100, 3])
-def test_the_mean_of_index_labels_is_over_the_weights_of_their_classes(ignore_index):
-    special = pytest.importorskip("scipy.special")
+def test_the_mean_of_index_labels_is_over_the_weights_of_their_classes(ignore_index, special):
     logits, _ = six_samples()
     labels = np.array([0, 3, 1, -100 if ignore_index == -100 else 3, 4, 2])
     s, w = np.array(OPTIONS["sample_weight"]), np.array(OPTIONS["class_weight"])
@@ -524,8 +523,7 @@ def test_the_mean_of_index_labels_is_over_the_weights_of_their_classes(ignore_in
     assert got == pytest.approx(total / 7, rel=1e-14, abs=0)
 
 
-def test_the_mean_of_distributions_is_over_the_sample_weights():
-    special = pytest.importorskip("scipy.special")
+def test_the_mean_of_distributions_is_over_the_sample_weights(special):
     logits, _ = six_samples()
     t = np.random.default_rng(6).dirichlet(np.ones(5), size=6)
     s, w = np.array(OPTIONS["sample_weight"]), np.array(OPTIONS["class_weight"])

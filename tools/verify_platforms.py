@@ -73,14 +73,13 @@ class Result:
         return self.compiled == "no" or self.ran == "no" or not self.tests.endswith(("0 failed", "-"))
 
 
-def compiles(target: Target) -> str:
-    """Every source, without flags of its own; the compiler's words if it does not."""
-    with tempfile.TemporaryDirectory() as folder:
-        for source in sorted((ROOT / "cext/src").glob("*.c")):
-            command = [*ZIG, "-target", target.triple, "-O2", "-std=c11", f"-I{ROOT / 'cext/include'}", "-c", source]
-            done = subprocess.run([*command, "-o", Path(folder, "object.o")], capture_output=True, text=True)
-            if done.returncode:
-                return done.stderr
+def compiles(target: Target, objects: Path) -> str:
+    """Every source into the folder, without flags of its own; the compiler's words if it does not."""
+    for source in sorted((ROOT / "cext/src").glob("*.c")):
+        command = [*ZIG, "-target", target.triple, "-O2", "-std=c11", f"-I{ROOT / 'cext/include'}", "-c", source]
+        done = subprocess.run([*command, "-o", objects / f"{source.stem}.o"], capture_output=True, text=True)
+        if done.returncode:
+            return done.stderr
     return ""
 
 
@@ -113,7 +112,14 @@ def verify_python(target: Target) -> Result:
 def verify(target: Target) -> Result:
     if target.triple.startswith("python-"):
         return verify_python(target)
-    if problem := compiles(target):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        return verify_library(target, Path(folder))
+
+
+def verify_library(target: Target, folder: Path) -> Result:
+    objects = folder / "objects"
+    objects.mkdir()
+    if problem := compiles(target, objects):
         return Result("no", "-", "-", problem)
     if target.emulator is None:
         return Result("yes", "not tried", "-")
@@ -122,11 +128,10 @@ def verify(target: Target) -> Result:
         return Result("yes", f"{tool} is missing", "-")
     compiler = shlex.join([*ZIG, "-target", target.triple])
     environment = {**os.environ, "CC": compiler, "RUN": target.emulator, "CFLAGS": target.flags}
+    environment |= {"OBJECTS": str(objects), "WINEPREFIX": str(folder / "wine")}
     # Without wine's own messages, its offers to install more, and its debugger.
     environment |= {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml,winedbg.exe="}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as prefix:
-        environment["WINEPREFIX"] = prefix
-        done = subprocess.run(["sh", ROOT / "cext/tests/run.sh"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(["sh", ROOT / "cext/tests/run.sh"], env=environment, capture_output=True, text=True)
     counts = re.search(r"^(\d+ passed, \d+ failed)\s*\Z", done.stdout, re.M)
     return Result("yes", "yes" if counts else "no", counts.group(1) if counts else "-", done.stdout + done.stderr)
 

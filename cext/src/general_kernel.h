@@ -486,8 +486,7 @@ static void K(write_nothing)(const T(general) * g)
  * it may be, are not needed any more. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    const int has_exps = g->op == OP_CROSS_ENTROPY || g->op == OP_SOFTMAX || g->op == OP_HVP || g->op == OP_JVP;
-    return has_exps && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
+    return has_exps(g->op) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
            !(g->call.o.softcap > 0);
 }
 

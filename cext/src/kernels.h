@@ -25,7 +25,10 @@ typedef enum {
 static inline int has_gradient(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_FINISH; }
 
 /* Whether the output is made of exps that an earlier sweep has formed. */
-static inline int has_exps(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX; }
+static inline int has_exps(softxent_op op)
+{
+    return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX || op == OP_HVP || op == OP_JVP;
+}
 
 /* Whether a call has anything that the row and lane kernels do not know. */
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)

@@ -15,7 +15,7 @@ enum { GROUPS_AT_ONCE = 4 };
 typedef struct {
     const softxent_block *b;
     const T(call) * call;
-    T(known) known; /* of those that do not count the logits are taken for zeros */
+    T(known) known; /* of those that do not count logits and q are taken for zeros */
     T(view) logits, target, out;
     vec *tile, *q; /* tile_stride vectors each, up to the next group's */
     int resident;  /* the tile holds all classes, and q the density if it has entries of its own */
@@ -52,6 +52,7 @@ SIMD_INLINE void T(form_density)(const T(group) * g, ptrdiff_t from, int loaded)
         const vec q = has_target ? V(fma)(g->q[c], keep, share) : share;
         g->q[c] = w ? V(mul)(q, V(set1)(w[from + c])) : q;
     }
+    for (int c = 0; c < classes && !g->known.all_counted; ++c) g->q[c] = T(if_counted)(&g->known, g->q[c]);
 }
 
 /* Whether all groups are whole, and their samples lie side by side in memory. Then they take turns class by class, as
@@ -276,9 +277,6 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
         } else {
             if (density == DENSE && !g->resident) T(form_density)(g, from, 0);
             T(lane_gradient)(g, classes, density);
-            /* 0 times an infinite class weight is nan */
-            for (int c = 0; c < classes && density == DENSE && !g->known.all_counted; ++c)
-                tile[c] = T(if_counted)(&g->known, tile[c]);
         }
         if (g->b->accumulate) {
             vec before[TILE];

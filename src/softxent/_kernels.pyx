@@ -127,7 +127,8 @@ DEF PART_LABELS = 65536
 DEF FETCHES = 16
 # Losses that are only to be summed pass through so long a buffer on the stack.
 DEF LOSS_BUFFER = 1024
-# After so many logits, some tenths of a second at the slowest, Python gets to see whether somebody pressed Ctrl-C.
+# After so many logits, tenths of a second or with rare options seconds, Python gets to see whether somebody pressed
+# Ctrl-C.
 DEF ROUND_LOGITS = 1 << 28
 # Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
 DEF SERIAL_LOGITS = 32768
