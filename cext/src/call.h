@@ -10,7 +10,7 @@ typedef struct {
     int has_plain_labels;              /* nothing but classes, 64 bits each, side by side; and no such weights */
 } T(call);
 
-SIMD_INLINE T(call) T(call_of)(const softxent_block *b)
+static T(call) K(call_of)(const softxent_block *b)
 {
     T(call) c = {b, {sizeof c.o, NULL, 0, 0, 0, 0, 0}, 0, 0, 0, 0, 0};
     if (b->options) c.o = *b->options;
@@ -141,7 +141,7 @@ SIMD_INLINE void T(know_nothing)(T(known) * k) { k->is_plain = 0; }
 
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
  * sample. `l` has no labels at first, and keeps them from call to call. */
-SIMD_INLINE void T(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
+static void K(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
 {
     if (begin + n_samples > l->end && !l->is_bad) K(read_labels)(l, c, begin);
     const ptrdiff_t good = l->end - begin, at = begin - l->begin;

@@ -126,7 +126,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 {
     const softxent_block *b = g->b;
     real label_logit[LANES] = {0};
-    T(know)(&g->known, &g->labels, &g->call, begin, n_samples, g->in_rows);
+    K(know)(&g->known, &g->labels, &g->call, begin, n_samples, g->in_rows);
     if (g->known.n_samples == 0) return;
     for (int i = 0; i < LANES; ++i) {
         const int source = g->in_rows ? 0 : i;
@@ -521,7 +521,7 @@ static void K(general_group)(T(general) * g)
 static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_rows)
 {
     T(general) g;
-    g.b = b, g.call = T(call_of)(b), g.op = op, g.in_rows = in_rows;
+    g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* which has no exps from an earlier sweep */
     g.dense = b->target || g.call.o.label_smoothing > 0;

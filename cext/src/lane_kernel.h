@@ -153,7 +153,7 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
     g->found.label_logit = label_logit;
     if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
     g->found.shift = T(shift_of)(vmax), g->found.stats.row_max = vmax;
-    g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
+    g->near = T(is_near)(g->found.shift);
 }
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
@@ -325,7 +325,7 @@ SIMD_INLINE void T(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begi
 {
     const softxent_block *b = g->b;
     const int at_once = g->resident && g->call->has_plain_labels && lanes == LANES;
-    if (!at_once || !T(know_at_once)(&g->known, g->call, begin)) T(know)(&g->known, labels, g->call, begin, lanes, 0);
+    if (!at_once || !T(know_at_once)(&g->known, g->call, begin)) K(know)(&g->known, labels, g->call, begin, lanes, 0);
     const int n = g->known.n_samples;
     T(place_view)(&g->logits, b->logits, begin, n, b->n_samples - begin);
     if (b->target) T(place_view)(&g->target, b->target, begin, n, b->n_samples - begin);
@@ -364,7 +364,7 @@ SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
 
 SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op op, const softxent_density density)
 {
-    const T(call) call = T(call_of)(b);
+    const T(call) call = K(call_of)(b);
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
     const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);

@@ -75,13 +75,13 @@ SIMD_INLINE void T(take_parts)(T(sample) * s, const T(known) * k, T(parts) p, T(
 
 static ptrdiff_t K(finish_losses)(const softxent_block *b)
 {
-    const T(call) call = T(call_of)(b);
+    const T(call) call = K(call_of)(b);
     T(labels) labels;
     T(known) k;
     T(no_labels)(&labels), T(know_nothing)(&k);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
         const int n_samples = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
-        T(know)(&k, &labels, &call, begin, n_samples, 0);
+        K(know)(&k, &labels, &call, begin, n_samples, 0);
         const T(parts) p = T(read_parts)(b, &k);
         const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature);
         T(sample) s;
@@ -103,7 +103,7 @@ SIMD_INLINE vec T(others_in)(T(parts) p, vec row_max, const T(tempered) * t)
 
 static ptrdiff_t K(merge)(const softxent_block *b)
 {
-    const T(call) call = T(call_of)(b);
+    const T(call) call = K(call_of)(b);
     const vec zero = V(set1)(0);
     for (ptrdiff_t i = 0; i < b->n_samples; i += LANES) {
         T(softxent_part) *to = (T(softxent_part) *)b->parts + i;

@@ -5,10 +5,11 @@
  * Three sweeps over rows that stay in cache: maximum; exp, summed and stored, in the output where that can hold it,
  * else in a buffer if the rows are short; scaling. As many rows as fit in the first-level cache go through a sweep
  * together, and what lies between the sweeps (sums across lanes, logarithms, divisions) is done for all of them at
- * once, a row in each lane. */
+ * once, a row in each lane. The second and third sweep of every kind of call that should be fast have code of their
+ * own; all else is shared. */
 
-/* What of a call is known when its kernel is compiled: whether the third sweep finds the exps where the second stored
- * them, the element type, and where the target's density lies. */
+/* What of a call is known when its sweeps are compiled: whether the third finds the exps where the second stored them,
+ * the element type, and where the target's density lies. */
 #ifndef SOFTXENT_ROW_KIND
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
@@ -17,7 +18,7 @@ typedef struct {
     softxent_op op;
     int output, type;
     softxent_density density;
-    int rare; /* any output, strided or added to; no loops of their own for the rows that are near 0 */
+    int rare; /* any output, strided or added to; nothing is known before the call */
 } row_kind;
 #endif
 
@@ -31,12 +32,22 @@ SIMD_INLINE int T(rows_at_once)(ptrdiff_t n_classes)
 /* Whether the exps of the rows could wait in a buffer of the batch, where the output cannot hold them. */
 SIMD_INLINE int T(is_short)(ptrdiff_t n_classes) { return n_classes <= ROW_BATCH_BYTES / (ptrdiff_t)sizeof(real); }
 
+/* A vector's lanes, each to be spread over a vector of its own. */
+typedef struct {
+    real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
+    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES];
+} T(spread);
+
 /* Up to LANES rows, a row in each lane. */
 typedef struct {
     const T(call) * call;
-    int at_once;
+    row_kind kind;
+    int at_once, has_prefetch, has_far; /* has_far: some row is far from 0 */
     T(known) known;
     T(sample) found;
+    T(spread) lanes; /* of what was found */
+    T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
+    vec ties[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
 } T(batch);
@@ -55,19 +66,21 @@ SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
     return (char *)b->out + (r->known.begin + row) * b->out_sample_stride * T(size_of_element)(type);
 }
 
-/* Whether a whole vector at the end of a row's logits is still in the array: in the next row. From memory it is faster
- * by far to load that than just the lanes that there are. */
-SIMD_INLINE int T(has_next)(const T(batch) * r, int row)
+/* Of how many rows a whole vector at the end is still in the array of logits: it reaches into the next row. From memory
+ * it is faster by far to load that than just the lanes that there are. */
+SIMD_INLINE ptrdiff_t T(rows_with_next)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    return b->logits_sample_stride == b->n_classes && r->known.begin + row + 1 < b->n_samples;
+    return b->logits_sample_stride == b->n_classes ? b->n_samples - r->known.begin - 1 : 0;
 }
 
-/* Whether there is anything to read in a row. */
+/* Whether there is anything to read in a row; and whether that is nowhere far from 0. */
 SIMD_INLINE int T(has_part)(const T(batch) * r, int row)
 {
     return row < r->known.n_samples && r->known.label[row] != LABEL_IGNORED;
 }
+
+SIMD_INLINE int T(is_row_near)(const T(batch) * r, int row) { return T(has_part)(r, row) && r->lanes.base[row] == 0; }
 
 /* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. What is usual is inline. */
 static vec K(load_strided)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
@@ -141,20 +154,17 @@ static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
-/* The logits from k on, less than a vector. */
-SIMD_INLINE vec T(tail_of)(const T(batch) * r, int row, ptrdiff_t k, const int type)
+/* The last n logits of a row, less than a vector. */
+SIMD_INLINE vec T(tail_of)(const char *z, ptrdiff_t n, int has_next, const int type)
 {
-    const char *z = T(logits_of)(r, row, type) + k * T(size_of_element)(type);
-    const ptrdiff_t left = r->call->b->n_classes - k;
-    return T(has_next)(r, row) ? T(first_lanes)(T(load_vector)(z, type), left, -(real)INFINITY)
-                               : T(load_vector_till)(z, type, left, -(real)INFINITY);
+    return has_next ? T(first_lanes)(T(load_vector)(z, type), n, -(real)INFINITY)
+                    : T(load_vector_till)(z, type, n, -(real)INFINITY);
 }
 
 /* Lane by lane. nan is passed over here; it shows up in the sum. The tail is kept. */
-SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
+SIMD_INLINE vec T(row_max)(const char *z, ptrdiff_t n, int has_next, vec *tail, const int type)
 {
-    const char *z = T(logits_of)(r, row, type);
-    const ptrdiff_t size = T(size_of_element)(type), n = r->call->b->n_classes;
+    const ptrdiff_t size = T(size_of_element)(type);
     const real lowest = -(real)INFINITY;
     vec vmax[4] = {V(set1)(lowest), V(set1)(lowest), V(set1)(lowest), V(set1)(lowest)};
     ptrdiff_t k = 0;
@@ -164,31 +174,57 @@ SIMD_INLINE vec T(row_max)(T(batch) * r, int row, const int type)
     }
     for (; k + LANES <= n; k += LANES) vmax[0] = V(max)(T(load_vector)(z + k * size, type), vmax[0]);
     if (k < n) {
-        r->tails[row] = T(tail_of)(r, row, k, type);
-        vmax[1] = V(max)(r->tails[row], vmax[1]);
+        *tail = T(tail_of)(z + k * size, n - k, has_next, type);
+        vmax[1] = V(max)(*tail, vmax[1]);
     }
     return V(max)(V(max)(vmax[0], vmax[1]), V(max)(vmax[2], vmax[3]));
 }
 
-SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const row_kind kind)
+SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const int type)
 {
+    const softxent_block *b = r->call->b;
+    const ptrdiff_t n_classes = b->n_classes, step = b->logits_sample_stride * T(size_of_element)(type);
+    const ptrdiff_t n_with_next = T(rows_with_next)(r);
+    const char *z = T(logits_of)(r, 0, type);
+    const int64_t *label = r->known.label;
+    const int n_rows = r->known.n_samples;
     vec rows[LANES];
-    for (int i = 0; i < LANES; ++i) rows[i] = T(has_part)(r, i) ? T(row_max)(r, i, kind.type) : V(set1)(0);
+    for (int i = 0; i < n_rows; ++i)
+        rows[i] = label[i] == LABEL_IGNORED
+                      ? V(set1)(0)
+                      : T(row_max)(z + i * step, n_classes, i < n_with_next, &r->tails[i], type);
+    for (int i = n_rows; i < LANES; ++i) rows[i] = V(set1)(0);
     return K(max_of_rows)(rows, r->at_once);
+}
+
+static vec K(max_of_batch)(T(batch) * r)
+{
+    switch (r->kind.type) {
+#if HALF_PRECISION
+    case SOFTXENT_FLOAT16: return T(max_of_batch)(r, SOFTXENT_FLOAT16);
+    case SOFTXENT_BFLOAT16: return T(max_of_batch)(r, SOFTXENT_BFLOAT16);
+#endif
+    default: return T(max_of_batch)(r, SOFTXENT_REAL);
+    }
 }
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A row in the second or third sweep: what is the same for all its vectors. */
+/* A row in the second or third sweep. All is copied: for all a compiler knows, any vector stored might be part of it. */
 typedef struct {
-    const T(call) * call;
-    const char *z, *target, *next_z;
-    char *out, *next_out;
-    real *exps;
+    ptrdiff_t n_classes, target_stride, out_stride; /* strides of a class, in elements */
+    int target_type, accumulate;
+    const real *class_weight;
+    vec share, keep; /* what smoothing gives to each class, and leaves of the target */
+    ptrdiff_t z_step, target_step, out_step; /* bytes, to the next row */
+    const char *z, *target;
+    char *out;
+    real *exps; /* in the output, or in a buffer */
+    ptrdiff_t to_next_z, to_next_out; /* bytes, to what is to be prefetched */
+    vec *tail;
     T(shift) shift;
     T(factors) factors;
-    vec row_max, share, keep, log_sum;
-    vec *tail;
+    vec row_max, log_sum;
 } T(row);
 
 /* A vector of logits, -inf beyond the last class. */
@@ -200,13 +236,11 @@ SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, con
 /* q, but for what the label adds. Beyond the last class it is 0. */
 SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left)
 {
-    const softxent_block *b = row->call->b;
-    const real *w = (const real *)row->call->o.class_weight;
+    const real *w = row->class_weight;
     vec q = row->share;
     if (row->target) {
-        const ptrdiff_t stride = b->target_class_stride;
-        const char *target = row->target + k * stride * T(size_of_element)(b->target_type);
-        q = V(fma)(T(load_any)(target, b->target_type, stride, left), row->keep, q);
+        const char *target = row->target + k * row->target_stride * T(size_of_element)(row->target_type);
+        q = V(fma)(T(load_any)(target, row->target_type, row->target_stride, left), row->keep, q);
     }
     if (w) q = V(mul)(q, T(load_any)((const char *)(w + k), SOFTXENT_REAL, 1, left));
     return left >= LANES ? q : T(first_lanes)(q, left, 0);
@@ -236,18 +270,17 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
 SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t classes, const row_kind kind)
 {
     const ptrdiff_t size = T(size_of_element)(kind.type);
-    if (kind.output != NO_OUTPUT && row->call->b->n_classes > PREFETCHED_BYTES / size) return;
     UNROLL_4
     for (ptrdiff_t line = 0; line < classes * size; line += CACHE_LINE) {
-        PREFETCH(row->next_z + k * size + line);
-        if (kind.output == STORED) PREFETCH_TO_WRITE(row->next_out + k * size + line);
+        PREFETCH(row->z + row->to_next_z + k * size + line);
+        if (kind.output == STORED) PREFETCH_TO_WRITE(row->out + row->to_next_out + k * size + line);
     }
 }
 
 /* Four vectors are added up before they reach the compensated sums. */
 SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near)
 {
-    const ptrdiff_t n = row->call->b->n_classes;
+    const ptrdiff_t n = row->n_classes;
     T(sums) s = T(no_sums)();
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
@@ -265,57 +298,88 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
     return s;
 }
 
-/* A vector's lanes, each to be spread over a vector of its own. */
-typedef struct {
-    real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
-    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES];
-} T(spread);
-
-SIMD_INLINE T(row) T(row_of)(T(batch) * r, const T(spread) * lanes, int i, const row_kind kind)
+/* The first row; and from it to the others. */
+SIMD_INLINE T(row) T(first_row)(T(batch) * r, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
-    T(row) row = {.call = r->call, .z = T(logits_of)(r, i, kind.type), .share = r->found.share, .tail = &r->tails[i]};
-    row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
-    row.shift.floor = V(set1)(lanes->floor[i]), row.shift.top = V(set1)(lanes->top[i]);
-    row.row_max = V(set1)(lanes->row_max[i]);
-    row.next_z = T(logits_of)(r, i + r->at_once, kind.type);
-    if (kind.output != NO_OUTPUT) row.next_out = T(out_of)(r, i + r->at_once, kind.type);
+    const ptrdiff_t size = T(size_of_element)(kind.type), target_size = T(size_of_element)(b->target_type);
+    const int further = r->has_prefetch ? r->at_once : 0;
+    T(row) row = {.n_classes = b->n_classes, .target_stride = b->target_class_stride, .out_stride = b->out_class_stride};
+    row.target_type = b->target_type, row.accumulate = b->accumulate, row.share = r->found.share;
+    row.class_weight = (const real *)r->call->o.class_weight;
     row.keep = V(set1)((real)(1 - r->call->o.label_smoothing));
-    const ptrdiff_t target_row = (r->known.begin + i) * b->target_sample_stride;
-    if (b->target) row.target = (const char *)b->target + target_row * T(size_of_element)(b->target_type);
-    if (kind.output != NO_OUTPUT) row.out = T(out_of)(r, i, kind.type);
-    if (kind.output != STORED) return row;
-    row.exps = (real *)(void *)row.out;
-    if (!kind.rare && kind.type == SOFTXENT_REAL) return row;
-    row.exps = (real *)(r->exps + i * ((b->n_classes + LANES - 1) / LANES));
+    row.z = T(logits_of)(r, 0, kind.type), row.z_step = b->logits_sample_stride * size;
+    row.to_next_z = further * row.z_step, row.target_step = b->target_sample_stride * target_size;
+    if (b->target) row.target = (const char *)b->target + r->known.begin * row.target_step;
+    if (kind.output == NO_OUTPUT) return row;
+    row.out = T(out_of)(r, 0, kind.type), row.out_step = b->out_sample_stride * size;
+    row.to_next_out = further * row.out_step;
     return row;
 }
 
-SIMD_INLINE void T(sum_batch)(T(batch) * r, T(spread) * lanes, const row_kind kind)
+SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const row_kind kind)
 {
-    T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES];
-    vec ties[LANES];
-    for (int i = 0; i < r->at_once; ++i) {
-        T(sums) s = T(no_sums)();
-        if (T(has_part)(r, i)) {
-            const T(row) row = T(row_of)(r, lanes, i, kind);
-            s = lanes->base[i] == 0 && !kind.rare ? T(sum_row)(&row, kind, 1) : T(sum_row)(&row, kind, 0);
-        }
-        others[i] = s.others, ties[i] = s.ties;
-        dot[i] = s.dot, top_q[i] = s.top_q, others_q[i] = s.others_q;
+    const T(spread) *lanes = &r->lanes;
+    T(row) row = *first;
+    row.z += i * row.z_step, row.tail = &r->tails[i];
+    row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
+    row.shift.floor = V(set1)(lanes->floor[i]), row.shift.top = V(set1)(lanes->top[i]);
+    row.row_max = V(set1)(lanes->row_max[i]);
+    if (row.target) row.target += i * row.target_step;
+    if (kind.output == NO_OUTPUT) return row;
+    row.out += i * row.out_step;
+    row.exps = !kind.rare && kind.type == SOFTXENT_REAL
+                   ? (real *)(void *)row.out
+                   : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
+    return row;
+}
+
+SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_density density)
+{
+    r->others[i] = s.others, r->ties[i] = s.ties;
+    if (density != AT_LABEL) r->dot[i] = s.dot;
+    if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q;
+}
+
+/* The rows that are near 0. */
+SIMD_INLINE void T(sum_near)(T(batch) * r, const row_kind kind)
+{
+    const T(row) first = T(first_row)(r, kind);
+    for (int i = 0; i < r->known.n_samples; ++i) {
+        if (!T(is_row_near)(r, i)) continue;
+        const T(row) row = T(row_of)(&first, r, i, kind);
+        T(keep_sums)(r, i, T(sum_row)(&row, kind, 1), kind.density);
     }
-    for (int i = r->at_once; i < LANES; ++i) ties[i] = V(set1)(0);
+}
+
+/* The others, or all. */
+static void K(sum_rest)(T(batch) * r, int all)
+{
+    const T(row) first = T(first_row)(r, r->kind);
+    for (int i = 0; i < r->at_once; ++i) {
+        const int here = T(has_part)(r, i);
+        if (here && !all && r->lanes.base[i] == 0) continue;
+        const T(row) row = T(row_of)(&first, r, i, r->kind);
+        T(keep_sums)(r, i, here ? T(sum_row)(&row, r->kind, 0) : T(no_sums)(), r->kind.density);
+    }
+}
+
+/* What the sums come to. */
+static void K(conclude_sums)(T(batch) * r)
+{
     T(sample) *f = &r->found;
+    const softxent_density density = r->kind.density;
     const vec zero = V(set1)(0), n_classes = V(set1)((real)r->call->b->n_classes);
-    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(ties, r->at_once), V(set1)(1));
-    f->stats = T(stats_of)(f->stats.row_max, f->shift.top, n_ties, K(sums_of_rows)(others, r->at_once), kind.op);
+    for (int i = r->at_once; i < LANES; ++i) r->ties[i] = zero;
+    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(r->ties, r->at_once), V(set1)(1));
+    const vec others = K(sums_of_rows)(r->others, r->at_once);
+    f->stats = T(stats_of)(f->stats.row_max, f->shift.top, n_ties, others, r->kind.op);
     f->dot = f->weight = f->others_q = zero;
-    if (kind.op != OP_CROSS_ENTROPY) return;
-    const int is_dense = kind.density == DENSE;
-    const vec all_dot = kind.density == AT_LABEL ? zero : K(sums_of_rows)(dot, r->at_once);
-    const vec all_top_q = is_dense ? K(sums_of_rows)(top_q, r->at_once) : zero;
-    const vec all_others_q = is_dense ? K(sums_of_rows)(others_q, r->at_once) : zero;
-    T(weigh)(f, &r->known, all_dot, all_top_q, all_others_q, n_classes, kind.density);
+    if (r->kind.op != OP_CROSS_ENTROPY) return;
+    const vec dot = density == AT_LABEL ? zero : K(sums_of_rows)(r->dot, r->at_once);
+    const vec top_q = density == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
+    const vec others_q = density == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
+    T(weigh)(f, &r->known, dot, top_q, others_q, n_classes, density);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -329,11 +393,10 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
 
 SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
 {
-    const softxent_block *b = row->call->b;
-    const ptrdiff_t stride = kind.rare ? b->out_class_stride : 1;
+    const ptrdiff_t stride = kind.rare ? row->out_stride : 1;
     char *p = row->out + k * stride * T(size_of_element)(kind.type);
     if (kind.rare) {
-        if (b->accumulate) x = V(add)(T(load_any)(p, kind.type, stride, left), x);
+        if (row->accumulate) x = V(add)(T(load_any)(p, kind.type, stride, left), x);
         T(store_any)(p, kind.type, stride, left, x);
     } else if (left >= LANES) {
         T(store_vector)(p, kind.type, x);
@@ -362,199 +425,241 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
 }
 
 /* All but the tail, which waits for write_tails. */
-SIMD_INLINE void T(write_row)(const T(row) * row, const row_kind kind, const int near)
+SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const row_kind kind, const int near)
 {
-    const ptrdiff_t n = row->call->b->n_classes;
+    const T(spread) *lanes = &r->lanes;
+    const ptrdiff_t n = first->n_classes;
+    T(row) row = T(row_of)(first, r, i, kind);
+    row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
+    row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
+    row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n && !kind.rare; k += 4 * LANES) {
         UNROLL
-        for (int j = 0; j < 4; ++j) T(write_vector)(row, k + j * LANES, LANES, kind, near);
+        for (int j = 0; j < 4; ++j) T(write_vector)(&row, k + j * LANES, LANES, kind, near);
     }
-    for (; k + LANES <= n; k += LANES) T(write_vector)(row, k, LANES, kind, near);
-    if (k < n) T(write_vector)(row, k, n - k, kind, near);
+    for (; k + LANES <= n; k += LANES) T(write_vector)(&row, k, LANES, kind, near);
+    if (k < n) T(write_vector)(&row, k, n - k, kind, near);
 }
 
-SIMD_INLINE void T(write_zeros)(const T(batch) * r, int i, const row_kind kind)
+/* With exps at hand a row that is far from 0 is like any other. */
+SIMD_INLINE void T(write_near)(T(batch) * r, const row_kind kind)
+{
+    const int has_exps = kind.output == STORED || kind.op == OP_LOG_SOFTMAX; /* or needs none */
+    const T(row) first = T(first_row)(r, kind);
+    for (int i = 0; i < r->known.n_samples; ++i)
+        if (has_exps ? T(has_part)(r, i) : T(is_row_near)(r, i)) T(write_row)(&first, r, i, kind, 1);
+}
+
+static void K(write_rest)(T(batch) * r, int all)
+{
+    const int has_exps = r->kind.output == STORED || r->kind.op == OP_LOG_SOFTMAX;
+    const T(row) first = T(first_row)(r, r->kind);
+    for (int i = 0; i < r->known.n_samples; ++i)
+        if (T(has_part)(r, i) && (all || !(has_exps || T(is_row_near)(r, i)))) T(write_row)(&first, r, i, r->kind, 0);
+}
+
+/* Of the rows that are ignored. */
+SIMD_INLINE void T(write_zeros)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    char *out = T(out_of)(r, i, kind.type);
-    for (ptrdiff_t k = 0; k < b->n_classes && !b->accumulate; ++k)
-        T(set_element)(out, kind.type, k * b->out_class_stride, 0);
+    for (int i = 0; i < r->known.n_samples && !b->accumulate && !r->known.all_counted; ++i)
+        for (ptrdiff_t k = 0; k < b->n_classes && !T(has_part)(r, i); ++k)
+            T(set_element)(T(out_of)(r, i, r->kind.type), r->kind.type, k * b->out_class_stride, 0);
 }
 
 /* ---- A batch of rows, and a block of them ------------------------------------------------------------------------ */
 
 /* What the rows hold at their labels, before an output may take the logits' place. */
-SIMD_INLINE void T(look_up_labels)(T(batch) * r, const row_kind kind)
+SIMD_INLINE void T(look_up_labels)(T(batch) * r)
 {
+    const int type = r->kind.type;
     vec label_logit = V(set1)(0);
     for (int i = 0; i < r->known.n_samples; ++i) {
         const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
-        if (y >= 0) label_logit = T(put_lane)(label_logit, i, T(element)(T(logits_of)(r, i, kind.type), kind.type, y));
+        if (y >= 0) label_logit = T(put_lane)(label_logit, i, T(element)(T(logits_of)(r, i, type), type, y));
     }
     r->found.label_logit = label_logit;
 }
 
 /* After all rows: what a masked store may write, and be it the next row's beginning, cannot be read again soon. */
-SIMD_INLINE void T(write_tails)(const T(batch) * r, const row_kind kind)
+SIMD_INLINE void T(write_tails)(const T(batch) * r)
 {
-    const ptrdiff_t n = r->call->b->n_classes, left = n % LANES;
-    for (int i = 0; i < r->known.n_samples && left; ++i)
-        if (T(has_part)(r, i))
-            T(store_vector_till)(T(out_of)(r, i, kind.type) + (n - left) * T(size_of_element)(kind.type), kind.type,
-                                 left, r->tails[i]);
+    const softxent_block *b = r->call->b;
+    const int type = r->kind.type, n_rows = r->known.n_samples;
+    const ptrdiff_t size = T(size_of_element)(type), left = b->n_classes % LANES, step = b->out_sample_stride * size;
+    const int64_t *label = r->known.label;
+    char *end = T(out_of)(r, 0, type) + (b->n_classes - left) * size;
+    for (int i = 0; i < n_rows && left; ++i)
+        if (label[i] != LABEL_IGNORED) T(store_vector_till)(end + i * step, type, left, r->tails[i]);
 }
 
-/* Over what is at the labels. */
-SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries, const row_kind kind)
+/* Over what is at the labels, or with `accumulate` what was there. */
+SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 {
+    const int type = r->kind.type;
     const ptrdiff_t stride = r->call->b->out_class_stride;
     for (int i = 0; i < r->known.n_samples; ++i)
         if (r->known.label[i] >= 0)
-            T(set_element)(T(out_of)(r, i, kind.type), kind.type, (ptrdiff_t)r->known.label[i] * stride, entries[i]);
+            entries[i] += T(element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->known.label[i] * stride);
 }
 
-SIMD_INLINE void T(write_batch)(T(batch) * r, T(spread) * lanes, const row_kind kind)
+SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
 {
-    const softxent_block *b = r->call->b;
-    const int is_loss = has_gradient(kind.op);
-    const T(sample) *f = &r->found;
-    const T(factors) x =
-        is_loss ? T(gradient_factors)(r->call, &r->known, f, kind.density) : T(softmax_factors)(f->stats);
-    real entries[LANES] = {0};
-    if (is_loss) V(store)(entries, T(label_entry)(r->call, &r->known, f, x, kind.density));
-    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
-    V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
-    for (int i = 0; i < r->known.n_samples; ++i) {
-        if (!T(has_part)(r, i)) {
-            T(write_zeros)(r, i, kind);
-            continue;
-        }
-        T(row) row = T(row_of)(r, lanes, i, kind);
-        row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
-        row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
-        row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
-        const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
-        if (y >= 0 && b->accumulate) entries[i] += T(element)(row.out, kind.type, y * b->out_class_stride);
-        if (kind.output == RECOMPUTED && lanes->base[i] == 0 && !kind.rare)
-            T(write_row)(&row, kind, 1);
-        else
-            T(write_row)(&row, kind, 0);
-    }
-    if (!kind.rare) T(write_tails)(r, kind);
-    if (is_loss) T(write_entries)(r, entries, kind);
+    const int type = r->kind.type;
+    const ptrdiff_t stride = r->call->b->out_class_stride;
+    for (int i = 0; i < r->known.n_samples; ++i)
+        if (r->known.label[i] >= 0)
+            T(set_element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->known.label[i] * stride, entries[i]);
 }
 
 /* What the first two sweeps would have found, from the parts of all classes. */
-SIMD_INLINE void T(recall_batch)(T(batch) * r, const row_kind kind)
+SIMD_INLINE void T(recall_batch)(T(batch) * r)
 {
-    const ptrdiff_t n = r->call->b->n_classes, left = n % LANES;
+    const int type = r->kind.type;
+    const ptrdiff_t n = r->call->b->n_classes, left = n % LANES, begin = (n - left) * T(size_of_element)(type);
+    const ptrdiff_t n_with_next = T(rows_with_next)(r);
     const T(parts) p = T(read_parts)(r->call->b, &r->known);
     T(take_parts)(&r->found, &r->known, p, T(shift_of)(p.row_max));
     for (int i = 0; i < r->at_once && left; ++i)
-        if (T(has_part)(r, i)) r->tails[i] = T(tail_of)(r, i, n - left, kind.type);
+        if (T(has_part)(r, i)) r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
-SIMD_INLINE void T(row_batch)(T(batch) * r, const row_kind kind)
+typedef void T(sweep)(T(batch) *);
+
+static void K(write_output)(T(batch) * r, T(sweep) * write)
 {
+    const int is_loss = has_gradient(r->kind.op);
+    const T(sample) *f = &r->found;
+    const T(factors) x =
+        is_loss ? T(gradient_factors)(r->call, &r->known, f, r->kind.density) : T(softmax_factors)(f->stats);
+    T(spread) *lanes = &r->lanes;
+    real entries[LANES] = {0};
+    if (is_loss) V(store)(entries, T(label_entry)(r->call, &r->known, f, x, r->kind.density));
+    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
+    V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
+    if (is_loss && r->call->b->accumulate) T(read_entries)(r, entries);
+    T(write_zeros)(r);
+    if (write) write(r);
+    if (!write || r->has_far) K(write_rest)(r, !write);
+    if (!r->kind.rare) T(write_tails)(r);
+    if (is_loss) T(write_entries)(r, entries);
+}
+
+static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
+{
+    const softxent_op op = r->kind.op;
     T(sample) *f = &r->found;
-    T(spread) lanes;
-    if (kind.op == OP_FINISH) {
-        T(recall_batch)(r, kind);
+    T(spread) *lanes = &r->lanes;
+    if (op == OP_FINISH) {
+        T(recall_batch)(r);
     } else {
-        f->stats.row_max = T(max_of_batch)(r, kind), f->shift = T(shift_of)(f->stats.row_max);
-        T(look_up_labels)(r, kind);
+        f->stats.row_max = K(max_of_batch)(r), f->shift = T(shift_of)(f->stats.row_max);
+        T(look_up_labels)(r);
     }
-    V(store)(lanes.row_max, f->stats.row_max), V(store)(lanes.base, f->shift.base);
-    V(store)(lanes.rounder, f->shift.rounder), V(store)(lanes.floor, f->shift.floor);
-    V(store)(lanes.top, f->shift.top);
-    if (kind.op != OP_FINISH) T(sum_batch)(r, &lanes, kind);
+    r->has_far = !T(is_near)(f->shift);
+    V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
+    V(store)(lanes->rounder, f->shift.rounder), V(store)(lanes->floor, f->shift.floor);
+    V(store)(lanes->top, f->shift.top);
+    if (op != OP_FINISH) {
+        if (sum) sum(r);
+        if (!sum || r->has_far || !r->known.all_counted || r->known.n_samples < r->at_once) K(sum_rest)(r, !sum);
+        K(conclude_sums)(r);
+    }
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
-    if (kind.op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
-    if (kind.op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
-    if (kind.op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
-    if (kind.output != NO_OUTPUT) T(write_batch)(r, &lanes, kind);
+    if (op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
+    if (op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
+    if (op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
+    if (r->kind.output != NO_OUTPUT) K(write_output)(r, write);
 }
 
 /* Until the block or its good labels end. */
-SIMD_INLINE ptrdiff_t T(row_block)(const softxent_block *b, const row_kind kind)
+static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) * sum, T(sweep) * write)
 {
-    const T(call) call = T(call_of)(b);
+    const T(call) call = K(call_of)(b);
     T(batch) r;
-    r.call = &call, r.at_once = T(rows_at_once)(b->n_classes);
+    r.call = &call, r.kind = kind, r.at_once = T(rows_at_once)(b->n_classes);
+    r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.type);
     T(labels) labels;
     T(no_labels)(&labels), T(know_nothing)(&r.known);
     r.tails[0] = V(set1)(0); /* never used; compilers cannot see that where a vector has one lane */
     r.found.share = T(even_share)(&call);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
-        T(know)(&r.known, &labels, &call, begin, n_rows, 0);
-        if (r.known.n_samples > 0) T(row_batch)(&r, kind);
+        K(know)(&r.known, &labels, &call, begin, n_rows, 0);
+        if (r.known.n_samples > 0) K(row_batch)(&r, sum, write);
         if (r.known.n_samples < n_rows) return begin + r.known.n_samples;
     }
     return b->n_samples;
 }
 
-/* ---- Each kind of call that should be fast has code of its own; the rest share theirs ---------------------------- */
+/* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
-#define ROW_KERNEL(name, op, output, type, density)                                                                    \
-      static ptrdiff_t K(name)(const softxent_block *b)                                                                \
+#define ROW_SUM(name, output, type, density)                                                                           \
+      static void K(name)(T(batch) * r)                                                                                \
       {                                                                                                                \
-          return T(row_block)(b, (row_kind){op, output, type, density, 0});                                            \
+          T(sum_near)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0});                                     \
       }
-ROW_KERNEL(row_loss, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_loss_even, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, EVEN)
-ROW_KERNEL(row_loss_dense, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_REAL, DENSE)
-ROW_KERNEL(row_grad, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_grad_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
-ROW_KERNEL(row_grad_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
-ROW_KERNEL(row_softmax, OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_log_softmax, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_logsumexp, OP_LOGSUMEXP, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_part, OP_PART, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
-ROW_KERNEL(row_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_row_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_row_dense, NO_OUTPUT, SOFTXENT_REAL, DENSE)
+ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_and_store_dense, STORED, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
-ROW_KERNEL(row_loss_f16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_KERNEL(row_grad_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_KERNEL(row_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_KERNEL(row_loss_bf16, OP_CROSS_ENTROPY, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_KERNEL(row_grad_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_KERNEL(row_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_row_f16, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_SUM(sum_row_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
 #endif
-#undef ROW_KERNEL
+#undef ROW_SUM
 
-static ptrdiff_t K(row_other)(const softxent_block *b, row_kind kind)
-{
-    kind.rare = 1; /* known to the compiler here */
-    return T(row_block)(b, kind);
-}
+#define ROW_WRITE(name, op, output, type, density)                                                                     \
+      static void K(name)(T(batch) * r) { T(write_near)(r, (row_kind){op, output, type, density, 0}); }
+ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
+ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
+ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
+#if HALF_PRECISION
+ROW_WRITE(write_gradient_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_WRITE(write_gradient_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_WRITE(write_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
+#endif
+#undef ROW_WRITE
+
+/* ---- Which of them a call takes ---------------------------------------------------------------------------------- */
 
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
-    typedef ptrdiff_t kernel(const softxent_block *);
-    static kernel *const losses[] = {K(row_loss), K(row_loss_even), K(row_loss_dense)};
-    static kernel *const grads[] = {K(row_grad), K(row_grad_even), K(row_grad_dense)};
+    static T(sweep) *const sums[][3] = {
+        {K(sum_row), K(sum_row_even), K(sum_row_dense)},
+        {K(sum_and_store), K(sum_and_store_even), K(sum_and_store_dense)},
+    };
+    static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
     const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
-    const row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL,
-                           0};
+    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
-        switch (op) {
-        case OP_CROSS_ENTROPY: return (has_output ? grads : losses)[kind.density](b);
-        case OP_SOFTMAX: return K(row_softmax)(b);
-        case OP_LOG_SOFTMAX: return K(row_log_softmax)(b);
-        case OP_LOGSUMEXP: return K(row_logsumexp)(b);
-        case OP_PART: return K(row_part)(b);
-        default: return K(row_finish)(b);
-        }
+        T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.density]
+                                : op == OP_SOFTMAX     ? K(write_softmax_rows)
+                                : op == OP_LOG_SOFTMAX ? K(write_log_softmax_rows)
+                                                       : K(write_finish);
+        return K(row_block)(b, kind, sums[kind.output == STORED][kind.density], write);
     }
 #if HALF_PRECISION
-    static kernel *const halves[][3] = {{K(row_loss_f16), K(row_grad_f16), K(row_long_f16)},
-                                        {K(row_loss_bf16), K(row_grad_bf16), K(row_long_bf16)}};
-    if (is_usual && is_loss && kind.density == AT_LABEL && b->logits_type != SOFTXENT_REAL)
-        return halves[b->logits_type == SOFTXENT_BFLOAT16][kind.output](b);
+    static T(sweep) *const half_sums[][2] = {{K(sum_row_f16), K(sum_and_store_f16)},
+                                             {K(sum_row_bf16), K(sum_and_store_bf16)}};
+    static T(sweep) *const half_gradients[][2] = {{K(write_long_f16), K(write_gradient_f16)},
+                                                  {K(write_long_bf16), K(write_gradient_bf16)}};
+    const int is_stored = kind.output == STORED, is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
+    if (is_usual && is_loss && kind.density == AT_LABEL)
+        return K(row_block)(b, kind, half_sums[is_bf16][is_stored], half_gradients[is_bf16][is_stored]);
 #endif
-    return K(row_other)(b, kind);
+    kind.rare = 1;
+    return K(row_block)(b, kind, NULL, NULL);
 }
