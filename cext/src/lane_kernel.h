@@ -34,7 +34,7 @@ SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
 
 /* ---- Tiles ------------------------------------------------------------------------------------------------------- */
 
-SIMD_INLINE void T(load_group)(const T(group) * g, ptrdiff_t from)
+static void K(load_group)(const T(group) * g, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
     K(load_tile)(g->tile, &g->logits, from, classes, 0);
@@ -42,7 +42,7 @@ SIMD_INLINE void T(load_group)(const T(group) * g, ptrdiff_t from)
 }
 
 /* q, but for what the label adds; `loaded` where the tile holds the target. */
-SIMD_INLINE void T(form_density)(const T(group) * g, ptrdiff_t from, int loaded)
+static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded)
 {
     const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
     const real *w = (const real *)g->call->o.class_weight;
@@ -78,7 +78,7 @@ SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n
 }
 
 /* All that is resident. */
-SIMD_INLINE void T(load_groups)(const T(group) * groups, int n_groups, const softxent_density density)
+static void K(load_groups)(const T(group) * groups, int n_groups, const softxent_density density)
 {
     const softxent_block *b = groups->b;
     const ptrdiff_t n_classes = b->n_classes;
@@ -90,15 +90,15 @@ SIMD_INLINE void T(load_groups)(const T(group) * groups, int n_groups, const sof
     for (int i = 0; i < n_groups; ++i) {
         const T(group) *g = &groups[i];
         if (!in_turns)
-            T(load_group)(g, 0);
+            K(load_group)(g, 0);
         else
             for (ptrdiff_t c = 0; c < n_classes && !g->known.all_counted; ++c)
                 g->tile[c] = T(if_counted)(&g->known, g->tile[c]);
-        if (density == DENSE) T(form_density)(g, 0, target_in_turns);
+        if (density == DENSE) K(form_density)(g, 0, target_in_turns);
     }
 }
 
-SIMD_INLINE void T(store_groups)(const T(group) * groups, int n_groups)
+static void K(store_groups)(const T(group) * groups, int n_groups)
 {
     const softxent_block *b = groups->b;
     const ptrdiff_t stride = b->out_class_stride;
@@ -130,7 +130,7 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
 }
 
 /* And where the tile is resident the logits at the labels, which costs less than to look each of them up. */
-SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
+static void K(lane_max)(T(group) * g, softxent_op op)
 {
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
     const vec label = g->known.label_lane;
@@ -138,7 +138,7 @@ SIMD_INLINE void T(lane_max)(T(group) * g, const softxent_op op)
     const int has_label = op == OP_CROSS_ENTROPY || op == OP_PART;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
-        if (!g->resident) T(load_group)(g, from);
+        if (!g->resident) K(load_group)(g, from);
         if (g->resident && has_label) {
             UNROLL_4
             for (int c = 0; c < classes; ++c, class = V(add)(class, V(set1)(1))) {
@@ -190,14 +190,14 @@ SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, 
 }
 
 /* The exps stay in a resident tile, or wait in the output. */
-SIMD_INLINE void T(lane_sum)(T(group) * g, const softxent_op op, const softxent_density density)
+SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_density density)
 {
     T(sums) s = T(no_sums)();
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) {
-            T(load_group)(g, from);
-            if (density == DENSE) T(form_density)(g, from, 0);
+            K(load_group)(g, from);
+            if (density == DENSE) K(form_density)(g, from, 0);
         }
         if (g->near)
             T(lane_terms)(g, classes, 1, density, &s);
@@ -212,8 +212,17 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, const softxent_op op, const softxent_
                  density);
 }
 
+static void K(lane_sum)(T(group) * g, softxent_op op, softxent_density density)
+{
+    switch (density) {
+    case AT_LABEL: T(lane_sum)(g, op, AT_LABEL); break;
+    case EVEN: T(lane_sum)(g, op, EVEN); break;
+    default: T(lane_sum)(g, op, DENSE); break;
+    }
+}
+
 /* Both sweeps where the parts of all classes are there: only the exps of a resident tile are wanted. */
-SIMD_INLINE void T(lane_recall)(T(group) * g)
+static void K(lane_recall)(T(group) * g)
 {
     const T(parts) p = T(read_parts)(g->b, &g->known);
     const T(shift) shift = T(shift_of)(p.row_max);
@@ -222,7 +231,7 @@ SIMD_INLINE void T(lane_recall)(T(group) * g)
 }
 
 /* What is between the sweeps: logarithms and divisions. */
-SIMD_INLINE void T(lane_finish)(T(group) * g, const softxent_op op, const softxent_density density)
+static void K(lane_finish)(T(group) * g, softxent_op op, softxent_density density)
 {
     const T(known) *k = &g->known;
     T(sample) *f = &g->found;
@@ -256,8 +265,17 @@ SIMD_INLINE void T(lane_gradient)(const T(group) * g, int classes, const softxen
     }
 }
 
+static void K(lane_gradient)(const T(group) * g, int classes, softxent_density density)
+{
+    switch (density) {
+    case AT_LABEL: T(lane_gradient)(g, classes, AT_LABEL); break;
+    case EVEN: T(lane_gradient)(g, classes, EVEN); break;
+    default: T(lane_gradient)(g, classes, DENSE); break;
+    }
+}
+
 /* Exps become entries of the output; for log_softmax logits become (z - m) - log S. */
-SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const softxent_density density)
+SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_density density)
 {
     const T(sample) *f = &g->found;
     vec *tile = g->tile;
@@ -266,7 +284,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
         if (g->kept) {
             K(load_reals)(tile, &g->out, from, classes, 0);
         } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* in a resident tile there are exps by now */
-            T(load_group)(g, from);
+            K(load_group)(g, from);
             for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c)
                 tile[c] = T(exp_with_top)(tile[c], f->stats.row_max, f->shift, 0);
         }
@@ -275,8 +293,8 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
         } else if (op == OP_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = T(softmax_entry)(tile[c], g->factors);
         } else {
-            if (density == DENSE && !g->resident) T(form_density)(g, from, 0);
-            T(lane_gradient)(g, classes, density);
+            if (density == DENSE && !g->resident) K(form_density)(g, from, 0);
+            K(lane_gradient)(g, classes, density);
         }
         if (g->b->accumulate) {
             vec before[TILE];
@@ -288,7 +306,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, const softxent_op op, const s
 }
 
 /* Where the tile is not resident the entries at the labels are written over the others. */
-SIMD_INLINE void T(lane_end)(const T(group) * g, const softxent_op op, const softxent_density density)
+static void K(lane_end)(const T(group) * g, softxent_op op, softxent_density density)
 {
     real entries[LANES];
     const T(view) *out = &g->out;
@@ -321,7 +339,7 @@ SIMD_INLINE void T(place_view)(T(view) * v, const void *data, ptrdiff_t begin, i
     v->limit = n, v->room = room;
 }
 
-SIMD_INLINE void T(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, int lanes)
+static void K(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, int lanes)
 {
     const softxent_block *b = g->b;
     const int at_once = g->resident && g->call->has_plain_labels && lanes == LANES;
@@ -333,7 +351,8 @@ SIMD_INLINE void T(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begi
 }
 
 /* Asks for what the group so many samples further will read, or write: where a group is a range of memory, or each of
- * its classes is. Spread over the second sweep, which computes most, this keeps memory busy meanwhile. */
+ * its classes is. Spread over the second sweep, which computes most, this keeps memory busy meanwhile. Inline: a
+ * compiler drops calls of a function that does nothing else. */
 SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t further, const int to_write)
 {
     const ptrdiff_t size = T(size_of_element)(v.type), is_range = v.vector_stride == 1 && v.lane_stride == n_classes;
@@ -362,8 +381,9 @@ SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
     return is_beside && beyond ? LANES - beyond / (ptrdiff_t)sizeof(real) : LANES;
 }
 
-SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op op, const softxent_density density)
+static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
+    const softxent_density density = op == OP_CROSS_ENTROPY ? density_of(b) : AT_LABEL;
     const T(call) call = K(call_of)(b);
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
@@ -380,39 +400,24 @@ SIMD_INLINE ptrdiff_t T(lane_block)(const softxent_block *b, const softxent_op o
         int n_groups = 0, lanes = LANES, is_bad = 0;
         for (; n_groups < at_once && begin < b->n_samples && lanes == LANES && !is_bad; ++n_groups) {
             lanes = (int)(b->n_samples - begin < most ? b->n_samples - begin : most), most = LANES;
-            T(start_lanes)(&groups[n_groups], &labels, begin, lanes);
+            K(start_lanes)(&groups[n_groups], &labels, begin, lanes);
             begin += groups[n_groups].known.n_samples, is_bad = groups[n_groups].known.n_samples < lanes;
         }
-        if (resident) T(load_groups)(groups, n_groups, density);
-        for (int i = 0; i < n_groups && op != OP_FINISH; ++i) T(lane_max)(&groups[i], op);
+        if (resident) K(load_groups)(groups, n_groups, density);
+        for (int i = 0; i < n_groups && op != OP_FINISH; ++i) K(lane_max)(&groups[i], op);
         for (int i = 0; i < n_groups; ++i) {
             T(prefetch_lanes)(groups[i].logits, b->n_classes, at_once * LANES, 0);
             if (density == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);
             if (has_output) T(prefetch_lanes)(groups[i].out, b->n_classes, 0, 1);
             if (op == OP_FINISH)
-                T(lane_recall)(&groups[i]);
+                K(lane_recall)(&groups[i]);
             else
-                T(lane_sum)(&groups[i], op, density);
+                K(lane_sum)(&groups[i], op, density);
         }
-        for (int i = 0; i < n_groups; ++i) T(lane_finish)(&groups[i], op, density);
-        for (int i = 0; i < n_groups && has_output; ++i) T(lane_end)(&groups[i], op, density);
-        if (resident && has_output) T(store_groups)(groups, n_groups);
+        for (int i = 0; i < n_groups; ++i) K(lane_finish)(&groups[i], op, density);
+        for (int i = 0; i < n_groups && has_output; ++i) K(lane_end)(&groups[i], op, density);
+        if (resident && has_output) K(store_groups)(groups, n_groups);
         if (is_bad) return begin;
     }
     return b->n_samples;
-}
-
-static ptrdiff_t K(lane_loss)(const softxent_block *b) { return T(lane_block)(b, OP_CROSS_ENTROPY, AT_LABEL); }
-
-static ptrdiff_t K(lane_loss_even)(const softxent_block *b) { return T(lane_block)(b, OP_CROSS_ENTROPY, EVEN); }
-
-static ptrdiff_t K(lane_loss_dense)(const softxent_block *b) { return T(lane_block)(b, OP_CROSS_ENTROPY, DENSE); }
-
-static ptrdiff_t K(lane_other)(const softxent_block *b, softxent_op op) { return T(lane_block)(b, op, AT_LABEL); }
-
-static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
-{
-    typedef ptrdiff_t kernel(const softxent_block *);
-    static kernel *const losses[] = {K(lane_loss), K(lane_loss_even), K(lane_loss_dense)};
-    return op == OP_CROSS_ENTROPY ? losses[density_of(b)](b) : K(lane_other)(b, op);
 }

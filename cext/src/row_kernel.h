@@ -278,7 +278,7 @@ SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t cla
 }
 
 /* Four vectors are added up before they reach the compensated sums. */
-SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near)
+SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near, const int unrolled)
 {
     const ptrdiff_t n = row->n_classes;
     T(sums) s = T(no_sums)();
@@ -286,8 +286,12 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
         T(part_sums) part = T(no_part)();
         T(prefetch_next)(row, k, 4 * LANES, kind);
-        UNROLL
-        for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
+        if (unrolled) {
+            UNROLL
+            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
+        } else {
+            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
+        }
         T(add_part)(&s, part, kind.density);
     }
     T(part_sums) last = T(no_part)();
@@ -341,26 +345,31 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_den
     if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q;
 }
 
-/* The rows that are near 0. */
-SIMD_INLINE void T(sum_near)(T(batch) * r, const row_kind kind)
+/* Whether the sweeps of a kind are also for rows that are far from 0. */
+SIMD_INLINE int T(knows_far)(row_kind kind) { return kind.density == AT_LABEL; }
+
+SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind)
 {
     const T(row) first = T(first_row)(r, kind);
     for (int i = 0; i < r->known.n_samples; ++i) {
-        if (!T(is_row_near)(r, i)) continue;
+        if (!T(has_part)(r, i)) continue;
         const T(row) row = T(row_of)(&first, r, i, kind);
-        T(keep_sums)(r, i, T(sum_row)(&row, kind, 1), kind.density);
+        if (r->lanes.base[i] == 0)
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, 1), kind.density);
+        else if (T(knows_far)(kind))
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, 1), kind.density);
     }
 }
 
-/* The others, or all. */
+/* The others, or all: in one loop for all kinds. */
 static void K(sum_rest)(T(batch) * r, int all)
 {
     const T(row) first = T(first_row)(r, r->kind);
     for (int i = 0; i < r->at_once; ++i) {
         const int here = T(has_part)(r, i);
-        if (here && !all && r->lanes.base[i] == 0) continue;
+        if (here && !all && (r->lanes.base[i] == 0 || T(knows_far)(r->kind))) continue;
         const T(row) row = T(row_of)(&first, r, i, r->kind);
-        T(keep_sums)(r, i, here ? T(sum_row)(&row, r->kind, 0) : T(no_sums)(), r->kind.density);
+        T(keep_sums)(r, i, here ? T(sum_row)(&row, r->kind, 0, 0) : T(no_sums)(), r->kind.density);
     }
 }
 
@@ -434,9 +443,9 @@ SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const r
     row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
     row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
     ptrdiff_t k = 0;
-    for (; k + 4 * LANES <= n && !kind.rare; k += 4 * LANES) {
+    for (; k + 4 * LANES <= n && near; k += 4 * LANES) {
         UNROLL
-        for (int j = 0; j < 4; ++j) T(write_vector)(&row, k + j * LANES, LANES, kind, near);
+        for (int j = 0; j < 4; ++j) T(write_vector)(&row, k + j * LANES, LANES, kind, 1);
     }
     for (; k + LANES <= n; k += LANES) T(write_vector)(&row, k, LANES, kind, near);
     if (k < n) T(write_vector)(&row, k, n - k, kind, near);
@@ -598,7 +607,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 #define ROW_SUM(name, output, type, density)                                                                           \
       static void K(name)(T(batch) * r)                                                                                \
       {                                                                                                                \
-          T(sum_near)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0});                                     \
+          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0});                                     \
       }
 ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_row_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
