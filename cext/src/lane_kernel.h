@@ -308,7 +308,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_dens
 /* Where the tile is not resident the entries at the labels are written over the others. */
 static void K(lane_end)(const T(group) * g, softxent_op op, softxent_density density)
 {
-    real entries[LANES];
+    real entries[LANES] = {0};
     const T(view) *out = &g->out;
     const int n_entries = has_gradient(op) && !g->resident ? g->known.n_samples : 0;
     if (n_entries) V(store)(entries, g->label_entry);

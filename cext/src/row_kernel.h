@@ -346,7 +346,7 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_den
 }
 
 /* Whether the sweeps of a kind are also for rows that are far from 0. */
-SIMD_INLINE int T(knows_far)(row_kind kind) { return kind.density == AT_LABEL; }
+SIMD_INLINE int T(knows_far)(row_kind kind) { return kind.density == AT_LABEL && kind.type == SOFTXENT_REAL; }
 
 SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind)
 {

@@ -133,6 +133,38 @@ SIMD_INLINE void T(store_vector_till)(char *p, int type, ptrdiff_t n, vec v)
 
 /* ---- Tiles ----------------------------------------------------------------------------------------------------- */
 
+/* Tiles of the kernels' own type have code of their own; all that is converted shares one. */
+static vec K(convert_in)(const char *p, int type) { return T(load_vector)(p, type); }
+
+static vec K(convert_in_till)(const char *p, int type, ptrdiff_t n, real fill)
+{
+    return T(load_vector_till)(p, type, n, fill);
+}
+
+static void K(convert_out)(char *p, int type, vec v) { T(store_vector)(p, type, v); }
+
+static void K(convert_out_till)(char *p, int type, ptrdiff_t n, vec v) { T(store_vector_till)(p, type, n, v); }
+
+SIMD_INLINE vec T(tile_load)(const char *p, int type, const int is_real)
+{
+    return is_real ? V(load)((const real *)p) : K(convert_in)(p, type);
+}
+
+SIMD_INLINE vec T(tile_load_till)(const char *p, int type, ptrdiff_t n, real fill, const int is_real)
+{
+    return is_real ? V(load_till)((const real *)p, n, fill) : K(convert_in_till)(p, type, n, fill);
+}
+
+SIMD_INLINE void T(tile_store)(char *p, int type, vec v, const int is_real)
+{
+    is_real ? V(store)((real *)p, v) : K(convert_out)(p, type, v);
+}
+
+SIMD_INLINE void T(tile_store_till)(char *p, int type, ptrdiff_t n, vec v, const int is_real)
+{
+    is_real ? V(store_till)((real *)p, n, v) : K(convert_out_till)(p, type, n, v);
+}
+
 /* Whether the vectors from number `from` on have all their lanes. */
 SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
 {
@@ -149,11 +181,11 @@ SIMD_INLINE int T(samples_with_room)(T(view) v, int vectors, int c)
 }
 
 /* A vector of each of LANES samples, transposed on the way. */
-SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, const int type)
+SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, int type, const int is_real)
 {
     vec r[LANES];
     UNROLL
-    for (int i = 0; i < LANES; ++i) r[i] = T(load_vector)(p + i * step, type);
+    for (int i = 0; i < LANES; ++i) r[i] = T(tile_load)(p + i * step, type, is_real);
     V(transpose)(r);
     UNROLL
     for (int i = 0; i < LANES; ++i) tile[i] = r[i];
@@ -161,7 +193,7 @@ SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, co
 
 /* The other way, for `samples` of up to LANES classes: in order, as what reaches into the next one is overwritten. */
 SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy,
-                                     const int type)
+                                     int type, const int is_real)
 {
     vec r[LANES];
     UNROLL
@@ -170,33 +202,34 @@ SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, i
     UNROLL
     for (int i = 0; i < LANES; ++i) {
         if (i < roomy)
-            T(store_vector)(p + i * step, type, r[i]);
+            T(tile_store)(p + i * step, type, r[i], is_real);
         else if (i < samples)
-            T(store_vector_till)(p + i * step, type, classes, r[i]);
+            T(tile_store_till)(p + i * step, type, classes, r[i], is_real);
     }
 }
 
-SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int type)
+SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int is_real)
 {
+    const int type = is_real ? SOFTXENT_REAL : v.type;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     const char *p = v.data + from * step;
     if (v.lane_stride == 1 && (T(is_full)(&v, from, vectors) || v.room >= LANES)) {
         UNROLL_4
-        for (int c = 0; c < vectors; ++c) tile[c] = T(load_vector)(p + c * step, type);
+        for (int c = 0; c < vectors; ++c) tile[c] = T(tile_load)(p + c * step, type, is_real);
     } else if (v.lane_stride == 1) {
         for (int c = 0; c < vectors; ++c)
-            tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
+            tile[c] = T(tile_load_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill, is_real);
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
             const int roomy = T(samples_with_room)(v, vectors, c);
             if (roomy == LANES) {
-                T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, type);
+                T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, type, is_real);
                 continue;
             }
             int i = 0;
-            for (; i < roomy; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
+            for (; i < roomy; ++i) tile[c + i] = T(tile_load)(p + (i * v.lane_stride + c) * size, type, is_real);
             for (; i < v.limit; ++i)
-                tile[c + i] = T(load_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill);
+                tile[c + i] = T(tile_load_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill, is_real);
             for (; i < LANES; ++i) tile[c + i] = V(set1)(fill);
             V(transpose)(tile + c);
         }
@@ -207,29 +240,30 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
 }
 
 /* The tile is spent: transposed in place on its way out. */
-SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, const int type)
+SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, const int is_real)
 {
+    const int type = is_real ? SOFTXENT_REAL : v.type;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     char *p = v.data + from * step;
     if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
         UNROLL_4
-        for (int c = 0; c < vectors; ++c) T(store_vector)(p + c * step, type, tile[c]);
+        for (int c = 0; c < vectors; ++c) T(tile_store)(p + c * step, type, tile[c], is_real);
     } else if (v.lane_stride == 1) {
-        for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
+        for (int c = 0; c < vectors; ++c) T(tile_store_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c], is_real);
     } else if (v.vector_stride == 1) {
         const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
         if (vectors <= LANES) {
-            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type);
+            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type, is_real);
             return;
         }
         for (int c = 0; c < vectors; c += LANES) V(transpose)(tile + c);
         int i = 0;
         for (; i < roomy; ++i) /* in order: what reaches into the next sample is overwritten */
             for (int c = 0; c < vectors; c += LANES)
-                T(store_vector)(p + (i * v.lane_stride + c) * size, type, tile[c + i]);
+                T(tile_store)(p + (i * v.lane_stride + c) * size, type, tile[c + i], is_real);
         for (; i < v.limit; ++i)
             for (int c = 0; c < vectors; c += LANES)
-                T(store_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i]);
+                T(tile_store_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i], is_real);
     } else {
         for (int c = 0; c < vectors; ++c)
             T(scatter)(p + c * step, type, v.lane_stride, T(lanes_of)(&v, from + c), tile[c]);
@@ -240,36 +274,28 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
  * whole groups of LANES vectors. */
 static void K(load_reals)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors, real fill)
 {
-    T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_REAL);
+    T(load_tile_of)(tile, *v, from, vectors, fill, 1);
 }
 
 static void K(store_reals)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors)
 {
-    T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_REAL);
+    T(store_tile_of)(tile, *v, from, vectors, 1);
 }
 
 static void K(load_tile)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors, real fill)
 {
-    switch (v->type) {
-    case SOFTXENT_REAL: K(load_reals)(tile, v, from, vectors, fill); break;
-    case BOOLS: T(load_tile_of)(tile, *v, from, vectors, fill, BOOLS); break;
-#if HALF_PRECISION
-    case SOFTXENT_FLOAT16: T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_FLOAT16); break;
-    default: T(load_tile_of)(tile, *v, from, vectors, fill, SOFTXENT_BFLOAT16); break;
-#endif
-    }
+    if (v->type == SOFTXENT_REAL)
+        K(load_reals)(tile, v, from, vectors, fill);
+    else
+        T(load_tile_of)(tile, *v, from, vectors, fill, 0);
 }
 
 static void K(store_tile)(vec *tile, const T(view) * v, ptrdiff_t from, int vectors)
 {
-    switch (v->type) {
-    case SOFTXENT_REAL: K(store_reals)(tile, v, from, vectors); break;
-#if HALF_PRECISION
-    case SOFTXENT_FLOAT16: T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_FLOAT16); break;
-    case SOFTXENT_BFLOAT16: T(store_tile_of)(tile, *v, from, vectors, SOFTXENT_BFLOAT16); break;
-#endif
-    default: break; /* nothing else is written */
-    }
+    if (v->type == SOFTXENT_REAL)
+        K(store_reals)(tile, v, from, vectors);
+    else
+        T(store_tile_of)(tile, *v, from, vectors, 0);
 }
 
 SIMD_INLINE void T(put_in_lane)(vec *v, int lane, real keep, real x)
