@@ -5,12 +5,13 @@
 #ifndef SOFTXENT_LABELS_H
 #define SOFTXENT_LABELS_H
 
+#include "simd/common.h"
 #include "softxent.h"
 
 /* Beside the classes, which are 0 and more: what every sample has that counts is above LABEL_BAD. */
 enum { LABEL_NONE = -1 /* there are no labels */, LABEL_BAD = -2, LABEL_IGNORED = -3 };
 
-static inline int64_t label_value(const void *labels, int type, ptrdiff_t i)
+SIMD_INLINE int64_t label_value(const void *labels, int type, ptrdiff_t i)
 {
     switch (type) {
     case SOFTXENT_INT8: return ((const volatile int8_t *)labels)[i];
@@ -26,7 +27,7 @@ static inline int64_t label_value(const void *labels, int type, ptrdiff_t i)
 
 /* The class that a label names, LABEL_IGNORED or LABEL_BAD. Of a block with parts, which has but some of all classes,
  * the class is counted from its first one, and none where it is not among them. */
-static inline ptrdiff_t class_of(const softxent_block *b, const int type, int64_t label)
+SIMD_INLINE ptrdiff_t class_of(const softxent_block *b, const int type, int64_t label)
 {
     const int wrapped = label < 0 && type == SOFTXENT_UINT64;
     if (b->use_ignore_index && label == b->ignore_index && !wrapped) return LABEL_IGNORED;
@@ -36,14 +37,14 @@ static inline ptrdiff_t class_of(const softxent_block *b, const int type, int64_
     return here >= 0 && here < b->n_classes ? here : LABEL_NONE;
 }
 
-static inline ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
+SIMD_INLINE ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
 {
     return class_of(b, b->label_type, label_value(b->labels, b->label_type, sample * b->labels_stride));
 }
 
 /* The classes of n samples from `begin` on; returns how many come before the first that has none. `type` is the
  * block's. Labels are taken for classes until one is seen that is not: then all are looked at again. */
-static inline int classes_of_type(const softxent_block *b, const int type, ptrdiff_t begin, int n, int64_t *class)
+SIMD_INLINE int classes_of_type(const softxent_block *b, const int type, ptrdiff_t begin, int n, int64_t *class)
 {
     const uint64_t last = (uint64_t)b->n_classes - 1;
     uint64_t signs = 0; /* of the labels, and of what they fall short of the last class */
@@ -61,7 +62,7 @@ static inline int classes_of_type(const softxent_block *b, const int type, ptrdi
 }
 
 /* The usual types have loops of their own. */
-static inline int label_classes(const softxent_block *b, ptrdiff_t begin, int n, int64_t *class)
+SIMD_INLINE int label_classes(const softxent_block *b, ptrdiff_t begin, int n, int64_t *class)
 {
     switch (b->label_type) {
     case SOFTXENT_INT64: return classes_of_type(b, SOFTXENT_INT64, begin, n, class);

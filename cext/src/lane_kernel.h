@@ -199,7 +199,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_densit
             K(load_group)(g, from);
             if (density == DENSE) K(form_density)(g, from, 0);
         }
-        if (g->near)
+        if (g->near && density == AT_LABEL) /* in the others one subtraction more is nothing */
             T(lane_terms)(g, classes, 1, density, &s);
         else
             T(lane_terms)(g, classes, 0, density, &s);

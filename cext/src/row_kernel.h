@@ -42,10 +42,10 @@ typedef struct {
 typedef struct {
     const T(call) * call;
     row_kind kind;
-    int at_once, has_prefetch, has_far; /* has_far: some row is far from 0 */
+    int at_once, has_prefetch;
     T(known) known;
     T(sample) found;
-    T(spread) lanes; /* of what was found */
+    T(spread) lanes;                                                         /* of what was found */
     T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
     vec ties[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
@@ -74,13 +74,11 @@ SIMD_INLINE ptrdiff_t T(rows_with_next)(const T(batch) * r)
     return b->logits_sample_stride == b->n_classes ? b->n_samples - r->known.begin - 1 : 0;
 }
 
-/* Whether there is anything to read in a row; and whether that is nowhere far from 0. */
+/* Whether there is anything to read in a row. */
 SIMD_INLINE int T(has_part)(const T(batch) * r, int row)
 {
     return row < r->known.n_samples && r->known.label[row] != LABEL_IGNORED;
 }
-
-SIMD_INLINE int T(is_row_near)(const T(batch) * r, int row) { return T(has_part)(r, row) && r->lanes.base[row] == 0; }
 
 /* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. What is usual is inline. */
 static vec K(load_strided)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
@@ -190,9 +188,8 @@ SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const int type)
     const int n_rows = r->known.n_samples;
     vec rows[LANES];
     for (int i = 0; i < n_rows; ++i)
-        rows[i] = label[i] == LABEL_IGNORED
-                      ? V(set1)(0)
-                      : T(row_max)(z + i * step, n_classes, i < n_with_next, &r->tails[i], type);
+        rows[i] = label[i] == LABEL_IGNORED ? V(set1)(0)
+                                            : T(row_max)(z + i * step, n_classes, i < n_with_next, &r->tails[i], type);
     for (int i = n_rows; i < LANES; ++i) rows[i] = V(set1)(0);
     return K(max_of_rows)(rows, r->at_once);
 }
@@ -210,16 +207,17 @@ static vec K(max_of_batch)(T(batch) * r)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A row in the second or third sweep. All is copied: for all a compiler knows, any vector stored might be part of it. */
+/* A row in the second or third sweep. All is copied: for all a compiler knows, any vector stored might be part of it.
+ */
 typedef struct {
     ptrdiff_t n_classes, target_stride, out_stride; /* strides of a class, in elements */
     int target_type, accumulate;
     const real *class_weight;
-    vec share, keep; /* what smoothing gives to each class, and leaves of the target */
+    vec share, keep;                         /* what smoothing gives to each class, and leaves of the target */
     ptrdiff_t z_step, target_step, out_step; /* bytes, to the next row */
     const char *z, *target;
     char *out;
-    real *exps; /* in the output, or in a buffer */
+    real *exps;                       /* in the output, or in a buffer */
     ptrdiff_t to_next_z, to_next_out; /* bytes, to what is to be prefetched */
     vec *tail;
     T(shift) shift;
@@ -308,7 +306,8 @@ SIMD_INLINE T(row) T(first_row)(T(batch) * r, const row_kind kind)
     const softxent_block *b = r->call->b;
     const ptrdiff_t size = T(size_of_element)(kind.type), target_size = T(size_of_element)(b->target_type);
     const int further = r->has_prefetch ? r->at_once : 0;
-    T(row) row = {.n_classes = b->n_classes, .target_stride = b->target_class_stride, .out_stride = b->out_class_stride};
+    T(row)
+    row = {.n_classes = b->n_classes, .target_stride = b->target_class_stride, .out_stride = b->out_class_stride};
     row.target_type = b->target_type, row.accumulate = b->accumulate, row.share = r->found.share;
     row.class_weight = (const real *)r->call->o.class_weight;
     row.keep = V(set1)((real)(1 - r->call->o.label_smoothing));
@@ -332,9 +331,8 @@ SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const ro
     if (row.target) row.target += i * row.target_step;
     if (kind.output == NO_OUTPUT) return row;
     row.out += i * row.out_step;
-    row.exps = !kind.rare && kind.type == SOFTXENT_REAL
-                   ? (real *)(void *)row.out
-                   : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
+    row.exps = !kind.rare && kind.type == SOFTXENT_REAL ? (real *)(void *)row.out
+                                                        : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
     return row;
 }
 
@@ -345,33 +343,22 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_den
     if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q;
 }
 
-/* Whether the sweeps of a kind are also for rows that are far from 0. */
-SIMD_INLINE int T(knows_far)(row_kind kind) { return kind.density == AT_LABEL && kind.type == SOFTXENT_REAL; }
-
-SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind)
+/* Where the exps are nearly all there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
+SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
+    const int has_near = unrolled && kind.density == AT_LABEL && kind.type == SOFTXENT_REAL;
     const T(row) first = T(first_row)(r, kind);
     for (int i = 0; i < r->known.n_samples; ++i) {
         if (!T(has_part)(r, i)) continue;
         const T(row) row = T(row_of)(&first, r, i, kind);
-        if (r->lanes.base[i] == 0)
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, 1), kind.density);
-        else if (T(knows_far)(kind))
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, 1), kind.density);
+        if (has_near && r->lanes.base[i] == 0)
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, unrolled), kind.density);
+        else
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, unrolled), kind.density);
     }
 }
 
-/* The others, or all: in one loop for all kinds. */
-static void K(sum_rest)(T(batch) * r, int all)
-{
-    const T(row) first = T(first_row)(r, r->kind);
-    for (int i = 0; i < r->at_once; ++i) {
-        const int here = T(has_part)(r, i);
-        if (here && !all && (r->lanes.base[i] == 0 || T(knows_far)(r->kind))) continue;
-        const T(row) row = T(row_of)(&first, r, i, r->kind);
-        T(keep_sums)(r, i, here ? T(sum_row)(&row, r->kind, 0, 0) : T(no_sums)(), r->kind.density);
-    }
-}
+static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 
 /* What the sums come to. */
 static void K(conclude_sums)(T(batch) * r)
@@ -379,6 +366,8 @@ static void K(conclude_sums)(T(batch) * r)
     T(sample) *f = &r->found;
     const softxent_density density = r->kind.density;
     const vec zero = V(set1)(0), n_classes = V(set1)((real)r->call->b->n_classes);
+    for (int i = 0; i < r->at_once; ++i)
+        if (!T(has_part)(r, i)) T(keep_sums)(r, i, T(no_sums)(), density);
     for (int i = r->at_once; i < LANES; ++i) r->ties[i] = zero;
     const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(r->ties, r->at_once), V(set1)(1));
     const vec others = K(sums_of_rows)(r->others, r->at_once);
@@ -415,7 +404,7 @@ SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, 
 }
 
 /* The output's vector k, from the exps; or, for log_softmax, (z - m) - log S. */
-SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind, const int near)
+SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     vec x;
     if (kind.output == STORED) {
@@ -425,8 +414,8 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
         if (kind.op == OP_LOG_SOFTMAX) {
             x = V(sub)(V(sub)(z, row->row_max), row->log_sum);
         } else {
-            const vec e = kind.density == AT_LABEL ? T(exp_shifted)(z, row->shift, near)
-                                                   : T(exp_with_top)(z, row->row_max, row->shift, near);
+            const vec e = kind.density == AT_LABEL ? T(exp_shifted)(z, row->shift, 0)
+                                                   : T(exp_with_top)(z, row->row_max, row->shift, 0);
             x = T(row_entry)(row, e, k, left, kind);
         }
     }
@@ -434,7 +423,7 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
 }
 
 /* All but the tail, which waits for write_tails. */
-SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const row_kind kind, const int near)
+SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const row_kind kind, const int unrolled)
 {
     const T(spread) *lanes = &r->lanes;
     const ptrdiff_t n = first->n_classes;
@@ -443,30 +432,22 @@ SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const r
     row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
     row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
     ptrdiff_t k = 0;
-    for (; k + 4 * LANES <= n && near; k += 4 * LANES) {
+    for (; k + 4 * LANES <= n && unrolled; k += 4 * LANES) {
         UNROLL
-        for (int j = 0; j < 4; ++j) T(write_vector)(&row, k + j * LANES, LANES, kind, 1);
+        for (int j = 0; j < 4; ++j) T(write_vector)(&row, k + j * LANES, LANES, kind);
     }
-    for (; k + LANES <= n; k += LANES) T(write_vector)(&row, k, LANES, kind, near);
-    if (k < n) T(write_vector)(&row, k, n - k, kind, near);
+    for (; k + LANES <= n; k += LANES) T(write_vector)(&row, k, LANES, kind);
+    if (k < n) T(write_vector)(&row, k, n - k, kind);
 }
 
-/* With exps at hand a row that is far from 0 is like any other. */
-SIMD_INLINE void T(write_near)(T(batch) * r, const row_kind kind)
+SIMD_INLINE void T(write_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
-    const int has_exps = kind.output == STORED || kind.op == OP_LOG_SOFTMAX; /* or needs none */
     const T(row) first = T(first_row)(r, kind);
     for (int i = 0; i < r->known.n_samples; ++i)
-        if (has_exps ? T(has_part)(r, i) : T(is_row_near)(r, i)) T(write_row)(&first, r, i, kind, 1);
+        if (T(has_part)(r, i)) T(write_row)(&first, r, i, kind, unrolled);
 }
 
-static void K(write_rest)(T(batch) * r, int all)
-{
-    const int has_exps = r->kind.output == STORED || r->kind.op == OP_LOG_SOFTMAX;
-    const T(row) first = T(first_row)(r, r->kind);
-    for (int i = 0; i < r->known.n_samples; ++i)
-        if (T(has_part)(r, i) && (all || !(has_exps || T(is_row_near)(r, i)))) T(write_row)(&first, r, i, r->kind, 0);
-}
+static void K(write_any)(T(batch) * r) { T(write_batch)(r, r->kind, 0); }
 
 /* Of the rows that are ignored. */
 SIMD_INLINE void T(write_zeros)(const T(batch) * r)
@@ -549,8 +530,7 @@ static void K(write_output)(T(batch) * r, T(sweep) * write)
     V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
     if (is_loss && r->call->b->accumulate) T(read_entries)(r, entries);
     T(write_zeros)(r);
-    if (write) write(r);
-    if (!write || r->has_far) K(write_rest)(r, !write);
+    write(r);
     if (!r->kind.rare) T(write_tails)(r);
     if (is_loss) T(write_entries)(r, entries);
 }
@@ -566,15 +546,10 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
         f->stats.row_max = K(max_of_batch)(r), f->shift = T(shift_of)(f->stats.row_max);
         T(look_up_labels)(r);
     }
-    r->has_far = !T(is_near)(f->shift);
     V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
     V(store)(lanes->rounder, f->shift.rounder), V(store)(lanes->floor, f->shift.floor);
     V(store)(lanes->top, f->shift.top);
-    if (op != OP_FINISH) {
-        if (sum) sum(r);
-        if (!sum || r->has_far || !r->known.all_counted || r->known.n_samples < r->at_once) K(sum_rest)(r, !sum);
-        K(conclude_sums)(r);
-    }
+    if (op != OP_FINISH) sum(r), K(conclude_sums)(r);
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
     if (op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
     if (op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
@@ -605,10 +580,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 /* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
 #define ROW_SUM(name, output, type, density)                                                                           \
-      static void K(name)(T(batch) * r)                                                                                \
-      {                                                                                                                \
-          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0});                                     \
-      }
+      static void K(name)(T(batch) * r) { T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0}, 1); }
 ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_row_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
 ROW_SUM(sum_row_dense, NO_OUTPUT, SOFTXENT_REAL, DENSE)
@@ -624,7 +596,7 @@ ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
 #undef ROW_SUM
 
 #define ROW_WRITE(name, op, output, type, density)                                                                     \
-      static void K(name)(T(batch) * r) { T(write_near)(r, (row_kind){op, output, type, density, 0}); }
+      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, density, 0}, 1); }
 ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
 ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
@@ -670,5 +642,5 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         return K(row_block)(b, kind, half_sums[is_bf16][is_stored], half_gradients[is_bf16][is_stored]);
 #endif
     kind.rare = 1;
-    return K(row_block)(b, kind, NULL, NULL);
+    return K(row_block)(b, kind, K(sum_any), K(write_any));
 }

@@ -19,7 +19,9 @@
 #include "tiles.h"
 #include "call.h"
 #include "part_kernel.h"
-#include "row_kernel.h"
+#if HAS_ROW_KERNEL
+#  include "row_kernel.h"
+#endif
 #include "lane_kernel.h"
 #include "general_kernel.h"
 
@@ -29,7 +31,10 @@ static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 {
     const int in_rows = b->logits_class_stride == 1 && b->n_classes > LANE_KERNEL_CLASSES;
     if (needs_general_kernel(b, op)) return K(general_run)(b, op, in_rows);
-    return in_rows ? K(row_run)(b, op) : K(lane_run)(b, op);
+#if HAS_ROW_KERNEL
+    if (in_rows) return K(row_run)(b, op);
+#endif
+    return K(lane_run)(b, op);
 }
 
 /* And what needs no logits. */

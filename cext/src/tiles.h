@@ -69,7 +69,7 @@ SIMD_INLINE void T(set_element)(char *p, int type, ptrdiff_t i, real x)
 
 SIMD_INLINE vec T(gather)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n, real fill)
 {
-    real lanes[LANES];
+    real lanes[LANES] = {0}; /* for compilers that count to no more than one lane */
     for (ptrdiff_t i = 0; i < LANES; ++i) lanes[i] = i < n ? T(element)(p, type, i * stride) : fill;
     return V(load)(lanes);
 }
@@ -213,6 +213,7 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
     const int type = is_real ? SOFTXENT_REAL : v.type;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     const char *p = v.data + from * step;
+    if (LANES == 1) v.lane_stride = 1; /* nothing is beside a lane that is alone */
     if (v.lane_stride == 1 && (T(is_full)(&v, from, vectors) || v.room >= LANES)) {
         UNROLL_4
         for (int c = 0; c < vectors; ++c) tile[c] = T(tile_load)(p + c * step, type, is_real);
@@ -245,11 +246,13 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
     const int type = is_real ? SOFTXENT_REAL : v.type;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     char *p = v.data + from * step;
+    if (LANES == 1) v.lane_stride = 1;
     if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
         UNROLL_4
         for (int c = 0; c < vectors; ++c) T(tile_store)(p + c * step, type, tile[c], is_real);
     } else if (v.lane_stride == 1) {
-        for (int c = 0; c < vectors; ++c) T(tile_store_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c], is_real);
+        for (int c = 0; c < vectors; ++c)
+            T(tile_store_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c], is_real);
     } else if (v.vector_stride == 1) {
         const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
         if (vectors <= LANES) {

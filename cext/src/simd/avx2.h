@@ -3,6 +3,7 @@
 
 #include "common.h"
 
+#define HAS_ROW_KERNEL 1
 enum { FUSED = 1, LANES_f32 = 8, LANES_f64 = 4 };
 
 typedef __m256 vec_f32, mask_f32; /* a mask is all ones or all zeros in each lane */

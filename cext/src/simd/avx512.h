@@ -3,6 +3,7 @@
 
 #include "common.h"
 
+#define HAS_ROW_KERNEL 1
 enum { FUSED = 1, LANES_f32 = 16, LANES_f64 = 8 };
 
 typedef __m512 vec_f32;

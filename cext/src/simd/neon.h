@@ -3,6 +3,7 @@
 
 #include "common.h"
 
+#define HAS_ROW_KERNEL 1
 enum { FUSED = 1, LANES_f32 = 4, LANES_f64 = 2 };
 
 typedef float32x4_t vec_f32;
