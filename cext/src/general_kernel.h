@@ -225,7 +225,6 @@ SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(
     int c = 0;
     for (; c + 4 <= vectors; c += 4) {
         T(part_sums) part = T(no_part)();
-        UNROLL
         for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], f, density, &part, &sums->ties);
         T(add_part)(sums, part, density);
     }

@@ -47,12 +47,13 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded)
     const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
     const real *w = (const real *)g->call->o.class_weight;
     const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->found.share;
-    if (has_target && !loaded) K(load_tile)(g->q, &g->target, from, classes, 0);
+    vec *q = g->q;
+    if (has_target && !loaded) K(load_tile)(q, &g->target, from, classes, 0);
     for (int c = 0; c < classes; ++c) {
-        const vec q = has_target ? V(fma)(g->q[c], keep, share) : share;
-        g->q[c] = w ? V(mul)(q, V(set1)(w[from + c])) : q;
+        const vec density = has_target ? V(fma)(q[c], keep, share) : share;
+        q[c] = w ? V(mul)(density, V(set1)(w[from + c])) : density;
     }
-    for (int c = 0; c < classes && !g->known.all_counted; ++c) g->q[c] = T(if_counted)(&g->known, g->q[c]);
+    for (int c = 0; c < classes && !g->known.all_counted; ++c) q[c] = T(if_counted)(&g->known, q[c]);
 }
 
 /* Whether all groups are whole, and their samples lie side by side in memory. Then they take turns class by class, as
@@ -199,7 +200,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_densit
             K(load_group)(g, from);
             if (density == DENSE) K(form_density)(g, from, 0);
         }
-        if (g->near && density == AT_LABEL) /* in the others one subtraction more is nothing */
+        if (g->near && density != DENSE) /* where one subtraction more is nothing */
             T(lane_terms)(g, classes, 1, density, &s);
         else
             T(lane_terms)(g, classes, 0, density, &s);

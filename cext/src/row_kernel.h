@@ -343,18 +343,18 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_den
     if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q;
 }
 
-/* Where the exps are nearly all there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
+/* Where the exps are most of what there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
 SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
-    const int has_near = unrolled && kind.density == AT_LABEL && kind.type == SOFTXENT_REAL;
+    const int has_near = unrolled && kind.density != DENSE && kind.type == SOFTXENT_REAL;
     const T(row) first = T(first_row)(r, kind);
     for (int i = 0; i < r->known.n_samples; ++i) {
         if (!T(has_part)(r, i)) continue;
         const T(row) row = T(row_of)(&first, r, i, kind);
         if (has_near && r->lanes.base[i] == 0)
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, unrolled), kind.density);
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, 1), kind.density);
         else
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, unrolled), kind.density);
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, unrolled && kind.density != EVEN), kind.density);
     }
 }
 
