@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import sysconfig
 import textwrap
 
 import pytest
@@ -32,7 +33,7 @@ def run(code, tmp_path, imports="", **environment):
     """A program after PROBLEM: what it prints. It is a file, which a spawned child can import."""
     program = tmp_path / "program.py"
     program.write_text(imports + PROBLEM + textwrap.dedent(code))
-    env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SOFTXENT_NUM_THREADS")}
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SOFTXENT_NUM_THREADS", "PYTHON_GIL")}
     command = [sys.executable, "-W", "error", program]
     done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -198,6 +199,28 @@ def test_calls_at_the_same_time_share_the_threads(tmp_path):
         thread.join()
     assert not failures
     assert most < 64 + 100, most
+    """
+    run(code, tmp_path)
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL, and cannot do without"
+)
+def test_python_without_a_gil_stays_so_and_threads_run_at_once(tmp_path):
+    code = """
+    import sys, threading
+    assert not sys._is_gil_enabled()
+    expected, failures = loss_and_grad(), []
+    def work():
+        for n_threads in (1, 2, 3) * 20:
+            if not same(loss_and_grad(n_threads), expected):
+                failures.append(n_threads)
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
     """
     run(code, tmp_path)
 

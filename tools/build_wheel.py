@@ -8,6 +8,7 @@ that is not as it should be.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 1_000_000
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LINUX = PROJECT["tool"]["cibuildwheel"]["linux"]
 
 
 def say(what: str) -> None:
@@ -59,11 +61,11 @@ def build(tools: Path, work: Path) -> Path:
         run(tools.with_name("check-sdist"), "--no-isolation")
     say("wheel, of the sdist")
     shutil.unpack_archive(sdist, work, filter="data")
-    flags = PROJECT["tool"]["cibuildwheel"]["linux"]["environment"]
-    run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **flags)
+    run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **LINUX["environment"])
     say("repaired")
     path = f"{tools.parent}{os.pathsep}{os.environ['PATH']}"
-    run(tools.with_name("auditwheel"), "repair", "--strip", "-z", "9", "-w", work / "repaired", only(work, "*.whl"), PATH=path)
+    repair = LINUX["repair-wheel-command"].format(dest_dir=work / "repaired", wheel=only(work, "*.whl"))
+    run(*repair.split(), PATH=path)
     return only(work / "repaired", "*.whl")
 
 
@@ -81,6 +83,7 @@ def check(tools: Path, wheel: Path, sdist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         archive.extractall(folder)
         check_module(only(Path(folder, "softxent"), "_kernels*.so"))
+        check_notices(only(Path(folder), "softxent-*.dist-info"))
 
 
 def check_module(module: Path) -> None:
@@ -101,6 +104,17 @@ def check_module(module: Path) -> None:
         sys.exit("the module has no full RELRO")
     if "__stack_chk_fail" not in printed("nm", "-D", "--undefined-only", module):
         sys.exit("the module has no stack protector")
+
+
+def check_notices(folder: Path) -> None:
+    """That what is bundled is named in the SBOM, with all texts that its licence asks for."""
+    components = json.loads((folder / "sboms/auditwheel.cdx.json").read_text())["components"]
+    print("bundled", *(f"{part['name']} {part['version']}" for part in components if part["name"] != "softxent"))
+    if not any("gomp" in part["name"] for part in components):
+        sys.exit("the SBOM does not name libgomp")
+    for text in ["LICENSE", "licenses/bundled.md", "licenses/GPL-3.0.txt", "licenses/GCC-exception-3.1.txt"]:
+        if not (folder / "licenses" / text).exists():
+            sys.exit(f"the wheel lacks {text}")
 
 
 def test(wheel: Path, work: Path, arguments: list[str]) -> None:

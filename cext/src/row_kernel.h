@@ -109,11 +109,13 @@ SIMD_INLINE void T(store_any)(char *p, const int type, ptrdiff_t stride, ptrdiff
         K(store_strided)(p, type, stride, n, v);
 }
 
+static void K(transpose)(vec *rows) { V(transpose)(rows); }
+
 /* One vector of every row becomes one vector with a row in each lane: the largest of its lanes. */
 static vec K(max_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)(V(hmax)(rows[0]));
-    V(transpose)(rows);
+    K(transpose)(rows);
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; ++i) rows[i] = V(max)(rows[i], rows[i + width]);
     return rows[0];
@@ -123,7 +125,7 @@ static vec K(max_of_rows)(vec *rows, int at_once)
 static vec K(counts_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)((real)V(hsum)(rows[0]));
-    V(transpose)(rows);
+    K(transpose)(rows);
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; ++i) rows[i] = V(add)(rows[i], rows[i + width]);
     return rows[0];
@@ -140,7 +142,7 @@ static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
         sum[i] = i < at_once ? rows[i].sum : zero;
         carry[i] = i < at_once ? rows[i].carry : zero;
     }
-    V(transpose)(sum), V(transpose)(carry);
+    K(transpose)(sum), K(transpose)(carry);
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; ++i) {
             const vec a = sum[i], b = sum[i + width], s = V(add)(a, b), b_in_s = V(sub)(s, a);
@@ -583,10 +585,9 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
       static void K(name)(T(batch) * r) { T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0}, 1); }
 ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_row_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
-ROW_SUM(sum_row_dense, NO_OUTPUT, SOFTXENT_REAL, DENSE)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, EVEN)
-ROW_SUM(sum_and_store_dense, STORED, SOFTXENT_REAL, DENSE)
+ROW_SUM(sum_dense, r->kind.output, SOFTXENT_REAL, DENSE) /* so much to do for each class that one branch is nothing */
 #if HALF_PRECISION
 ROW_SUM(sum_row_f16, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
 ROW_SUM(sum_row_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
@@ -616,8 +617,8 @@ ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_L
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
     static T(sweep) *const sums[][3] = {
-        {K(sum_row), K(sum_row_even), K(sum_row_dense)},
-        {K(sum_and_store), K(sum_and_store_even), K(sum_and_store_dense)},
+        {K(sum_row), K(sum_row_even), K(sum_dense)},
+        {K(sum_and_store), K(sum_and_store_even), K(sum_dense)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;

@@ -133,38 +133,6 @@ SIMD_INLINE void T(store_vector_till)(char *p, int type, ptrdiff_t n, vec v)
 
 /* ---- Tiles ----------------------------------------------------------------------------------------------------- */
 
-/* Tiles of the kernels' own type have code of their own; all that is converted shares one. */
-static vec K(convert_in)(const char *p, int type) { return T(load_vector)(p, type); }
-
-static vec K(convert_in_till)(const char *p, int type, ptrdiff_t n, real fill)
-{
-    return T(load_vector_till)(p, type, n, fill);
-}
-
-static void K(convert_out)(char *p, int type, vec v) { T(store_vector)(p, type, v); }
-
-static void K(convert_out_till)(char *p, int type, ptrdiff_t n, vec v) { T(store_vector_till)(p, type, n, v); }
-
-SIMD_INLINE vec T(tile_load)(const char *p, int type, const int is_real)
-{
-    return is_real ? V(load)((const real *)p) : K(convert_in)(p, type);
-}
-
-SIMD_INLINE vec T(tile_load_till)(const char *p, int type, ptrdiff_t n, real fill, const int is_real)
-{
-    return is_real ? V(load_till)((const real *)p, n, fill) : K(convert_in_till)(p, type, n, fill);
-}
-
-SIMD_INLINE void T(tile_store)(char *p, int type, vec v, const int is_real)
-{
-    is_real ? V(store)((real *)p, v) : K(convert_out)(p, type, v);
-}
-
-SIMD_INLINE void T(tile_store_till)(char *p, int type, ptrdiff_t n, vec v, const int is_real)
-{
-    is_real ? V(store_till)((real *)p, n, v) : K(convert_out_till)(p, type, n, v);
-}
-
 /* Whether the vectors from number `from` on have all their lanes. */
 SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
 {
@@ -180,12 +148,12 @@ SIMD_INLINE int T(samples_with_room)(T(view) v, int vectors, int c)
     return n;
 }
 
-/* A vector of each of LANES samples, transposed on the way. */
-SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, int type, const int is_real)
+/* A vector of each of LANES samples, transposed on the way: in registers, where `type` is known to the compiler. */
+SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, const int type)
 {
     vec r[LANES];
     UNROLL
-    for (int i = 0; i < LANES; ++i) r[i] = T(tile_load)(p + i * step, type, is_real);
+    for (int i = 0; i < LANES; ++i) r[i] = T(load_vector)(p + i * step, type);
     V(transpose)(r);
     UNROLL
     for (int i = 0; i < LANES; ++i) tile[i] = r[i];
@@ -193,44 +161,67 @@ SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, in
 
 /* The other way, for `samples` of up to LANES classes: in order, as what reaches into the next one is overwritten. */
 SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy,
-                                     int type, const int is_real)
+                                     const int type)
 {
-    vec r[LANES];
+    vec r[LANES], rest[LANES];
     UNROLL
     for (int i = 0; i < LANES; ++i) r[i] = tile[i];
     V(transpose)(r);
     UNROLL
     for (int i = 0; i < LANES; ++i) {
         if (i < roomy)
-            T(tile_store)(p + i * step, type, r[i], is_real);
+            T(store_vector)(p + i * step, type, r[i]);
+        else if (type != SOFTXENT_REAL)
+            rest[i] = r[i];
         else if (i < samples)
-            T(tile_store_till)(p + i * step, type, classes, r[i], is_real);
+            V(store_till)((real *)(p + i * step), classes, r[i]);
     }
+    for (int i = roomy; i < samples && type != SOFTXENT_REAL; ++i)
+        T(store_vector_till)(p + i * step, type, classes, rest[i]);
 }
 
+static void K(load_halves)(vec *tile, const char *p, ptrdiff_t step, int type)
+{
+    if (type == SOFTXENT_FLOAT16)
+        T(load_transposed)(tile, p, step, SOFTXENT_FLOAT16);
+    else
+        T(load_transposed)(tile, p, step, SOFTXENT_BFLOAT16);
+}
+
+static void K(store_halves)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy, int type)
+{
+    if (type == SOFTXENT_FLOAT16)
+        T(store_transposed)(tile, p, step, classes, samples, roomy, SOFTXENT_FLOAT16);
+    else
+        T(store_transposed)(tile, p, step, classes, samples, roomy, SOFTXENT_BFLOAT16);
+}
+
+/* Tiles of the kernels' own type have code of their own; all that is converted shares one. */
 SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, real fill, const int is_real)
 {
-    const int type = is_real ? SOFTXENT_REAL : v.type;
+    const int type = is_real ? SOFTXENT_REAL : v.type, is_half = HALF_PRECISION && !is_real && type != BOOLS;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     const char *p = v.data + from * step;
     if (LANES == 1) v.lane_stride = 1; /* nothing is beside a lane that is alone */
     if (v.lane_stride == 1 && (T(is_full)(&v, from, vectors) || v.room >= LANES)) {
-        UNROLL_4
-        for (int c = 0; c < vectors; ++c) tile[c] = T(tile_load)(p + c * step, type, is_real);
+        for (int c = 0; c < vectors; ++c) tile[c] = T(load_vector)(p + c * step, type);
     } else if (v.lane_stride == 1) {
         for (int c = 0; c < vectors; ++c)
-            tile[c] = T(tile_load_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill, is_real);
+            tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
             const int roomy = T(samples_with_room)(v, vectors, c);
-            if (roomy == LANES) {
-                T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, type, is_real);
+            if (roomy == LANES && (is_real || is_half)) {
+                if (is_real)
+                    T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, SOFTXENT_REAL);
+                else
+                    K(load_halves)(tile + c, p + c * size, v.lane_stride * size, type);
                 continue;
             }
             int i = 0;
-            for (; i < roomy; ++i) tile[c + i] = T(tile_load)(p + (i * v.lane_stride + c) * size, type, is_real);
+            for (; i < roomy; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
             for (; i < v.limit; ++i)
-                tile[c + i] = T(tile_load_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill, is_real);
+                tile[c + i] = T(load_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill);
             for (; i < LANES; ++i) tile[c + i] = V(set1)(fill);
             V(transpose)(tile + c);
         }
@@ -243,30 +234,32 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
 /* The tile is spent: transposed in place on its way out. */
 SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vectors, const int is_real)
 {
-    const int type = is_real ? SOFTXENT_REAL : v.type;
+    const int type = is_real ? SOFTXENT_REAL : v.type, is_half = HALF_PRECISION && !is_real && type != BOOLS;
     const ptrdiff_t size = T(size_of_element)(type), step = v.vector_stride * size;
     char *p = v.data + from * step;
     if (LANES == 1) v.lane_stride = 1;
     if (v.lane_stride == 1 && T(is_full)(&v, from, vectors)) {
-        UNROLL_4
-        for (int c = 0; c < vectors; ++c) T(tile_store)(p + c * step, type, tile[c], is_real);
+        for (int c = 0; c < vectors; ++c) T(store_vector)(p + c * step, type, tile[c]);
     } else if (v.lane_stride == 1) {
-        for (int c = 0; c < vectors; ++c)
-            T(tile_store_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c], is_real);
+        for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
     } else if (v.vector_stride == 1) {
         const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
-        if (vectors <= LANES) {
-            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type, is_real);
+        if (is_real && vectors <= LANES) {
+            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, SOFTXENT_REAL);
+            return;
+        }
+        if (is_half && vectors <= LANES) {
+            K(store_halves)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type);
             return;
         }
         for (int c = 0; c < vectors; c += LANES) V(transpose)(tile + c);
         int i = 0;
         for (; i < roomy; ++i) /* in order: what reaches into the next sample is overwritten */
             for (int c = 0; c < vectors; c += LANES)
-                T(tile_store)(p + (i * v.lane_stride + c) * size, type, tile[c + i], is_real);
+                T(store_vector)(p + (i * v.lane_stride + c) * size, type, tile[c + i]);
         for (; i < v.limit; ++i)
             for (int c = 0; c < vectors; c += LANES)
-                T(tile_store_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i], is_real);
+                T(store_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, tile[c + i]);
     } else {
         for (int c = 0; c < vectors; ++c)
             T(scatter)(p + c * step, type, v.lane_stride, T(lanes_of)(&v, from + c), tile[c]);

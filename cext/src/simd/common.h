@@ -1,7 +1,8 @@
 /* common.h - what the vector layers share: how a function is forced inline and a small loop unrolled.
  *
  * The vector layer itself is one header per instruction set. Each defines, for X in f32 and f64: the types real_X,
- * vec_X and mask_X, the constant LANES_X, and the operations, by the same names:
+ * vec_X and mask_X, the constant LANES_X, and the operations, by the same names; and HAS_ROW_KERNEL, which is 0 where a
+ * vector has one lane, and the lane kernel goes along a row as well as any:
  *
  *     set1 load store load_till store_till     till: the first n lanes; the others are `fill`, or stay unwritten
  *     add sub mul div                          rounded once each

@@ -1,7 +1,7 @@
 /* scalar.h - the vector layer with vectors of one lane: plain C for any processor. */
 #include "common.h"
 
-#define HAS_ROW_KERNEL 0 /* where a vector has one lane, the lane kernel goes along a row as well */
+#define HAS_ROW_KERNEL 0
 enum { FUSED = 0, LANES_f32 = 1, LANES_f64 = 1 };
 
 typedef float vec_f32;
