@@ -209,8 +209,7 @@ static vec K(max_of_batch)(T(batch) * r)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A row in the second or third sweep. All is copied: for all a compiler knows, any vector stored might be part of it.
- */
+/* A row in the second or third sweep: copies, as compilers take any vector that is stored for a part of what is not. */
 typedef struct {
     ptrdiff_t n_classes, target_stride, out_stride; /* strides of a class, in elements */
     int target_type, accumulate;
@@ -308,10 +307,10 @@ SIMD_INLINE T(row) T(first_row)(T(batch) * r, const row_kind kind)
     const softxent_block *b = r->call->b;
     const ptrdiff_t size = T(size_of_element)(kind.type), target_size = T(size_of_element)(b->target_type);
     const int further = r->has_prefetch ? r->at_once : 0;
-    T(row)
-    row = {.n_classes = b->n_classes, .target_stride = b->target_class_stride, .out_stride = b->out_class_stride};
-    row.target_type = b->target_type, row.accumulate = b->accumulate, row.share = r->found.share;
-    row.class_weight = (const real *)r->call->o.class_weight;
+    T(row) row = {0};
+    row.n_classes = b->n_classes, row.target_stride = b->target_class_stride, row.out_stride = b->out_class_stride;
+    row.target_type = b->target_type, row.accumulate = b->accumulate;
+    row.class_weight = (const real *)r->call->o.class_weight, row.share = r->found.share;
     row.keep = V(set1)((real)(1 - r->call->o.label_smoothing));
     row.z = T(logits_of)(r, 0, kind.type), row.z_step = b->logits_sample_stride * size;
     row.to_next_z = further * row.z_step, row.target_step = b->target_sample_stride * target_size;
@@ -486,7 +485,7 @@ SIMD_INLINE void T(write_tails)(const T(batch) * r)
         if (label[i] != LABEL_IGNORED) T(store_vector_till)(end + i * step, type, left, r->tails[i]);
 }
 
-/* Over what is at the labels, or with `accumulate` what was there. */
+/* What the output holds at the labels, to be added to. */
 SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 {
     const int type = r->kind.type;
@@ -496,6 +495,7 @@ SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
             entries[i] += T(element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->known.label[i] * stride);
 }
 
+/* Over what is at the labels. */
 SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
 {
     const int type = r->kind.type;

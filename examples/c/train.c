@@ -68,7 +68,8 @@ int main(int argc, char **argv)
             workers[t].begin = n_samples * t / N_THREADS, workers[t].end = n_samples * (t + 1) / N_THREADS;
             pthread_create(&threads[t], NULL, work, &workers[t]);
         }
-        for (int t = 0; t < N_THREADS; ++t) pthread_join(threads[t], NULL); /* all, before the weights that they read change */
+        /* all of them, before the weights change, which they read */
+        for (int t = 0; t < N_THREADS; ++t) pthread_join(threads[t], NULL);
         for (int t = 0; t < N_THREADS; ++t) {
             if (workers[t].status) return fprintf(stderr, "%s\n", softxent_strerror(workers[t].status)), 1;
             for (int j = 0; j < N_PIXELS; ++j)
