@@ -26,6 +26,7 @@ C_SOURCES = sorted(path.as_posix() for path in C_LIBRARY.glob("src/*.c"))
 C_FILES = sorted(path.as_posix() for path in C_LIBRARY.rglob("*.[ch]"))
 HEADER = C_LIBRARY / "include/softxent.h"
 
+PROBE = "int softxent_probe(void) { return 0; }"
 OPENMP_PROBE = """
 #include <omp.h>
 int softxent_probe(void) { return omp_get_max_threads(); }
@@ -65,22 +66,23 @@ class BuildExtension(build_ext):
             kernel_flags = [*flags, *self.kernel_flags()]
 
             def compiled(source):
-                own = kernel_flags if "kernels_" in source else flags
+                own = [*(kernel_flags if "kernels_" in source else flags)]  # which a compiler object may add to
                 return self.compiler.compile([source], folder, include_dirs=["cext/include"], extra_preargs=own)[0]
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                self.compiler.create_static_lib([*pool.map(compiled, C_SOURCES)], "softxent", output_dir=folder)
+            first, *others = C_SOURCES
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # of a compiler that the first one has set up
+                objects = [compiled(first), *pool.map(compiled, others)]
+            self.compiler.create_static_lib(objects, "softxent", output_dir=folder)
         return library
 
     def kernel_flags(self):
-        """What kernels are better without: canaries beside arrays of constant size, over which only loops of constant
-        length go, which cost up to a fifth; and GCC's doubling of loop heads and of the ways to them, for a sixth more
-        code that is no faster."""
+        """What kernels are better without: canaries, which cost up to a fifth, beside arrays of constant size where every
+        index is bounded; and GCC's doubling of loop heads and of the ways there, a sixth more code that is no faster.
+        """
         if self.compiler.compiler_type == "msvc":
             return []
-        version = subprocess.run([self.compiler.compiler[0], "--version"], capture_output=True, text=True).stdout
-        is_gcc = "Free Software Foundation" in version
-        return ["-fno-stack-protector", *(["-fno-tree-ch", "-fno-thread-jumps"] if is_gcc else [])]
+        candidates = ["-fno-stack-protector"], ["-fno-tree-ch", "-fno-thread-jumps"]
+        return [flag for flags in candidates if self.can_link(PROBE, ["-Werror", *flags], []) for flag in flags]
 
     def add_to_package(self):
         """What a C program needs, beside the extension: include/ and lib/."""

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1 << 20  # a megabyte is the aim; other compilers make a little more of it
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINUX = PROJECT["tool"]["cibuildwheel"]["linux"]
 
@@ -64,8 +65,8 @@ def build(tools: Path, work: Path) -> Path:
     run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **LINUX["environment"])
     say("repaired")
     path = f"{tools.parent}{os.pathsep}{os.environ['PATH']}"
-    repair = LINUX["repair-wheel-command"].format(dest_dir=work / "repaired", wheel=only(work, "*.whl"))
-    run(*repair.split(), PATH=path)
+    paths = {"dest_dir": work / "repaired", "wheel": only(work, "*.whl")}
+    run(*(word.format(**paths) for word in shlex.split(LINUX["repair-wheel-command"])), PATH=path)
     return only(work / "repaired", "*.whl")
 
 
@@ -108,7 +109,10 @@ def check_module(module: Path) -> None:
 
 def check_notices(folder: Path) -> None:
     """That what is bundled is named in the SBOM, with all texts that its licence asks for."""
-    components = json.loads((folder / "sboms/auditwheel.cdx.json").read_text())["components"]
+    sbom = folder / "sboms/auditwheel.cdx.json"
+    if not sbom.exists():
+        sys.exit("the wheel has no SBOM: is libgomp from a package, and auditwheel new enough?")
+    components = json.loads(sbom.read_text())["components"]
     print("bundled", *(f"{part['name']} {part['version']}" for part in components if part["name"] != "softxent"))
     if not any("gomp" in part["name"] for part in components):
         sys.exit("the SBOM does not name libgomp")

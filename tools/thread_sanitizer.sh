@@ -6,8 +6,9 @@
 #   sh tools/thread_sanitizer.sh [seconds]      for which 16 threads call at once: 20
 #   PYTHON=python3.14t sh tools/thread_sanitizer.sh
 #
-# Needs a Python with Cython, NumPy, pytest and hypothesis, gcc, and libomp with libarcher (Debian: libomp-dev): where
-# these two are not there it says so, and ends with status 0.
+# Needs a Python with Cython, NumPy, pytest and pytest-xdist, gcc, and libomp with libarcher (Debian: libomp-dev): where
+# these two are not there, or ThreadSanitizer does not run (as where the kernel places memory too much at random), it
+# says so, and ends with status 0.
 seconds=${1:-20}
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 2
@@ -16,12 +17,16 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 2' HUP INT TERM
 
 archer=$(find /usr/lib/llvm-*/lib -name libarcher.so 2>/dev/null | sort -V | tail -n 1)
-if ! command -v gcc >/dev/null || [ -z "$archer" ]; then
-    echo "gcc or LLVM's libarcher.so is not installed: no test for data races"
+omp=$(dirname "$archer")/libomp.so.5
+if ! command -v gcc >/dev/null || [ ! -e "$omp" ]; then
+    echo "gcc, or LLVM's libomp with libarcher.so, is not installed: no test for data races"
     exit 0
 fi
 tsan=$(gcc -print-file-name=libtsan.so)
-omp=$(dirname "$archer")/libomp.so.5
+if ! LD_PRELOAD=$tsan "$python" -c ''; then
+    echo "ThreadSanitizer does not run here: no test for data races"
+    exit 0
+fi
 
 # ---- The module, for ThreadSanitizer ----------------------------------------------------------------------------------
 

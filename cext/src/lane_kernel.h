@@ -1,5 +1,6 @@
-/* lane_kernel.h - template: LANES samples at a time, one per lane. For few classes, and for every layout whose class
- * axis is not contiguous; any target, weights and element types, but not the options that change the logits themselves.
+/* lane_kernel.h - template: LANES samples at a time, one per lane. For few classes, for every layout whose class axis
+ * is not contiguous, and for all where a vector has one lane; any target, weights and element types, but not the
+ * options that change the logits themselves.
  *
  * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. The samples of a
  * problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles again, and the
@@ -300,7 +301,8 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_dens
         if (g->b->accumulate) {
             vec before[TILE];
             K(load_tile)(before, &g->out, from, classes, 0);
-            for (int c = 0; c < classes; ++c) tile[c] = V(add)(tile[c], before[c]);
+            for (int c = 0; c < classes; ++c) /* what is ignored stays, be it -0 */
+                tile[c] = V(select)(g->known.counted, V(add)(tile[c], before[c]), before[c]);
         }
         if (!g->resident) K(store_tile)(tile, &g->out, from, classes);
     }
@@ -356,7 +358,8 @@ static void K(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, in
  * compiler drops calls of a function that does nothing else. */
 SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t further, const int to_write)
 {
-    const ptrdiff_t size = T(size_of_element)(v.type), is_range = v.vector_stride == 1 && v.lane_stride == n_classes;
+    const ptrdiff_t size = T(size_of_element)(v.type), is_dense = v.vector_stride == 1 && v.lane_stride == n_classes;
+    const int is_range = is_dense && n_classes <= TILE; /* longer rows are for the processor's own prefetching */
     if (!v.data || !(is_range || v.lane_stride == 1)) return;
     const char *next = v.data + further * v.lane_stride * size;
     const ptrdiff_t step = is_range ? CACHE_LINE : v.vector_stride * size;

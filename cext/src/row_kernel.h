@@ -218,8 +218,9 @@ typedef struct {
     ptrdiff_t z_step, target_step, out_step; /* bytes, to the next row */
     const char *z, *target;
     char *out;
-    real *exps;                       /* in the output, or in a buffer */
-    ptrdiff_t to_next_z, to_next_out; /* bytes, to what is to be prefetched */
+    real *exps; /* in the output, or in a buffer */
+    ptrdiff_t to_next_z,
+        to_next_out; /* bytes, to what is to be prefetched: 0, and so nothing new, where rows are long */
     vec *tail;
     T(shift) shift;
     T(factors) factors;
@@ -568,7 +569,6 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
     r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.type);
     T(labels) labels;
     T(no_labels)(&labels), T(know_nothing)(&r.known);
-    r.tails[0] = V(set1)(0); /* never used; compilers cannot see that where a vector has one lane */
     r.found.share = T(even_share)(&call);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
@@ -581,6 +581,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 
 /* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
+/* Sums are the same for every operation. */
 #define ROW_SUM(name, output, type, density)                                                                           \
       static void K(name)(T(batch) * r) { T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0}, 1); }
 ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
@@ -630,7 +631,7 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.density]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)
                                 : op == OP_LOG_SOFTMAX ? K(write_log_softmax_rows)
-                                                       : K(write_finish);
+                                                       : K(write_finish); /* or there is no output */
         return K(row_block)(b, kind, sums[kind.output == STORED][kind.density], write);
     }
 #if HALF_PRECISION

@@ -25,8 +25,9 @@
 #include "lane_kernel.h"
 #include "general_kernel.h"
 
-/* Rows are read along their classes where these lie side by side and fill a few vectors; else samples go in lanes.
- * The choice depends on nothing but the sample's own layout: its batch has no say in its bits. */
+/* Rows are read along their classes where these lie side by side and fill a few vectors; else samples go in lanes, and
+ * so do all where a vector has one lane, but for the general kernel's. The choice depends on nothing but the sample's
+ * own layout: its batch has no say in its bits. */
 static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 {
     const int in_rows = b->logits_class_stride == 1 && b->n_classes > LANE_KERNEL_CLASSES;

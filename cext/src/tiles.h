@@ -125,7 +125,7 @@ SIMD_INLINE void T(store_vector_till)(char *p, int type, ptrdiff_t n, vec v)
     if (type == SOFTXENT_REAL) {
         V(store_till)((real *)p, n, v);
     } else {
-        uint16_t all[LANES];
+        uint16_t all[LANES] = {0};
         T(store_vector)((char *)all, type, v);
         memcpy(p, all, (size_t)((n >= LANES ? LANES : n > 0 ? n : 0) * T(size_of_element)(type)));
     }
