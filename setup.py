@@ -76,8 +76,8 @@ class BuildExtension(build_ext):
         return library
 
     def kernel_flags(self):
-        """What kernels are better without: canaries, which cost up to a fifth, beside arrays of constant size where every
-        index is bounded; and GCC's doubling of loop heads and of the ways there, a sixth more code that is no faster.
+        """What kernels are better without: canaries, which cost up to a fifth, beside arrays of constant size in which
+        all indices are bounded; and GCC's doubling of loop heads and the ways there, a sixth more code, no faster.
         """
         if self.compiler.compiler_type == "msvc":
             return []
