@@ -73,6 +73,19 @@ END
 echo "the tests of threads"
 (cd "$root" && watched -m pytest -q -n 0 -p no:cacheprovider tests/test_threads.py) || exit 1
 
+echo "the C examples"
+"$python" - <<'END' || exit 2
+import numpy as np
+
+digits = np.load("softxent/data/digits.npz")
+np.c_[digits["images"] / 16, digits["labels"]].astype("f4").tofile("digits.f32")
+END
+for example in batch shards train; do
+    compile "$root/examples/c/$example.c" "example.o" || exit 2
+    gcc -fsanitize=thread example.o dispatch.o kernels_*.o softxent.o -lm -o example && rm example.o || exit 2
+    TSAN_OPTIONS=exitcode=66 ./example digits.f32 || exit 1
+done
+
 sed '/^static int call(/,/{/s/{/{ static int planted; ++planted;/' "$root/cext/src/softxent.c" >planted.c
 compile planted.c softxent.o && link || exit 2
 if watched -c 'import numpy as np, softxent

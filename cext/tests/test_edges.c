@@ -599,6 +599,41 @@ static void general_same_bits(void)
             if (!is_left_out(c + round)) check_general_bits(d, class_counts[c], draw_features() & ~HAS_IGNORE_INDEX);
 }
 
+/* To the bit: -0 stays -0, which it would not with 0 added to it. */
+static void ignored_samples_keep_what_is_accumulated_into(void)
+{
+    enum { N = 37, MOST = 300 };
+    static const ptrdiff_t class_counts[] = {3, 10, 64, 65, MOST};
+    static double logits[N * MOST], out[N * MOST], loss[N];
+    static uint8_t labels[N];
+    softxent_options warm = {.size = sizeof warm, .temperature = 2};
+    for (int i = 0; i < N; ++i) labels[i] = i % 3 ? 255 : 1;
+    EACH_DTYPE
+    for (int c = 0; c < 5; ++c)
+        for (int way = 0; way < 4; ++way) EACH_ISA
+            {
+                const ptrdiff_t n_classes = class_counts[c];
+                const int is_apart = way % 2; /* the classes of a sample are */
+                softxent_block b = {.size = sizeof b, .isa = *isa, .n_samples = N, .n_classes = n_classes};
+                b.options = way / 2 ? &warm : NULL; /* the general kernel's */
+                b.logits = logits, b.out = out, b.accumulate = 1, b.grad_scale = 1;
+                b.loss = loss, b.loss_stride = 1;
+                b.logits_sample_stride = b.out_sample_stride = is_apart ? 1 : n_classes;
+                b.logits_class_stride = b.out_class_stride = is_apart ? N : 1;
+                b.labels = labels, b.labels_stride = 1, b.label_type = SOFTXENT_UINT8;
+                b.use_ignore_index = 1, b.ignore_index = 255;
+                for (ptrdiff_t j = 0; j < N * n_classes; ++j)
+                    d == F32 ? (void)(((float *)(void *)out)[j] = -0.0F) : (void)(out[j] = -0.0);
+                CHECK((d == F32 ? softxent_cross_entropy_f32 : softxent_cross_entropy_f64)(&b, NULL) == SOFTXENT_OK);
+                for (ptrdiff_t i = 0; i < N; ++i)
+                    for (ptrdiff_t k = 0; k < n_classes; ++k) {
+                        const ptrdiff_t at = is_apart ? k * N + i : i * n_classes + k;
+                        const double held = d == F32 ? ((const float *)(const void *)out)[at] : out[at];
+                        CHECK(i % 3 == 0 || (held == 0 && signbit(held)));
+                    }
+            }
+}
+
 int main(void)
 {
     make_arenas();
@@ -606,6 +641,7 @@ int main(void)
     RUN_TEST(edges);
     RUN_TEST(ignored_samples);
     RUN_TEST(ignored_class);
+    RUN_TEST(ignored_samples_keep_what_is_accumulated_into);
     RUN_TEST(known_values);
     RUN_TEST(labels_that_are_no_class);
     RUN_TEST(huge_label_is_never_ignored);
