@@ -498,7 +498,7 @@ static inline void give_general_out(softxent_block *b, const general *g, const q
 /* Asks one instruction set, and holds what comes back against `expected`. */
 static inline void check_question(const general *g, const question *q, layout l, int at_end, const softxent_isa *isa)
 {
-    static unsigned char logits[ARENA_BYTES];
+    static _Alignas(double) unsigned char logits[ARENA_BYTES];
     const problem *p = &g->p;
     const array out_array = out_array_of(g, q, l, at_end);
     const layout hess_layout = layouts[(p->n + 2 * p->n_classes) % N_LAYOUTS];

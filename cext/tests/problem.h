@@ -154,7 +154,7 @@ typedef struct {
     size_t bytes;
 } output;
 
-static unsigned char output_copies[3][ARENA_BYTES + 2 * MARGIN];
+static _Alignas(double) unsigned char output_copies[3][ARENA_BYTES + 2 * MARGIN];
 
 /* The output as it is now, which the call may change only where its elements lie. */
 static inline output snapshot(array x, arena a, int which)
@@ -598,7 +598,7 @@ static inline void find_isas(void)
 /* Asks one instruction set, and holds what comes back against `expected`. `l` is the layout of the outputs. */
 static inline void check_request(const problem *p, const request *r, layout l, int at_end, const softxent_isa *isa)
 {
-    static unsigned char logits[ARENA_BYTES];
+    static _Alignas(double) unsigned char logits[ARENA_BYTES];
     const layout out_layout = r->other_layout ? layouts[(p->n + p->n_classes + 3) % N_LAYOUTS] : l;
     const array out_array =
         r->in_place ? p->logits : reals_of(arenas[OUT], at_end, out_layout, p->n, p->n_classes, p->d);

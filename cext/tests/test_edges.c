@@ -291,7 +291,7 @@ static void compare_bits(const problem *p, ptrdiff_t at, ptrdiff_t offset)
 static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_first)
 {
     static const ptrdiff_t sizes[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33};
-    static unsigned char logits[BITS_BYTES], target[BITS_BYTES];
+    static _Alignas(double) unsigned char logits[BITS_BYTES], target[BITS_BYTES];
     problem one = batch_of(d, 1, n_classes, channels_first, 0);
     draw_logits(&one, 0), set_label(&one, 0, n_classes / 2);
     for (const request *r = requests; r < requests + N_REQUESTS; ++r)
@@ -559,7 +559,7 @@ static general general_batch_like(const general *first, const sample *s, const a
 static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
 {
     static unsigned char first_bits[2][N_QUESTIONS][MAX_ISAS][GENERAL_BITS_BYTES], bits[GENERAL_BITS_BYTES];
-    static unsigned char weights[BITS_CLASSES * sizeof(double)];
+    static _Alignas(double) unsigned char weights[BITS_CLASSES * sizeof(double)];
     static sample s;
     general first = general_of(d, features, 1, n_classes, layouts[0], 1);
     array class_weight = first.class_weight;
