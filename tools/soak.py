@@ -15,15 +15,19 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 import softxent
 
 REFUSALS = (TypeError, ValueError, IndexError, MemoryError)  # AxisError is both of the middle ones
-GROWTH = 8_000_000  # bytes: arenas of malloc's that threads leave, and what Python keeps
+GROWTH = 8_000_000  # bytes, by what malloc and Python keep
+PARTS = 6
 
 Options = dict[str, object]
+Found = TypeVar("Found")
 
 
 def resident() -> int:
@@ -32,6 +36,16 @@ def resident() -> int:
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
+
+
+def watched(part: Callable[[], Found]) -> tuple[list[Found], int]:
+    """What six parts found, and what memory grew by: from its least after the first three to its least after the
+    others, as threads leave now more, now fewer of malloc's arenas behind."""
+    found, after = [], []
+    for _ in range(PARTS):
+        found.append(part())
+        after.append(resident())
+    return found, min(after[PARTS // 2 :]) - min(after[: PARTS // 2])
 
 
 # ---- Problems whose answers are known --------------------------------------------------------------------------------
@@ -180,17 +194,16 @@ def main() -> None:
     warnings.simplefilter("error")
     rng = np.random.default_rng(arguments.seed)
 
-    storm(min(5, arguments.seconds), arguments.threads, rng)  # what is allocated once is there by now
-    before = resident()
-    calls, faults = storm(arguments.seconds, arguments.threads, rng)
-    grown = resident() - before
+    part = arguments.seconds / PARTS
+    storm(min(5, part), arguments.threads, rng)  # what is allocated once is there by now
+    storms, grown = watched(lambda: storm(part, arguments.threads, rng))
+    calls, faults = sum(calls for calls, _ in storms), [fault for _, found in storms for fault in found]
     print(f"{arguments.threads} threads, {calls} calls, memory grew by {grown} bytes", flush=True)
-    wild(min(5, arguments.seconds), rng)
-    before = resident()
-    outcomes, odd = wild(arguments.seconds, rng)
-    more = resident() - before
-    print(f"{sum(outcomes.values())} calls of every kind, memory grew by {more} bytes:", dict(outcomes.most_common()))
-    faults += odd
+    wild(min(5, part), rng)
+    trials, more = watched(lambda: wild(part, rng))
+    outcomes = sum((outcomes for outcomes, _ in trials), collections.Counter())
+    print(f"{outcomes.total()} calls of every kind, memory grew by {more} bytes:", dict(outcomes.most_common()))
+    faults += [fault for _, found in trials for fault in found]
     if max(grown, more) > GROWTH:
         faults.append(f"memory grew by {max(grown, more)} bytes")
     print(*faults, sep="\n")
