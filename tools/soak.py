@@ -24,7 +24,7 @@ import softxent
 
 REFUSALS = (TypeError, ValueError, IndexError, MemoryError)  # AxisError is both of the middle ones
 GROWTH = 8_000_000  # bytes, by what malloc and Python keep
-PARTS = 6
+ROUNDS = 6
 
 Options = dict[str, object]
 Found = TypeVar("Found")
@@ -38,14 +38,14 @@ def resident() -> int:
         return int(file.read().split()[1]) * 4096
 
 
-def watched(part: Callable[[], Found]) -> tuple[list[Found], int]:
-    """What six parts found, and what memory grew by: from its least after the first three to its least after the
+def watched(in_a_round: Callable[[], Found]) -> tuple[list[Found], int]:
+    """What six rounds found, and what memory grew by: from its least after the first three to its least after the
     others, as threads leave now more, now fewer of malloc's arenas behind."""
     found, after = [], []
-    for _ in range(PARTS):
-        found.append(part())
+    for _ in range(ROUNDS):
+        found.append(in_a_round())
         after.append(resident())
-    return found, min(after[PARTS // 2 :]) - min(after[: PARTS // 2])
+    return found, min(after[ROUNDS // 2 :]) - min(after[: ROUNDS // 2])
 
 
 # ---- Problems whose answers are known --------------------------------------------------------------------------------
@@ -194,13 +194,13 @@ def main() -> None:
     warnings.simplefilter("error")
     rng = np.random.default_rng(arguments.seed)
 
-    part = arguments.seconds / PARTS
-    storm(min(5, part), arguments.threads, rng)  # what is allocated once is there by now
-    storms, grown = watched(lambda: storm(part, arguments.threads, rng))
+    seconds = arguments.seconds / ROUNDS
+    storm(min(5, seconds), arguments.threads, rng)  # what is allocated once is there by now
+    storms, grown = watched(lambda: storm(seconds, arguments.threads, rng))
     calls, faults = sum(calls for calls, _ in storms), [fault for _, found in storms for fault in found]
     print(f"{arguments.threads} threads, {calls} calls, memory grew by {grown} bytes", flush=True)
-    wild(min(5, part), rng)
-    trials, more = watched(lambda: wild(part, rng))
+    wild(min(5, seconds), rng)
+    trials, more = watched(lambda: wild(seconds, rng))
     outcomes = sum((outcomes for outcomes, _ in trials), collections.Counter())
     print(f"{outcomes.total()} calls of every kind, memory grew by {more} bytes:", dict(outcomes.most_common()))
     faults += [fault for _, found in trials for fault in found]

@@ -92,11 +92,6 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max)
     return shift;
 }
 
-SIMD_INLINE vec T(size_of)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
-
-/* Whether base is 0 in every lane. */
-SIMD_INLINE int T(is_near)(T(shift) shift) { return !V(any)(V(lt)(V(set1)(0), T(size_of)(shift.base))); }
-
 /* 2^HEADROOM exp(z - m), as `shift` has it: `top` at the maximum, 0 below half the smallest normal number, nan where z
  * is nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z
  * > 32. `near`, a constant: base is known to be 0. */
@@ -170,6 +165,8 @@ SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
     *exp_y = V(fma)(expm1_r, power, power);
     return V(fma)(expm1_r, power, V(sub)(power, one));
 }
+
+SIMD_INLINE vec T(size_of)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
 
 /* c tanh(x / c), within 4 eps, and into *slope its derivative, 1 / cosh^2(x / c), within 4 eps (1 + |x / c|), but where
  * x / c is below the normal numbers, and may be lost, or the slope nearly so, and is 0.

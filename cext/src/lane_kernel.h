@@ -155,7 +155,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     g->found.label_logit = label_logit;
     if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
     g->found.shift = T(shift_of)(vmax), g->found.stats.row_max = vmax;
-    g->near = T(is_near)(g->found.shift);
+    g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
 }
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */

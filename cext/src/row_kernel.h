@@ -303,7 +303,7 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
 }
 
 /* The first row; and from it to the others. */
-SIMD_INLINE T(row) T(first_row)(T(batch) * r, const row_kind kind)
+SIMD_INLINE T(row) T(first_row)(const T(batch) * r, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
     const ptrdiff_t size = T(size_of_element)(kind.type), target_size = T(size_of_element)(b->target_type);
@@ -584,14 +584,15 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 /* Sums are the same for every operation. */
 #define ROW_SUM(name, output, type, density)                                                                           \
       static void K(name)(T(batch) * r) { T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0}, 1); }
-ROW_SUM(sum_row, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_row_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, EVEN)
-ROW_SUM(sum_dense, r->kind.output, SOFTXENT_REAL, DENSE) /* so much to do for each class that one branch is nothing */
+/* so much to do for each class that one branch is nothing */
+ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
-ROW_SUM(sum_row_f16, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_SUM(sum_row_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_SUM(sum_rows_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
 ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, AT_LABEL)
 ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
 #endif
@@ -618,8 +619,8 @@ ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_L
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
     static T(sweep) *const sums[][3] = {
-        {K(sum_row), K(sum_row_even), K(sum_dense)},
-        {K(sum_and_store), K(sum_and_store_even), K(sum_dense)},
+        {K(sum_rows), K(sum_rows_even), K(sum_rows_dense)},
+        {K(sum_and_store), K(sum_and_store_even), K(sum_rows_dense)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
     const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
@@ -635,8 +636,8 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         return K(row_block)(b, kind, sums[kind.output == STORED][kind.density], write);
     }
 #if HALF_PRECISION
-    static T(sweep) *const half_sums[][2] = {{K(sum_row_f16), K(sum_and_store_f16)},
-                                             {K(sum_row_bf16), K(sum_and_store_bf16)}};
+    static T(sweep) *const half_sums[][2] = {{K(sum_rows_f16), K(sum_and_store_f16)},
+                                             {K(sum_rows_bf16), K(sum_and_store_bf16)}};
     static T(sweep) *const half_gradients[][2] = {{K(write_long_f16), K(write_gradient_f16)},
                                                   {K(write_long_bf16), K(write_gradient_bf16)}};
     const int is_stored = kind.output == STORED, is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
