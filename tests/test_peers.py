@@ -540,9 +540,11 @@ def test_the_softmax_family_is_scipys(shape, special, dtype, isa, rng):
         np.testing.assert_array_equal(ours[~kept], expected[~kept])
 
 
-def test_the_logsumexp_of_minus_infinities_is_scipys(special, dtype, isa):
-    for n_classes in (1, 10, 40):
-        logits = np.full((3, n_classes), -math.inf, dtype)
+def test_the_logsumexp_of_infinities_is_scipys(special, dtype, isa):
+    for n_classes in (1, 10, 40, 100):
+        logits = np.full((4, n_classes), -math.inf, dtype)
+        logits[1, -1], logits[2] = math.inf, math.inf
+        logits[3, : n_classes // 2], logits[3, -1] = 3, math.inf
         np.testing.assert_array_equal(softxent.logsumexp(logits), special.logsumexp(logits, axis=1))
 
 

@@ -192,7 +192,9 @@ typedef struct softxent_block {
     int hess_kind; /* enum softxent_hessian */
 
     double grad_scale;       /* multiplies every gradient, and the Hessian */
-    const void *grad_output; /* and so does this, per sample, unless NULL. In float, products below 2^-85 lose digits */
+    const void *grad_output; /* and so does this, per sample, unless NULL. In float, products below 2^-85 lose digits;
+                              * where one is above 2^24, probabilities count down to its reciprocal times 2^-126, or
+                              * 2^-214, else down to 2^-150 */
     ptrdiff_t grad_output_stride;
 
     void *parts; /* a softxent_part_f32 or _f64 of each sample, side by side: for the three functions below */
@@ -213,7 +215,8 @@ SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff
 SOFTXENT_API int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* p, log p (in nats), or log sum exp z of each sample; the first two into `out`, the last into `loss`. Reads logits
+/* p, log p (in nats), or log sum exp z of each sample; the first two into `out`, the last into `loss`. With a logit of
+ * +inf and none that is nan p and log p are nan, and log sum exp z is +inf. Reads logits
  * and, if given, `where`; what a block says of labels, targets and gradients is not looked at, nor are the options but
  * the temperature. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_f32(const softxent_block *block);

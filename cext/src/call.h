@@ -1,18 +1,54 @@
 /* call.h - template: what is known before any logits are read: the options, and of each sample its label, its weights
  * and its upstream gradient, in lanes. Every kernel starts from here. */
 
+/* What multiplies the derivatives of a sample, in the range of reals. */
+typedef struct {
+    real upstream, z_upstream;     /* p W - q, over `excess`; and lse p, over the same */
+    real hess_upstream;            /* the Hessian's W p (1 - p), over `hess_excess` */
+    real headroom, power, inverse; /* as T(headroom) has them */
+    real excess, hess_excess;      /* powers of two */
+} T(gain);
+
+/* So much of the exponent of x is kept apart: a product with 2 to that may be in range though x is not. */
+SIMD_INLINE int T(excess_of)(double x)
+{
+    const int excess = exponent_of(x) - (D(BIAS) - 1);
+    return excess < 0 ? 0 : excess < D(BIAS) ? excess : D(BIAS);
+}
+
+/* `weight` is of the target: where it is large so may be the gradient. */
+static T(gain) K(gain_of)(double upstream, double z_upstream, double hess_upstream, double weight)
+{
+    const double gradient = larger(fabs(upstream), fabs(z_upstream)), hessian = fabs(hess_upstream);
+    const int largest = exponent_of(larger(gradient, hessian) * larger(weight, 1));
+    const int headroom = largest < HEADROOM ? HEADROOM : largest < D(MOST_HEADROOM) ? largest : D(MOST_HEADROOM);
+    const double excess = power_of_2(T(excess_of)(gradient)), hess_excess = power_of_2(T(excess_of)(hessian));
+    const T(gain) x = {(real)(upstream / excess),
+                       (real)(z_upstream / excess),
+                       (real)(hess_upstream / hess_excess),
+                       (real)headroom,
+                       (real)power_of_2(headroom),
+                       (real)power_of_2(-headroom),
+                       (real)excess,
+                       (real)hess_excess};
+    return x;
+}
+
 /* What the options come to, for every sample. */
 typedef struct {
     const softxent_block *b;
     softxent_options o;                /* with every default spelled out */
     double scale, z_scale, hess_scale; /* what multiplies p W - q, lse p, and the Hessian's W p (1 - p) */
-    int has_weights;                   /* samples have weights or gradients of their own */
-    int has_plain_labels;              /* nothing but classes, 64 bits each, side by side; and no such weights */
+    double largest_scale;
+    T(gain) gain;             /* of a sample that has nothing of its own */
+    real z_loss, z_loss_root; /* z_loss is their product, z_loss_root squared: neither leaves the range */
+    int has_weights;          /* samples have weights or gradients of their own */
+    int has_plain_labels;     /* nothing but classes, 64 bits each, side by side; and no such weights */
 } T(call);
 
 static T(call) K(call_of)(const softxent_block *b)
 {
-    T(call) c = {b, {sizeof c.o, NULL, 0, 0, 0, 0, 0}, 0, 0, 0, 0, 0};
+    T(call) c = {.b = b, .o = {.size = sizeof c.o}};
     if (b->options) c.o = *b->options;
     if (c.o.temperature == 0) c.o.temperature = 1;
     if (c.o.log_base == 0) c.o.log_base = 1;
@@ -21,6 +57,10 @@ static T(call) K(call_of)(const softxent_block *b)
     c.hess_scale = upstream / (c.o.log_base * c.o.temperature);
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
+    c.largest_scale = larger(larger(fabs(c.scale), fabs(c.z_scale)), fabs(c.hess_scale));
+    c.gain = K(gain_of)(c.scale, c.z_scale, c.hess_scale, 1);
+    const double root = power_of_2(exponent_of(c.o.z_loss) / 2);
+    c.z_loss = (real)(c.o.z_loss / root / root), c.z_loss_root = (real)root;
     c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output;
     c.has_plain_labels = b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 &&
                          !b->use_ignore_index && !c.has_weights && !b->parts;
@@ -34,15 +74,18 @@ SIMD_INLINE vec T(even_share)(const T(call) * c)
 }
 
 /* What is known of samples is gathered for many at a time: a vector of what was just stored one by one would have to
- * wait until all earlier stores, the output's too, have left the core. */
+ * wait until all earlier stores, the output's too, have left the core. No label here is a bad one: where one is, `end`
+ * is. That is all that is kept of it, as another thread may mend it before its turn comes. */
 enum { D(LABELS_READ) = 256 };
 typedef struct {
     ptrdiff_t begin, end;               /* the samples that are here */
-    int is_bad;                         /* the label of the next one is no class */
     int64_t label[D(LABELS_READ) + 16]; /* and some more, to be read in vectors */
     /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
     real label_weight[D(LABELS_READ)], label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
     real upstream[D(LABELS_READ)], z_upstream[D(LABELS_READ)], hess_upstream[D(LABELS_READ)];
+    int is_large; /* one of the upstream gradients is above 2^HEADROOM: then this is there of each sample */
+    real headroom[D(LABELS_READ)], headroom_power[D(LABELS_READ)], headroom_inverse[D(LABELS_READ)];
+    real excess[D(LABELS_READ)], hess_excess[D(LABELS_READ)];
 } T(labels);
 
 /* Up to LANES samples, one in each lane; or one, which is in all of them. */
@@ -59,6 +102,9 @@ typedef struct {
     vec sample_weight;
     /* The call's scales times what is a sample's own. All five are 0 for a sample that does not count. */
     vec upstream, z_upstream, hess_upstream;
+    T(headroom) headroom;
+    int has_excess; /* derivatives are to be multiplied by these powers of two in the end, else they are 1 */
+    vec excess, hess_excess;
 } T(known);
 
 SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
@@ -66,21 +112,40 @@ SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
     return k->all_counted ? x : V(select)(k->counted, x, V(set1)(0));
 }
 
-SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = l->is_bad = 0; }
+SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = 0; }
+
+/* What a sample's own weight and upstream gradient multiply. */
+SIMD_INLINE double T(own_upstream)(const softxent_block *b, ptrdiff_t sample, double own)
+{
+    const real *g = (const real *)b->grad_output;
+    return g ? own * g[sample * b->grad_output_stride] : own;
+}
 
 /* Of sample number i of those that were read. */
 SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
 {
     const softxent_block *b = c->b;
     const real *w = (const real *)c->o.class_weight, *s = (const real *)b->sample_weight;
-    const real *g = (const real *)b->grad_output;
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
-    const double all = g ? own * g[sample * b->grad_output_stride] : own;
+    const double all = T(own_upstream)(b, sample, own);
     const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* also of a class that is not here */
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
     l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
+    l->is_large |= c->largest_scale * fabs(all) * larger(weight, 1) > TWO_TO_HEADROOM;
+}
+
+/* The same where upstream gradients may be out of range. */
+static void K(read_gains)(T(labels) * l, const T(call) * c)
+{
+    for (int i = 0; i < l->end - l->begin; ++i) {
+        const double all = T(own_upstream)(c->b, l->begin + i, l->sample_weight[i]);
+        const T(gain) x = K(gain_of)(c->scale * all, c->z_scale * all, c->hess_scale * all, l->label_weight[i]);
+        l->upstream[i] = x.upstream, l->z_upstream[i] = x.z_upstream, l->hess_upstream[i] = x.hess_upstream;
+        l->headroom[i] = x.headroom, l->headroom_power[i] = x.power, l->headroom_inverse[i] = x.inverse;
+        l->excess[i] = x.excess, l->hess_excess[i] = x.hess_excess;
+    }
 }
 
 /* Asks for n labels that lie side by side. */
@@ -99,8 +164,9 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
     const int good = b->labels ? label_classes(b, begin, n, l->label) : n;
     if (b->labels) T(prefetch_labels)(b, begin + n, n);
     for (int i = 0; i < good && !b->labels; ++i) l->label[i] = LABEL_NONE;
-    l->begin = begin, l->end = begin + good, l->is_bad = good < n;
+    l->begin = begin, l->end = begin + good, l->is_large = 0;
     for (int i = 0; i < good && c->has_weights; ++i) T(read_weights)(l, c, i);
+    if (l->is_large) K(read_gains)(l, c);
 }
 
 /* What was read of the samples at hand: each in its lane, or the one in all of them. */
@@ -117,14 +183,22 @@ SIMD_INLINE vec T(label_lanes)(const T(known) * k, int in_rows)
     return k->n_samples == LANES ? v : T(first_lanes)(v, k->n_samples, LABEL_IGNORED);
 }
 
+SIMD_INLINE void T(know_gain)(T(known) * k, const T(gain) * x)
+{
+    const T(headroom) headroom = {V(set1)(x->headroom), V(set1)(x->power), V(set1)(x->inverse)};
+    k->headroom = headroom, k->has_excess = x->excess != 1 || x->hess_excess != 1;
+    k->excess = V(set1)(x->excess), k->hess_excess = V(set1)(x->hess_excess);
+}
+
 /* What is a sample's own where all are alike. */
 SIMD_INLINE void T(know_call)(T(known) * k, const T(call) * c)
 {
     const real has_label = c->b->labels != NULL;
     k->label_weight = V(set1)(has_label), k->sample_weight = V(set1)(1);
     k->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label);
-    k->upstream = V(set1)((real)c->scale), k->z_upstream = V(set1)((real)c->z_scale);
-    k->hess_upstream = V(set1)((real)c->hess_scale);
+    k->upstream = V(set1)(c->gain.upstream), k->z_upstream = V(set1)(c->gain.z_upstream);
+    k->hess_upstream = V(set1)(c->gain.hess_upstream);
+    T(know_gain)(k, &c->gain);
 }
 
 SIMD_INLINE void T(know_weights)(T(known) * k, const T(labels) * l, ptrdiff_t at, int in_rows)
@@ -135,15 +209,26 @@ SIMD_INLINE void T(know_weights)(T(known) * k, const T(labels) * l, ptrdiff_t at
     k->upstream = T(lanes_read)(k, l->upstream + at, 0, in_rows);
     k->z_upstream = T(lanes_read)(k, l->z_upstream + at, 0, in_rows);
     k->hess_upstream = T(lanes_read)(k, l->hess_upstream + at, 0, in_rows);
+    k->has_excess = l->is_large;
+    if (!l->is_large) {
+        k->headroom = T(headroom_of)(HEADROOM), k->excess = k->hess_excess = V(set1)(1);
+        return;
+    }
+    k->headroom.h = T(lanes_read)(k, l->headroom + at, 0, in_rows);
+    k->headroom.power = T(lanes_read)(k, l->headroom_power + at, 1, in_rows);
+    k->headroom.inverse = T(lanes_read)(k, l->headroom_inverse + at, 1, in_rows);
+    k->excess = T(lanes_read)(k, l->excess + at, 1, in_rows);
+    k->hess_excess = T(lanes_read)(k, l->hess_excess + at, 1, in_rows);
 }
 
 SIMD_INLINE void T(know_nothing)(T(known) * k) { k->is_plain = 0; }
 
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
- * sample. `l` has no labels at first, and keeps them from call to call. */
+ * sample. `l` has no labels at first, and keeps them from call to call. Samples that are not all in `l` are read anew,
+ * whatever was seen of them before: so the range that is used always lies in what was read last. */
 static void K(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
 {
-    if (begin + n_samples > l->end && !l->is_bad) K(read_labels)(l, c, begin);
+    if (begin < l->begin || begin + n_samples > l->end) K(read_labels)(l, c, begin);
     const ptrdiff_t good = l->end - begin, at = begin - l->begin;
     k->begin = begin, k->n_samples = (int)(good < n_samples ? good : n_samples);
     k->label = l->label + at;
@@ -190,12 +275,11 @@ typedef struct {
 } T(sample);
 
 /* The target's sums, from those over the classes and what the label adds. */
-SIMD_INLINE void T(weigh)(T(sample) * s, const T(known) * k, vec dot, vec top_q, vec others_q, vec n_classes,
-                          const softxent_density density)
+SIMD_INLINE void T(weigh)(T(sample) * s, const T(known) * k, vec label_cost, vec dot, vec top_q, vec others_q,
+                          vec n_classes, const softxent_density density)
 {
     const vec zero = V(set1)(0), q = k->label_q, ties = s->stats.ties;
     const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
-    const vec label_cost = T(cost)(s->label_logit, q, s->stats.row_max);
     if (density == AT_LABEL) {
         s->dot = label_cost, s->weight = q, s->others_q = zero;
         return;
@@ -214,7 +298,10 @@ SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, const T(sample
     const vec zero = V(set1)(0);
     vec loss = V(fma)(s->weight, s->log_sum, s->dot);
     if (c->o.log_base != 1) loss = V(mul)(loss, V(set1)((real)(1 / c->o.log_base)));
-    if (c->o.z_loss > 0) loss = V(fma)(V(mul)(s->lse, V(set1)((real)c->o.z_loss)), s->lse, loss);
+    if (c->o.z_loss > 0) {
+        const vec root = V(set1)(c->z_loss_root), z_loss = V(set1)(c->z_loss);
+        loss = V(fma)(V(mul)(V(mul)(s->lse, root), z_loss), V(mul)(s->lse, root), loss);
+    }
     if (c->b->sample_weight) {
         const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
         loss = V(select)(V(eq)(k->sample_weight, zero), of_no_weight, loss);
@@ -249,7 +336,8 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
 SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(known) * k, const T(sample) * s, vec e, vec entry)
 {
     if (!(c->o.z_loss > 0)) return entry;
-    return V(fma)(V(mul)(s->lse, k->z_upstream), V(div)(e, T(sum_exp)(s->stats)), entry);
+    const vec p_upstream = T(times_upstream)(e, s->stats, k->z_upstream, k->headroom);
+    return V(fma)(s->lse, p_upstream, entry);
 }
 
 /* Of a gradient: p W - q times the upstream gradient, and what z_loss adds. At the top of a confident sample both p W
@@ -263,7 +351,7 @@ SIMD_INLINE T(factors)
     T(factors) x = {scale, T(least_scaled)(scale), scale, scale, k->upstream};
     if (density == AT_LABEL) return x;
     x.top = T(confident_top)(s->stats);
-    const vec at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream);
+    const vec at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream, k->headroom);
     x.at_top = T(with_z_loss)(c, k, s, s->stats.top, at_top);
     return x;
 }
@@ -290,5 +378,6 @@ SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(known) * k, const T(sa
         const vec q = V(fma)(s->share, k->label_weight, k->label_q);
         return T(gradient_entry)(e, q, x, density);
     }
-    return T(with_z_loss)(c, k, s, e, T(label_gradient)(s->stats, is_max, e, V(mul)(k->label_q, k->upstream)));
+    const vec upstream = V(mul)(k->label_q, k->upstream);
+    return T(with_z_loss)(c, k, s, e, T(label_gradient)(s->stats, is_max, e, upstream, k->headroom));
 }

@@ -45,18 +45,28 @@ SIMD_INLINE vec T(reduced)(vec x, vec n)
     return V(fnma)(n, V(set1)(D(LN2_LO)), V(fnma)(n, V(set1)(D(LN2_HI)), x));
 }
 
-/* Exps carry a factor 2^HEADROOM, so that a term below the normal numbers still counts where 2^24 of them, or a large
- * upstream gradient, make a result that is not. */
+/* Exps carry a factor 2^h, so that a term below the normal numbers still counts where many of them, or a large upstream
+ * gradient, make a result that is not. h is HEADROOM, and more for a sample whose upstream gradient is above
+ * 2^HEADROOM: by its exponent, but no more than leaves room for a sum of 2^31 exps. */
 #ifndef SOFTXENT_HEADROOM
 #  define SOFTXENT_HEADROOM
-enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM };
+enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM, MOST_HEADROOM_f32 = 88, MOST_HEADROOM_f64 = 888 };
 #endif
+typedef struct {
+    vec h, power, inverse; /* of each sample: h, 2^h and 2^-h */
+} T(headroom);
 
-/* How a row's logits z become 2^HEADROOM exp(z - m) times a power of two near 1 / exp(m), without z - m ever being
+SIMD_INLINE T(headroom) T(headroom_of)(int h)
+{
+    const T(headroom) x = {V(set1)((real)h), V(set1)((real)power_of_2(h)), V(set1)((real)power_of_2(-h))};
+    return x;
+}
+
+/* How a row's logits z become 2^h exp(z - m) times a power of two near 1 / exp(m), without z - m ever being
  * rounded: that could cost several eps where most of the mass lies far below m. With x = z - base, an exact difference,
  * x = n ln 2 + r   and   m - base = n0 ln 2 + r0,   exp(x - n0 ln 2) = 2^(n - n0) exp(r), and the small remainders lose
  * nothing. `rounder` turns x / ln 2 into n, takes n0 off and adds the exponent's bias; at `floor` and below the result
- * is 0. The maximum's own is `top`, 2^HEADROOM exp(r0). */
+ * is 0. The maximum's own is `top`, 2^h exp(r0). */
 typedef struct {
     vec base, rounder, floor, top;
 } T(shift);
@@ -74,25 +84,25 @@ SIMD_INLINE vec T(exp_slope)(vec r)
 SIMD_INLINE vec T(exp_near_0)(vec r) { return V(fma)(T(exp_slope)(r), r, V(set1)(1)); }
 
 /* |m| < 64: base is 0. Beyond, base is m, and z - m is exact wherever it matters: for z within 32 of such an m both are
- * multiples of the difference's last place. Without a finite maximum no shift makes sense, and this one leaves -inf
- * and nan what they are. */
-SIMD_INLINE T(shift) T(shift_of)(vec row_max)
+ * multiples of the difference's last place. Beside a maximum of +inf all that is finite becomes 0. Where every logit is
+ * -inf no shift makes sense, and base is 0. Nan stays nan in each case. */
+SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
 {
-    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(set1)(D(BIAS) + HEADROOM);
+    const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(add)(V(set1)(D(BIAS)), headroom.h);
     const mask near = V(lt)(V(mul)(row_max, row_max), V(set1)(64 * 64));
-    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const mask has_logits = V(lt)(V(set1)(-(real)INFINITY), row_max);
     const vec x = V(select)(near, row_max, zero);
     const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), rounder), rounder);
     const T(shift) shift = {
-        V(select)(near, zero, V(select)(finite, row_max, zero)),
+        V(select)(near, zero, V(select)(has_logits, row_max, zero)),
         V(sub)(V(add)(rounder, bias), n0),
         V(mul)(V(sub)(n0, bias), V(set1)(D(LN2))),
-        V(mul)(T(exp_near_0)(T(reduced)(x, n0)), V(set1)(TWO_TO_HEADROOM)),
+        V(mul)(T(exp_near_0)(T(reduced)(x, n0)), headroom.power),
     };
     return shift;
 }
 
-/* 2^HEADROOM exp(z - m), as `shift` has it: `top` at the maximum, 0 below half the smallest normal number, nan where z
+/* 2^h exp(z - m), as `shift` has it: `top` at the maximum, 0 below half the smallest normal number, nan where z
  * is nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z
  * > 32. `near`, a constant: base is known to be 0. */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
@@ -100,16 +110,18 @@ SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
     const vec x = V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
     const vec t = V(fma)(x, V(set1)(D(LOG2E)), shift.rounder);
     const vec r = T(reduced)(x, V(sub)(t, shift.rounder));
-    return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + HEADROOM), or 0 at the floor */
+    return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + h), or 0 at the floor */
 }
 
-/* The same with a temperature: how z becomes 2^HEADROOM exp((z - m) / T). A product with 1 / T, which is two reals
+/* The same with a temperature: how z becomes 2^h exp((z - m) / T). A product with 1 / T, which is two reals
  * long, is kept as its rounded value and the rest, `low`; all else is as above, for the logits over T, and 1.15 times
  * as far off. But for `base` and `floor`, which are in units of z. */
 typedef struct {
     T(shift) shift;
     vec scale, scale_low;
-    int is_one; /* T = 1: the shift does it */
+    /* Where T > 1, m - z may overflow though (m - z) / T does not: it is formed in units of 2, and else of 1. */
+    vec unit, scale_of_unit; /* 1 / 2 or 1; and the scale over that */
+    int is_one;              /* T = 1: the shift does it */
 } T(tempered);
 
 SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
@@ -117,7 +129,13 @@ SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
     return V(fma)(x, t->scale_low, V(mul_error)(x, t->scale, scaled));
 }
 
-SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature)
+/* (m - z), in these units. */
+SIMD_INLINE vec T(units_below)(vec row_max, vec z, const T(tempered) * t)
+{
+    return V(fnma)(z, t->unit, V(mul)(row_max, t->unit));
+}
+
+SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature, T(headroom) headroom)
 {
     const double inverse = 1 / temperature;
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
@@ -127,20 +145,21 @@ SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature)
     t.scale = V(set1)((real)inverse);
     t.scale_low = V(set1)((real)((inverse - (double)(real)inverse) + inverse * rest));
     t.is_one = temperature == 1;
+    t.unit = V(set1)(temperature > 1 ? (real)0.5 : 1), t.scale_of_unit = V(div)(t.scale, t.unit);
     if (t.is_one) {
-        t.shift = T(shift_of)(row_max);
+        t.shift = T(shift_of)(row_max, headroom);
         return t;
     }
     const vec zero = V(set1)(0), scaled_max = V(mul)(row_max, t.scale);
     const mask near = V(lt)(V(mul)(scaled_max, scaled_max), V(set1)(64 * 64));
-    const mask finite = V(eq)(V(sub)(row_max, row_max), zero);
+    const mask has_logits = V(lt)(V(set1)(-(real)INFINITY), row_max);
     const vec x = V(select)(near, scaled_max, zero);
     const vec n0 = V(sub)(V(fma)(x, V(set1)(D(LOG2E)), V(set1)(D(ROUNDER))), V(set1)(D(ROUNDER)));
     const vec low = V(select)(near, T(scaled_low)(row_max, scaled_max, &t), zero);
-    t.shift = T(shift_of)(x);
-    t.shift.base = V(select)(near, zero, V(select)(finite, row_max, zero));
+    t.shift = T(shift_of)(x, headroom);
+    t.shift.base = V(select)(near, zero, V(select)(has_logits, row_max, zero));
     t.shift.floor = V(mul)(t.shift.floor, V(set1)((real)temperature));
-    t.shift.top = V(mul)(T(exp_near_0)(V(add)(T(reduced)(x, n0), low)), V(set1)(TWO_TO_HEADROOM));
+    t.shift.top = V(mul)(T(exp_near_0)(V(add)(T(reduced)(x, n0), low)), headroom.power);
     return t;
 }
 

@@ -21,7 +21,7 @@ typedef struct {
 
 /* What the first two sweeps leave. */
 typedef struct {
-    T(sample) s; /* dot in units of z; the shift is t's */
+    T(sample) s; /* dot in the units of `t`; the shift is t's */
     T(tempered) t;
     vec direction_at_top, moment;
     ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where the maximum of a confident sample is */
@@ -214,23 +214,26 @@ SIMD_INLINE void T(general_term)(vec *z, vec q, const T(found) * f, softxent_den
                                  vec *ties)
 {
     const mask is_max = V(eq)(*z, f->s.stats.row_max);
-    if (density == DENSE) T(add_target)(part, is_max, V(sub)(f->s.stats.row_max, *z), q, DENSE);
+    if (density == DENSE) T(add_target)(part, is_max, T(units_below)(f->s.stats.row_max, *z, &f->t), q, DENSE);
     *z = T(general_exp)(*z, f);
     T(count)(is_max, *z, &part->others, ties);
 }
 
+/* Maxima are counted tile by tile, as a lane of float counts no further than 2^24. */
 SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(found) * f, softxent_density density,
-                                  T(sums) * sums)
+                                  T(sums) * sums, T(compensated) * ties)
 {
+    vec ties_of_tile = V(set1)(0);
     int c = 0;
     for (; c + 4 <= vectors; c += 4) {
         T(part_sums) part = T(no_part)();
-        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], f, density, &part, &sums->ties);
+        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], f, density, &part, &ties_of_tile);
         T(add_part)(sums, part, density);
     }
     T(part_sums) last = T(no_part)();
-    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], f, density, &last, &sums->ties);
+    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], f, density, &last, &ties_of_tile);
     T(add_part)(sums, last, density);
+    T(accumulate)(ties, ties_of_tile);
 }
 
 /* What follows from the sums, and where a label's entry is. */
@@ -239,7 +242,9 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(found) * f, T(sums) sums)
     T(sample) *s = &f->s;
     const vec one = V(set1)(1), zero = V(set1)(0);
     s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, f->t.scale, s->log_sum);
-    T(weigh)(s, &g->known, T(total)(g, sums.dot), T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    const vec label_logit = V(mul)(s->label_logit, f->t.unit), row_max = V(mul)(s->stats.row_max, f->t.unit);
+    T(weigh)(s, &g->known, T(cost)(label_logit, g->known.label_q, row_max), T(total)(g, sums.dot),
+             T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
     const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
     real is_top[LANES];
     V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
@@ -250,18 +255,18 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(found) * f, T(sums) sums)
 static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
 {
     T(sums) sums = T(no_sums)();
-    T(compensated) moment = T(zero)();
+    T(compensated) ties = T(zero)(), moment = T(zero)();
     T(sample) *s = &f->s;
-    f->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature);
+    f->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature, g->known.headroom);
     s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         if (!g->resident) K(load_logits)(g, tile, from);
         if (g->dense) {
             K(load_density)(g, q, from);
-            T(general_terms)(tile, q, vectors, f, DENSE, &sums);
+            T(general_terms)(tile, q, vectors, f, DENSE, &sums, &ties);
         } else {
-            T(general_terms)(tile, tile, vectors, f, AT_LABEL, &sums);
+            T(general_terms)(tile, tile, vectors, f, AT_LABEL, &sums, &ties);
         }
         if (g->b->direction) {
             vec v[TILE];
@@ -271,8 +276,7 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
         }
         if (keep) K(store_tile)(tile, &g->out, from, vectors);
     }
-    if (g->in_rows) sums.ties = V(set1)((real)V(hsum)(sums.ties));
-    s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, sums.ties, T(total)(g, sums.others), g->op);
+    s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, T(total)(g, ties), T(total)(g, sums.others), g->op);
     f->moment = T(total)(g, moment);
     T(conclude)(g, f, sums);
 }
@@ -310,7 +314,7 @@ SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) *
 {
     const T(stats) s = f->s.stats;
     const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(mul)(f->s.weight, g->known.hess_upstream), sum_exp);
-    const vec at_top = V(mul)(V(mul)(scale, s.top), V(div)(s.others, sum_exp));
+    const vec at_top = T(times_upstream)(s.others, s, V(mul)(scale, s.top), g->known.headroom);
     const T(factors) x = {scale, T(least_scaled)(scale), T(confident_top)(s), at_top, V(set1)(0)};
     return x;
 }
@@ -341,6 +345,7 @@ static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t fr
         const vec h = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
         tile[c] = V(select)(V(eq)(exps[c], x.top), x.at_top, h);
     }
+    for (int c = 0; c < vectors && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.hess_excess);
     for (int c = 0; c < vectors && g->b->hess_kind == SOFTXENT_XGBOOST; ++c) tile[c] = V(max)(least, tile[c]);
     T(store_derivative)(g, tile, &g->hess, from, 0);
 }
@@ -371,6 +376,7 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept,
         for (int c = 0; c < vectors; ++c) tile[c] = T(gradient_entry)(tile[c], g->dense ? q[c] : zero, x, DENSE);
         if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
         T(multiply_by_slope)(g, tile, from);
+        for (int c = 0; c < vectors && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.excess);
         T(store_derivative)(g, tile, &g->out, from, g->b->accumulate);
     }
 }
@@ -390,6 +396,7 @@ static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(
         for (int c = 0; c < vectors; ++c) {
             const vec from_mean = V(sub)(V(sub)(v[c], f->direction_at_top), mean);
             tile[c] = V(mul)(T(scaled)(tile[c], scale, least), from_mean);
+            if (g->known.has_excess) tile[c] = V(mul)(tile[c], g->known.hess_excess);
         }
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
@@ -405,14 +412,16 @@ static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(
     }
 }
 
-/* (z - m) / T - log S. */
+/* -((m - z) / T + log S). */
 static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found) * f)
 {
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
-        for (int c = 0; c < vectors; ++c)
-            tile[c] = V(sub)(V(mul)(V(sub)(tile[c], f->s.stats.row_max), f->t.scale), f->s.log_sum);
+        for (int c = 0; c < vectors; ++c) {
+            const vec below = T(units_below)(f->s.stats.row_max, tile[c], &f->t);
+            tile[c] = V(sub)(V(set1)(0), V(fma)(below, f->t.scale_of_unit, f->s.log_sum));
+        }
         T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
         K(store_tile)(tile, &g->out, from, vectors);
     }
@@ -458,8 +467,8 @@ static void K(recall)(const T(general) * g, T(found) * f)
         p.row_max = V(set1)(V(first)(p.row_max)), p.n_max = V(set1)(V(first)(p.n_max));
         p.sum_others = V(set1)(V(first)(p.sum_others)), p.label_logit = V(set1)(V(first)(p.label_logit));
     }
-    f->t = T(tempered_of)(p.row_max, g->call.o.temperature);
-    T(take_parts)(&f->s, &g->known, p, f->t.shift);
+    f->t = T(tempered_of)(p.row_max, g->call.o.temperature, g->known.headroom);
+    T(take_parts)(&f->s, &g->known, p, f->t.shift, f->t.unit);
     T(conclude)(g, f, T(no_sums)());
 }
 
@@ -503,7 +512,7 @@ static void K(general_group)(T(general) * g)
     }
     switch (g->op) {
     case OP_CROSS_ENTROPY:
-        f.s.dot = V(mul)(f.s.dot, f.t.scale);
+        f.s.dot = V(mul)(f.s.dot, f.t.scale_of_unit);
         T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;

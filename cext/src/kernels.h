@@ -30,10 +30,14 @@ static inline int has_exps(softxent_op op)
     return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX || op == OP_HVP || op == OP_JVP;
 }
 
+/* The row and lane kernels count a sample's maxima in lanes of float, which are whole numbers up to here. */
+enum { MOST_COUNTED_CLASSES = 1 << 24 };
+
 /* Whether a call has anything that the row and lane kernels do not know. */
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
+    if (b->n_classes > MOST_COUNTED_CLASSES) return 1;
     if (op > OP_FINISH || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
     return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
 }

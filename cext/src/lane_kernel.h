@@ -154,7 +154,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     }
     g->found.label_logit = label_logit;
     if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
-    g->found.shift = T(shift_of)(vmax), g->found.stats.row_max = vmax;
+    g->found.shift = T(shift_of)(vmax, g->known.headroom), g->found.stats.row_max = vmax;
     g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
 }
 
@@ -210,8 +210,8 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_densit
     T(sample) *f = &g->found;
     f->stats = T(stats_of)(f->stats.row_max, f->shift.top, s.ties, T(value)(s.others), op);
     if (op == OP_CROSS_ENTROPY)
-        T(weigh)(f, &g->known, T(value)(s.dot), T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes),
-                 density);
+        T(weigh)(f, &g->known, T(cost)(f->label_logit, g->known.label_q, f->stats.row_max), T(value)(s.dot),
+                 T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes), density);
 }
 
 static void K(lane_sum)(T(group) * g, softxent_op op, softxent_density density)
@@ -227,8 +227,8 @@ static void K(lane_sum)(T(group) * g, softxent_op op, softxent_density density)
 static void K(lane_recall)(T(group) * g)
 {
     const T(parts) p = T(read_parts)(g->b, &g->known);
-    const T(shift) shift = T(shift_of)(p.row_max);
-    T(take_parts)(&g->found, &g->known, p, shift);
+    const T(shift) shift = T(shift_of)(p.row_max, g->known.headroom);
+    T(take_parts)(&g->found, &g->known, p, shift, V(set1)(1));
     for (ptrdiff_t c = 0; c < g->b->n_classes && g->resident; ++c) g->tile[c] = T(exp_shifted)(g->tile[c], shift, 0);
 }
 
@@ -297,6 +297,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_dens
         } else {
             if (density == DENSE && !g->resident) K(form_density)(g, from, 0);
             K(lane_gradient)(g, classes, density);
+            for (int c = 0; c < classes && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.excess);
         }
         if (g->b->accumulate) {
             vec before[TILE];
@@ -314,7 +315,7 @@ static void K(lane_end)(const T(group) * g, softxent_op op, softxent_density den
     real entries[LANES] = {0};
     const T(view) *out = &g->out;
     const int n_entries = has_gradient(op) && !g->resident ? g->known.n_samples : 0;
-    if (n_entries) V(store)(entries, g->label_entry);
+    if (n_entries) V(store)(entries, V(mul)(g->label_entry, g->known.excess));
     for (int i = 0; i < n_entries && g->b->accumulate; ++i)
         if (g->known.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
     T(lane_write)(g, op, density);

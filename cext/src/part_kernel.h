@@ -62,13 +62,15 @@ SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(known) * k)
     return counted;
 }
 
-/* What the sweeps would have found of samples with these parts, where the exps are shifted so. */
-SIMD_INLINE void T(take_parts)(T(sample) * s, const T(known) * k, T(parts) p, T(shift) shift)
+/* What the sweeps would have found of samples with these parts, where the exps are shifted so, and costs are in units
+ * of 1 / unit. */
+SIMD_INLINE void T(take_parts)(T(sample) * s, const T(known) * k, T(parts) p, T(shift) shift, vec unit)
 {
     const vec zero = V(set1)(0);
     s->label_logit = p.label_logit, s->shift = shift;
     s->stats = T(stats_of)(p.row_max, shift.top, p.n_max, V(mul)(p.sum_others, shift.top), OP_FINISH);
-    T(weigh)(s, k, zero, zero, zero, zero, AT_LABEL);
+    const vec label_cost = T(cost)(V(mul)(p.label_logit, unit), k->label_q, V(mul)(p.row_max, unit));
+    T(weigh)(s, k, label_cost, zero, zero, zero, zero, AT_LABEL);
 }
 
 /* ---- What needs no logits ---------------------------------------------------------------------------------------- */
@@ -83,11 +85,11 @@ static ptrdiff_t K(finish_losses)(const softxent_block *b)
         const int n_samples = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
         K(know)(&k, &labels, &call, begin, n_samples, 0);
         const T(parts) p = T(read_parts)(b, &k);
-        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature);
+        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature, k.headroom);
         T(sample) s;
-        T(take_parts)(&s, &k, p, t.shift);
+        T(take_parts)(&s, &k, p, t.shift, t.unit);
         s.log_sum = T(log_sum)(s.stats), s.lse = V(fma)(p.row_max, t.scale, s.log_sum);
-        s.dot = V(mul)(s.dot, t.scale);
+        s.dot = V(mul)(s.dot, t.scale_of_unit);
         T(store_losses)(&call, &k, T(loss_of)(&call, &k, &s));
         if (k.n_samples < n_samples) return begin + k.n_samples;
     }
@@ -110,7 +112,7 @@ static ptrdiff_t K(merge)(const softxent_block *b)
         const T(parts) p = T(load_parts)(to, b->n_samples - i);
         const T(parts) q = T(load_parts)((const T(softxent_part) *)b->other_parts + i, b->n_samples - i);
         const vec row_max = V(max)(p.row_max, q.row_max);
-        const T(tempered) t = T(tempered_of)(row_max, call.o.temperature);
+        const T(tempered) t = T(tempered_of)(row_max, call.o.temperature, T(headroom_of)(HEADROOM));
         const T(parts) both = {
             row_max,
             V(add)(V(select)(V(eq)(p.row_max, row_max), p.n_max, zero),

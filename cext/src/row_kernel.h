@@ -18,7 +18,8 @@ typedef struct {
     softxent_op op;
     int output, type;
     softxent_density density;
-    int rare; /* any output, strided or added to; nothing is known before the call */
+    int rare;       /* any output, strided or added to; nothing is known before the call */
+    int has_excess; /* as T(known) has it */
 } row_kind;
 #endif
 
@@ -35,7 +36,7 @@ SIMD_INLINE int T(is_short)(ptrdiff_t n_classes) { return n_classes <= ROW_BATCH
 /* A vector's lanes, each to be spread over a vector of its own. */
 typedef struct {
     real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
-    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES];
+    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES], excess[LANES];
 } T(spread);
 
 /* Up to LANES rows, a row in each lane. */
@@ -224,7 +225,7 @@ typedef struct {
     vec *tail;
     T(shift) shift;
     T(factors) factors;
-    vec row_max, log_sum;
+    vec row_max, log_sum, excess;
 } T(row);
 
 /* A vector of logits, -inf beyond the last class. */
@@ -379,7 +380,8 @@ static void K(conclude_sums)(T(batch) * r)
     const vec dot = density == AT_LABEL ? zero : K(sums_of_rows)(r->dot, r->at_once);
     const vec top_q = density == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
     const vec others_q = density == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
-    T(weigh)(f, &r->known, dot, top_q, others_q, n_classes, density);
+    const vec label_cost = T(cost)(f->label_logit, r->known.label_q, f->stats.row_max);
+    T(weigh)(f, &r->known, label_cost, dot, top_q, others_q, n_classes, density);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -388,7 +390,8 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
 {
     if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
     const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : row->share;
-    return T(gradient_entry)(e, q, row->factors, kind.density);
+    const vec entry = T(gradient_entry)(e, q, row->factors, kind.density);
+    return kind.has_excess ? V(mul)(entry, row->excess) : entry;
 }
 
 SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
@@ -433,6 +436,7 @@ SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const r
     row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
     row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
     row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
+    if (kind.has_excess) row.excess = V(set1)(lanes->excess[i]);
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n && unrolled; k += 4 * LANES) {
         UNROLL
@@ -513,7 +517,7 @@ SIMD_INLINE void T(recall_batch)(T(batch) * r)
     const ptrdiff_t n = r->call->b->n_classes, left = n % LANES, begin = (n - left) * T(size_of_element)(type);
     const ptrdiff_t n_with_next = T(rows_with_next)(r);
     const T(parts) p = T(read_parts)(r->call->b, &r->known);
-    T(take_parts)(&r->found, &r->known, p, T(shift_of)(p.row_max));
+    T(take_parts)(&r->found, &r->known, p, T(shift_of)(p.row_max, r->known.headroom), V(set1)(1));
     for (int i = 0; i < r->at_once && left; ++i)
         if (T(has_part)(r, i)) r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
@@ -528,12 +532,16 @@ static void K(write_output)(T(batch) * r, T(sweep) * write)
         is_loss ? T(gradient_factors)(r->call, &r->known, f, r->kind.density) : T(softmax_factors)(f->stats);
     T(spread) *lanes = &r->lanes;
     real entries[LANES] = {0};
-    if (is_loss) V(store)(entries, T(label_entry)(r->call, &r->known, f, x, r->kind.density));
+    if (is_loss) {
+        const vec entry = T(label_entry)(r->call, &r->known, f, x, r->kind.density);
+        V(store)(entries, V(mul)(entry, r->known.excess));
+    }
     V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
     V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
+    V(store)(lanes->excess, r->known.excess), r->kind.has_excess = is_loss && r->known.has_excess;
     if (is_loss && r->call->b->accumulate) T(read_entries)(r, entries);
     T(write_zeros)(r);
-    write(r);
+    (r->kind.has_excess ? K(write_any) : write)(r);
     if (!r->kind.rare) T(write_tails)(r);
     if (is_loss) T(write_entries)(r, entries);
 }
@@ -546,7 +554,7 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     if (op == OP_FINISH) {
         T(recall_batch)(r);
     } else {
-        f->stats.row_max = K(max_of_batch)(r), f->shift = T(shift_of)(f->stats.row_max);
+        f->stats.row_max = K(max_of_batch)(r), f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
         T(look_up_labels)(r);
     }
     V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
@@ -583,7 +591,10 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 
 /* Sums are the same for every operation. */
 #define ROW_SUM(name, output, type, density)                                                                           \
-      static void K(name)(T(batch) * r) { T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0}, 1); }
+      static void K(name)(T(batch) * r)                                                                                \
+      {                                                                                                                \
+          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0, 0}, 1);                               \
+      }
 ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
 ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, AT_LABEL)
@@ -599,7 +610,7 @@ ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
 #undef ROW_SUM
 
 #define ROW_WRITE(name, op, output, type, density)                                                                     \
-      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, density, 0}, 1); }
+      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, density, 0, 0}, 1); }
 ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
 ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
@@ -627,7 +638,8 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
     const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
-    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0};
+    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0,
+                     0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.density]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)

@@ -59,13 +59,13 @@ typedef struct {
     vec row_max, top, ties, others;
 } T(stats);
 
-/* A sample without a finite maximum is nan, but for the logsumexp of nothing but -inf, which is -inf; and for a part of
- * its classes, as others may be finite. */
+/* A sample without a finite maximum is nan, but for its logsumexp, which is the maximum where no logit is nan; and for
+ * a part of its classes that are all -inf, as others may be finite. */
 SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec ties, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
-    if (op == OP_LOGSUMEXP || op == OP_PART)
-        nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
+    if (op == OP_LOGSUMEXP) nan_or_0 = V(set1)(0);
+    if (op == OP_PART) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
     const T(stats) stats = {row_max, top, ties, V(add)(others, nan_or_0)};
     return stats;
 }
@@ -79,15 +79,23 @@ SIMD_INLINE vec T(sum_beside_one)(T(stats) s) { return V(add)(V(sub)(s.ties, V(s
 /* log S = lse - m. */
 SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); }
 
+/* exps / S times the upstream gradient. The quotient, a probability, may be below the normal numbers where the product
+ * is not: so it is formed 2^h times as large, as the exps are, and the gradient 2^-h times. */
+SIMD_INLINE vec T(times_upstream)(vec exps, T(stats) s, vec upstream, T(headroom) headroom)
+{
+    const vec quotient = V(div)(exps, V(mul)(T(sum_exp)(s), headroom.inverse));
+    return V(mul)(quotient, V(mul)(upstream, headroom.inverse));
+}
+
 /* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, over the sum. Where
  * y is not the only maximum the others are half the sum or more, and e_y may be taken off. Subtracted from 0 so that
  * nothing is 0, not -0. */
-SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec upstream)
+SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec upstream, T(headroom) headroom)
 {
     const vec one = V(set1)(1), zero = V(set1)(0);
     const vec maxima = V(mul)(s.top, V(sub)(s.ties, V(select)(is_max, one, zero)));
     const vec others = V(add)(maxima, V(sub)(s.others, V(select)(is_max, zero, label_exp)));
-    return V(sub)(zero, V(mul)(V(div)(others, T(sum_exp)(s)), upstream));
+    return V(sub)(zero, T(times_upstream)(others, s, upstream, headroom));
 }
 
 /* exps * scale, 0 where that would be below the normal numbers: on many processors such a product takes a hundred
@@ -158,8 +166,8 @@ SIMD_INLINE vec T(confident_top)(T(stats) s) { return V(select)(T(is_confident)(
 /* The gradient at the class that a confident sample has at its top: p W - q where both may be nearly the whole. Each
  * is less than its whole by what the other classes have: p W - q = (W - q) - W (1 - p), with W - q and 1 - p summed
  * over the others and not found by subtraction. */
-SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream)
+SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream, T(headroom) headroom)
 {
-    const vec others = V(div)(s.others, T(sum_exp)(s));
-    return V(mul)(V(fnma)(weight, others, others_weight), upstream);
+    const vec others = T(times_upstream)(s.others, s, upstream, headroom);
+    return V(fnma)(weight, others, V(mul)(others_weight, upstream));
 }

@@ -42,7 +42,7 @@ static double T(exp_bound)(real m, double below)
 static void T(check_exp)(const T(block) * z, real m, T(worst) * worst)
 {
     real got[D(BLOCK)];
-    const T(shift) shift = T(shift_of)(V(set1)(m));
+    const T(shift) shift = T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM));
     const int near = V(first)(shift.base) == 0;
     for (int i = 0; i < D(BLOCK); i += LANES)
         V(store)(got + i,
@@ -141,7 +141,10 @@ static void T(test_exp_of_dense_arguments)(void)
            (int)sizeof(real) * 8, worst->error, worst->ratio, worst->where);
 }
 
-static real T(exp_one)(real z, real m) { return V(first)(T(exp_shifted)(V(set1)(z), T(shift_of)(V(set1)(m)), 0)); }
+static real T(exp_one)(real z, real m)
+{
+    return V(first)(T(exp_shifted)(V(set1)(z), T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)), 0));
+}
 
 /* 2^HEADROOM, but for a factor of up to the root of 2. */
 static int T(is_top)(real top) { return top >= (real)0.7 * TWO_TO_HEADROOM && top <= (real)1.42 * TWO_TO_HEADROOM; }
@@ -153,7 +156,7 @@ static void T(test_exp_at_the_edges)(void)
         for (int sign = -1; sign <= 1; sign += 2) {
             const real m = (real)(sign * T(row_maxima)[i]);
             ABOUT("m = %a", (double)m);
-            const real top = V(first)(T(shift_of)(V(set1)(m)).top);
+            const real top = V(first)(T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)).top);
             CHECK(T(exp_one)(m, m) == top && T(is_top)(top));
             CHECK(T(exp_one)(-(real)INFINITY, m) == 0);
             CHECK(T(exp_one)(-(real)ldexp(1, D(BIAS)), m) == 0);
@@ -164,7 +167,7 @@ static void T(test_exp_at_the_edges)(void)
     for (int k = 0; k < 100000 / SPARSE; ++k) {
         const real m = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 60) - 30);
         ABOUT("m = %a", (double)m);
-        const real top = V(first)(T(shift_of)(V(set1)(m)).top);
+        const real top = V(first)(T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)).top);
         CHECK(T(exp_one)(m, m) == top && T(is_top)(top));
     }
 }
@@ -178,7 +181,7 @@ static void T(test_exp_shift_of_each_lane)(void)
             m[i] = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 12));
             z[i] = m[i] - (real)random_between(0, 20);
         }
-        V(store)(got, T(exp_shifted)(V(load)(z), T(shift_of)(V(load)(m)), 0));
+        V(store)(got, T(exp_shifted)(V(load)(z), T(shift_of)(V(load)(m), T(headroom_of)(HEADROOM)), 0));
         for (int i = 0; i < LANES; ++i) CHECK(got[i] == T(exp_one)(z[i], m[i]));
     }
 }
@@ -230,7 +233,7 @@ enum { D(N_TEMPERATURES) = sizeof T(temperatures) / sizeof T(temperatures)[0] };
 static void T(check_tempered)(const T(block) * z, real m, double temperature, T(worst) * worst)
 {
     real got[D(BLOCK)];
-    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature);
+    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM));
     for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(exp_tempered)(V(load)(z->x + i), &t));
     for (int i = 0; i < z->n; ++i) {
         const D(wide) below = ((D(wide))m - (D(wide))z->x[i]) / (D(wide))temperature;
@@ -274,7 +277,7 @@ static void T(test_exp_tempered)(void)
 
 static real T(tempered_one)(real z, real m, double temperature)
 {
-    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature);
+    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM));
     return V(first)(T(exp_tempered)(V(set1)(z), &t));
 }
 
@@ -287,7 +290,7 @@ static void T(test_exp_tempered_at_the_edges)(void)
         const double any = ldexp(random_between(1, 2), (int)(random_bits() % 199) - 100);
         const double temperature = k % 3 ? T(temperatures)[k % D(N_TEMPERATURES)] : any;
         ABOUT("m = %a, T = %a", (double)m, temperature);
-        const real top = V(first)(T(tempered_of)(V(set1)(m), temperature).shift.top);
+        const real top = V(first)(T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM)).shift.top);
         CHECK(T(tempered_one)(m, m, temperature) == top && T(is_top)(top));
         CHECK(T(tempered_one)(-(real)INFINITY, m, temperature) == 0);
         CHECK(T(tempered_one)(-(real)ldexp(1, D(BIAS)), m, temperature) == 0);

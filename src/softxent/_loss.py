@@ -198,7 +198,8 @@ def cross_entropy_and_grad(
         As for :func:`cross_entropy`. The gradient is with respect to the logits as they are given.
     grad_output : float or array_like, optional
         The upstream gradient, which multiplies this one: a number, or with ``reduction="none"`` one for each sample.
-        Of float32 logits it should be 0 or at least 1e-25 in size: below, the products lose digits.
+        Of float32 logits it should be 0 or at least 1e-25 in size: below, the products lose digits. A large one, as for
+        loss scaling, costs none: also a probability below the smallest number counts, down to 2**-214.
     out : ndarray, optional
         Where the gradient goes: shape and dtype of the logits, any strides. It may be ``logits`` itself. A prepared
         array saves the time of the page faults of a new one, which is often longer than the computation.

@@ -138,7 +138,8 @@ def logsumexp(
     Returns
     -------
     ndarray of the sample axes' shape
-        -inf for a sample of nothing but -inf, or of nothing at all; nan for one with a nan or +inf logit.
+        -inf for a sample of nothing but -inf, or of nothing at all; +inf for one with a +inf logit and no nan; nan with
+        a nan.
 
     Raises
     ------

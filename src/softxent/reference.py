@@ -109,8 +109,9 @@ def _softmax(z: Floats, allowed: Bools, temperature: float) -> _Softmax:
         p=np.where(allowed, exps / (1 + sum_rest), 0),
         not_p=np.where(allowed, other_exps / (1 + sum_rest), 1),
         minus_log_p=below_max + log_sum_exp,
-        # A sum over nothing, or over zeros only, is zero: its logarithm is -inf although its softmax is 0/0.
-        lse=np.where(row_max == -np.inf, -np.inf, finite_max / temperature + log_sum_exp)[..., 0],
+        # A sum over nothing, or over zeros only, is zero, and one with an infinite term is infinite: these have a
+        # logarithm, although their softmax is 0/0 or inf/inf.
+        lse=np.where(np.isinf(row_max), row_max, finite_max / temperature + log_sum_exp)[..., 0],
     )
 
 
@@ -207,7 +208,7 @@ def logsumexp(
     Returns
     -------
     ndarray, shape of the sample axes
-        In nats; -inf for a sample with nothing but -inf, nan for one with a nan or +inf logit.
+        In nats; -inf for a sample with nothing but -inf, +inf for one with a +inf logit and no nan, nan with one.
 
     Examples
     --------

@@ -80,6 +80,18 @@ static inline double double_of_bits(uint64_t bits)
     return x;
 }
 
+static inline double larger(double x, double y) { return x > y ? x : y; }
+
+/* A power of two, and the exponent of x: of 0 and of the smallest numbers -1023, of infinity and nan 1024. */
+static inline double power_of_2(int exponent) { return double_of_bits((uint64_t)(exponent + 1023) << 52); }
+
+static inline int exponent_of(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (int)(bits >> 52 & 0x7ff) - 1023;
+}
+
 /* One half, in plain C. A float16's exponent is moved into place and biased anew by a product, which also makes its
  * denormals normal; a bfloat16 is the upper half of a float. */
 static inline float float_of_f16(uint16_t half)

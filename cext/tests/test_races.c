@@ -1,0 +1,210 @@
+/* test_races.c - labels that another thread changes during the call, at the worst moment: before every single access.
+ *
+ * Between two accesses nobody can see what labels hold, so this is as bad as a change after every instruction, and
+ * found without luck. The labels' pages are closed: an access faults, the handler gives three labels new values, a
+ * class or none, opens the pages and sets the processor's trap flag; after the one instruction the second handler
+ * closes them. Whatever the labels do, a call ends well or names one of the three; the samples before it are done, and
+ * it and all later ones are untouched. Only for x86-64 and Linux; an emulator (SPARSE is defined) has no such flag. */
+#include "arena.h"
+
+#include "check.h"
+#include "dispatch.h"
+#include "softxent.h"
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(SPARSE)
+
+#  include <signal.h>
+#  include <ucontext.h>
+
+/* Samples in a call: more than the 256 labels that a kernel reads together, in many groups of them. */
+enum { MOST_SAMPLES = 600, MOST_CLASSES = 80, SEEDS = 80 };
+
+/* ---- A label that changes ---------------------------------------------------------------------------------------- */
+
+/* Three samples: in front, within the labels that are read with them, and far behind these. */
+static ptrdiff_t changing[3];
+static int64_t bad_label;
+static void *labels;
+static int label_type, n_classes, bad_in; /* one in so many values is no class */
+static arena pages;
+static uint64_t accesses;
+
+static void set_label(ptrdiff_t i, int64_t label)
+{
+    switch (label_type % 4) {
+    case 0: ((volatile int8_t *)labels)[i] = (int8_t)label; break;
+    case 1: ((volatile int16_t *)labels)[i] = (int16_t)label; break;
+    case 2: ((volatile int32_t *)labels)[i] = (int32_t)label; break;
+    default: ((volatile int64_t *)labels)[i] = label; break;
+    }
+}
+
+/* Each is a class most of the time. */
+static void change_labels(void)
+{
+    const uint64_t bits = random_bits();
+    for (int i = 0; i < 3; ++i) {
+        const uint64_t own = bits >> 16 * i & 0xffff;
+        set_label(changing[i], own % (uint64_t)bad_in == 0 ? bad_label : (int64_t)(own % (uint64_t)n_classes));
+    }
+}
+
+static void allow_labels(int protection) { mprotect(pages.start, (size_t)(pages.end - pages.start), protection); }
+
+enum { TRAP_FLAG = 1 << 8, FLAGS = 17 /* of a context's registers; GNU's REG_EFL */ };
+
+static void on_access(int number, siginfo_t *info, void *context)
+{
+    const unsigned char *at = (const unsigned char *)info->si_addr;
+    if (at < pages.start || at >= pages.end) signal(number, SIG_DFL); /* a crash like any */
+    allow_labels(PROT_READ | PROT_WRITE);
+    change_labels(), ++accesses;
+    ((ucontext_t *)context)->uc_mcontext.gregs[FLAGS] |= TRAP_FLAG;
+}
+
+static void on_accessed(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)info;
+    allow_labels(PROT_NONE);
+    ((ucontext_t *)context)->uc_mcontext.gregs[FLAGS] &= ~TRAP_FLAG;
+}
+
+/* ---- The calls --------------------------------------------------------------------------------------------------- */
+
+typedef int function(const softxent_block *, ptrdiff_t *);
+
+static int check_labels_f(const softxent_block *b, ptrdiff_t *bad) { return softxent_check_labels(b, NULL, bad); }
+
+static int total_weight_f(const softxent_block *b, ptrdiff_t *bad)
+{
+    double total;
+    return softxent_total_weight_f64(b, &total, bad);
+}
+
+typedef struct {
+    const char *name;
+    function *call;
+    int n_classes, n_samples, is_f32, class_apart, has_out, is_general, has_weights;
+} kind;
+
+static const kind kinds[] = {
+    {"few classes, loss", softxent_cross_entropy_f32, 3, 600, 1, 0, 0, 0, 0},
+    {"few classes, gradient", softxent_cross_entropy_f64, 3, 600, 0, 0, 1, 0, 0},
+    {"few classes, weights", softxent_cross_entropy_f32, 3, 600, 1, 0, 1, 0, 1},
+    {"classes apart", softxent_cross_entropy_f32, 70, 320, 1, 1, 1, 0, 0},
+    {"rows", softxent_cross_entropy_f32, 70, 320, 1, 0, 1, 0, 0},
+    {"rows, weights", softxent_cross_entropy_f64, 70, 320, 0, 0, 0, 0, 1},
+    {"general, lanes", softxent_cross_entropy_f64, 3, 320, 0, 0, 1, 1, 0},
+    {"general, rows", softxent_cross_entropy_f32, 70, 300, 1, 0, 1, 1, 0},
+    {"Hessian's product", softxent_cross_entropy_hvp_f32, 3, 320, 1, 0, 1, 0, 0},
+    {"begin", softxent_begin_f32, 3, 320, 1, 0, 0, 0, 0},
+    {"finish", softxent_finish_f32, 3, 320, 1, 0, 1, 0, 0},
+    {"check_labels", check_labels_f, 3, 600, 0, 0, 0, 0, 0},
+    {"total_weight", total_weight_f, 3, 600, 0, 0, 0, 0, 1},
+};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+static double logits[MOST_SAMPLES * MOST_CLASSES], out[MOST_SAMPLES * MOST_CLASSES], loss[MOST_SAMPLES];
+static double ones[MOST_SAMPLES];
+static softxent_part_f64 parts[MOST_SAMPLES];
+static const double UNTOUCHED = -12345;
+
+static double get(const double *reals, ptrdiff_t i, int is_f32)
+{
+    return is_f32 ? (double)((const float *)(const void *)reals)[i] : reals[i];
+}
+
+static void fill(double *reals, ptrdiff_t n, int is_f32, double x)
+{
+    for (ptrdiff_t i = 0; i < n; ++i) is_f32 ? (void)(((float *)(void *)reals)[i] = (float)x) : (void)(reals[i] = x);
+}
+
+static softxent_block block_of(const kind *k, const softxent_isa *isa, const softxent_options *options)
+{
+    softxent_block b = {.size = sizeof b, .isa = isa, .n_samples = k->n_samples, .n_classes = k->n_classes};
+    b.options = k->is_general ? options : NULL;
+    b.logits = logits, b.logits_sample_stride = k->class_apart ? 1 : k->n_classes;
+    b.logits_class_stride = k->class_apart ? k->n_samples : 1;
+    b.labels = labels, b.labels_stride = 1, b.label_type = label_type;
+    b.loss = loss, b.loss_stride = 1, b.grad_scale = 1;
+    if (k->has_out)
+        b.out = out, b.out_sample_stride = b.logits_sample_stride, b.out_class_stride = b.logits_class_stride;
+    if (k->call == softxent_cross_entropy_hvp_f32)
+        b.direction = logits, b.direction_sample_stride = k->n_classes, b.direction_class_stride = 1;
+    if (k->has_weights) b.sample_weight = ones, b.sample_weight_stride = 1;
+    if (k->call == softxent_begin_f32 || k->call == softxent_finish_f32) b.parts = parts, b.all_classes = k->n_classes;
+    return b;
+}
+
+/* Whether the samples before `end` have been written, and none from there on. */
+static void check_written(const kind *k, const softxent_block *b, ptrdiff_t end)
+{
+    const int has_loss = k->call == softxent_cross_entropy_f32 || k->call == softxent_cross_entropy_f64 ||
+                         (k->call == softxent_finish_f32 && !k->has_out);
+    for (ptrdiff_t i = 0; i < k->n_samples; ++i) {
+        if (has_loss) CHECK((get(loss, i, k->is_f32) == UNTOUCHED) == (i >= end));
+        for (int c = 0; k->has_out && c < k->n_classes; ++c) {
+            const ptrdiff_t at = i * b->out_sample_stride + c * b->out_class_stride;
+            CHECK((get(out, at, k->is_f32) == UNTOUCHED) == (i >= end));
+        }
+    }
+}
+
+static void run_kind(const kind *k, const softxent_isa *isa, int seed)
+{
+    const softxent_options warm = {.size = sizeof warm, .temperature = 2};
+    const softxent_block b = block_of(k, isa, &warm);
+    ptrdiff_t bad = -1;
+    n_classes = k->n_classes, bad_in = 2 + seed % 3, bad_label = label_type < SOFTXENT_UINT8 ? -1 : 100;
+    changing[0] = 2 + (ptrdiff_t)(random_bits() % 60), changing[1] = changing[0] + 20 + (ptrdiff_t)(random_bits() % 60);
+    changing[2] = 258 + (ptrdiff_t)(random_bits() % 40);
+    for (ptrdiff_t i = 0; i < k->n_samples; ++i) set_label(i, i % k->n_classes);
+    fill(loss, k->n_samples, k->is_f32, UNTOUCHED), fill(out, k->n_samples * k->n_classes, k->is_f32, UNTOUCHED);
+    fill(ones, k->n_samples, k->is_f32, 1);
+    if (k->call == softxent_finish_f32) {
+        softxent_block begin = b;
+        CHECK(softxent_begin_f32(&begin, NULL) == SOFTXENT_OK);
+    }
+    ABOUT("%s, label type %d, seed %d", k->name, label_type, seed);
+    accesses = 0, allow_labels(PROT_NONE);
+    const int status = k->call(&b, &bad);
+    allow_labels(PROT_READ | PROT_WRITE);
+    CHECK(accesses > 2);
+    CHECK(status == SOFTXENT_OK || status == SOFTXENT_BAD_LABEL);
+    if (status == SOFTXENT_OK) bad = k->n_samples;
+    CHECK(status == SOFTXENT_OK || bad == changing[0] || bad == changing[1] || bad == changing[2]);
+    if (k->call != softxent_finish_f32) check_written(k, &b, bad); /* which goes over the labels twice */
+}
+
+static void labels_that_change_before_every_access(void)
+{
+    struct sigaction access = {.sa_sigaction = on_access, .sa_flags = SA_SIGINFO}, before;
+    struct sigaction accessed = {.sa_sigaction = on_accessed, .sa_flags = SA_SIGINFO};
+    pages = arena_of(MOST_SAMPLES * 8);
+    sigaction(SIGSEGV, &access, &before), sigaction(SIGTRAP, &accessed, NULL);
+    for (int i = 0; i < MOST_SAMPLES * MOST_CLASSES; ++i)
+        logits[i] = random_between(-1, 1); /* two floats are two such numbers, too */
+    for (int n = 0; softxent_isa_usable(n); ++n) {
+        const softxent_isa *isa = NULL;
+        CHECK(softxent_isa_select(tally.isa = softxent_isa_usable(n), &isa) == SOFTXENT_OK);
+        for (int i = 0; i < N_KINDS; ++i)
+            for (label_type = SOFTXENT_INT8; label_type <= SOFTXENT_UINT64; ++label_type) {
+                const int seeds = label_type != SOFTXENT_INT64 ? 1 : kinds[i].n_classes == 3 ? SEEDS : SEEDS / 10;
+                labels = arena_place(pages, (size_t)kinds[i].n_samples << label_type % 4, 1);
+                for (int seed = 0; seed < seeds; ++seed) run_kind(&kinds[i], isa, seed);
+            }
+    }
+    sigaction(SIGSEGV, &before, NULL);
+}
+
+int main(void)
+{
+    RUN_TEST(labels_that_change_before_every_access);
+    return report();
+}
+
+#else
+
+int main(void) { return report(); }
+
+#endif
