@@ -69,6 +69,14 @@ def test_huge_unsigned_labels_do_not_wrap(call):
         call(Z, labels, ignore_index=-(2**63))
 
 
+@pytest.mark.parametrize("beyond", [2**64, 2**64 + 1, 2**63 + 1, -(2**63) - 1, 2**200])
+@pytest.mark.parametrize("label_type", [np.uint64, np.int64, np.uint8, np.int8])
+def test_a_number_that_no_label_can_hold_ignores_nothing(beyond, label_type, call):
+    labels = np.array([0, 1, 2, 1], label_type)
+    for options in ({}, {"reduction": "none"}, {"temperature": 2.0}):
+        assert_same(call(Z, labels, ignore_index=beyond, **options), call(Z, labels, **options))
+
+
 def test_ignoring_one_number_does_not_excuse_another(call):
     with pytest.raises(IndexError, match=r"labels\[1\] is -2"):
         call(Z, np.array([-1, -2, 0, 0]), ignore_index=-1)

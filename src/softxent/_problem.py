@@ -23,8 +23,9 @@ from ._arrays import (
     result_dtype,
     working_dtype,
 )
+from ._labels import for_kernels, label_error, labels_or_target
 from ._options import check_options
-from ._pieces import compute, count_labels, is_native, total_weight
+from ._pieces import compute, count_labels, total_weight
 from ._threads import threads_for
 
 Reduction = Literal["mean", "sum", "none"]
@@ -53,14 +54,13 @@ class Problem:
         self.n_classes = self.logits.shape[-1]
         self.sample_shape = self.logits.shape[:-1]
         self.dtype = working_dtype(self.logits.dtype)
-        self.labels, self.target = _labels_or_target(labels, self.given_logits, self.logits, axis)
+        self.labels, self.target = labels_or_target(labels, self.given_logits, self.logits, axis)
         self.ignore_index = None if ignore_index is None else check_integer(ignore_index, "ignore_index")
         if self.ignore_index is not None and self.labels is None:
             raise ValueError("ignore_index needs class indices as labels; these have the logits' shape: distributions")
         self.given_labels, self.given_ignore_index = self.labels, self.ignore_index
-        if self.labels is not None and self.labels.dtype == np.uint64 and (self.ignore_index or 0) >= 2**63:
-            # The kernels compare signed numbers: -1 for 2^64 - 1, and no class is negative.
-            self.labels, self.ignore_index = self.labels.view(np.int64), (self.ignore_index or 0) - 2**64
+        if self.labels is not None:
+            self.labels, self.ignore_index = for_kernels(self.labels, self.ignore_index)
         self.options = check_options(self.logits, axis, self.dtype, **options)
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
@@ -171,7 +171,7 @@ class Problem:
         elif n_samples and not (self.keeps_old_arrays and (self.ignore_index is None or self.reduction != "mean")):
             divisor = count_labels(self.threads, self.labels, self.n_classes, self.ignore_index)
         if divisor < 0:
-            raise self._label_error()
+            raise label_error(self.given_labels, self.n_classes, self.given_ignore_index)
         return divisor if o.normalizer is None else o.normalizer
 
     def _run(self, op: str) -> float:
@@ -200,48 +200,5 @@ class Problem:
             **self.rest,
         )
         if not labels_are_good:
-            raise self._label_error()
+            raise label_error(self.given_labels, self.n_classes, self.given_ignore_index)
         return total
-
-    def _label_error(self) -> IndexError:
-        """The error that names the first label that is no class."""
-        assert self.given_labels is not None
-        labels, n_classes = self.given_labels.copy(), self.n_classes  # another thread may be writing them
-        bad = (labels < 0) | (labels >= n_classes)
-        if self.given_ignore_index is not None:
-            bad &= labels != self.given_ignore_index
-        if not np.any(bad):
-            return IndexError(f"labels held a value outside [0, {n_classes}) during the call; it has changed since")
-        where = np.unravel_index(int(np.argmax(bad)), labels.shape)
-        value = int(labels[where])
-        name = f"labels[{', '.join(str(int(i)) for i in where)}]" if where else "labels"
-        hint = f"; ignore_index={value} would leave such samples out" if self.ignore_index is None else ""
-        return IndexError(f"{name} is {value}, which is not a class in [0, {n_classes}){hint}")
-
-
-def _labels_or_target(
-    labels: npt.ArrayLike, given_logits: Array, logits: Array, axis: int
-) -> tuple[Array | None, Array | None]:
-    """Class indices, or a target distribution with the class axis last: told by the number of axes."""
-    array = as_array(labels, "labels")
-    if array.dtype.kind in "OUSMm":
-        raise TypeError(f"labels must hold real numbers (class indices or a distribution); got dtype {array.dtype}")
-    if array.ndim == given_logits.ndim:
-        target = as_real_array(array, "labels")
-        if target.shape != given_logits.shape:
-            raise ValueError(
-                f"labels with as many axes as the logits are distributions, of the logits' shape {given_logits.shape}; "
-                f"got {target.shape}"
-            )
-        return None, class_axis_last(target, axis)
-    if array.ndim != given_logits.ndim - 1 or array.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels must have the samples' shape {logits.shape[:-1]} (class indices) or the logits' shape "
-            f"{given_logits.shape} (distributions); got {array.shape}"
-        )
-    if array.size == 0 and array.dtype == np.float64 and not isinstance(labels, np.ndarray):
-        array = array.astype(np.intp)  # an empty list has no dtype of its own
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"labels that are class indices must have an integer dtype; got {array.dtype}")
-    native = array.dtype.newbyteorder("=")
-    return (array if is_native(array, native) else array.astype(native)), None
