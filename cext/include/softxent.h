@@ -11,7 +11,7 @@
  * What holds for every function:
  *
  * Shapes.    Arrays of logits' kind (logits, target, where, direction, out, hess) have an element for each class of
- *            each sample: that of sample i's class k is at i sample_stride + k class_stride. Loss, labels,
+ *            each sample: that of sample i's class k is at i sample_stride + k class_stride. Loss, rank, top, labels,
  *            sample_weight and grad_output have one for each sample, at i stride. Strides count elements and may be
  *            negative or, of inputs, zero.
  * Alignment. That of the element's type, no more. Memory that starts at a cache line is a little faster.
@@ -201,6 +201,11 @@ typedef struct softxent_block {
     const void *other_parts; /* as many */
     ptrdiff_t first_class;   /* the logits are those of the classes first_class to first_class + n_classes - 1, */
     ptrdiff_t all_classes;   /* of so many; labels are numbers among all of them */
+
+    int64_t *rank; /* how many classes come before the label's; NULL: not wanted */
+    ptrdiff_t rank_stride;
+    int64_t *top; /* the first class with the largest logit; NULL: not wanted */
+    ptrdiff_t top_stride;
 } softxent_block;
 
 /* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and
@@ -210,6 +215,16 @@ typedef struct softxent_block {
  * class. */
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
+
+/* The loss of each sample, to the bit as above, and from the same pass where its label stands: into `rank` how many
+ * classes come before the label's, which have a larger logit, or an equal one and a smaller index; into `top` the first
+ * class with the largest logit. A target's label is the first of its largest entries. Logits count as they are given:
+ * no option changes their order. Of a sample's classes only those count that `where` allows, and a label that it removes
+ * comes behind all of them. Both are -1 for a sample that is ignored, has a nan among the logits that count, or has no
+ * class left; infinite logits have their rank like others. Neither `out` nor `hess` is looked at. Returns what the loss
+ * does. */
+SOFTXENT_API int softxent_cross_entropy_and_rank_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_cross_entropy_and_rank_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* The Hessian of each sample's loss times its `direction`, into `out`. Reads and returns what the loss does. */
 SOFTXENT_API int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample);

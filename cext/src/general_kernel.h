@@ -478,7 +478,8 @@ static void K(recall)(const T(general) * g, T(found) * f)
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (g->op == OP_CROSS_ENTROPY) T(store_losses)(&g->call, &g->known, V(set1)(0));
+    if (has_loss(g->op)) T(store_losses)(&g->call, &g->known, V(set1)(0));
+    if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->known.begin, g->known.n_samples);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
@@ -512,8 +513,10 @@ static void K(general_group)(T(general) * g)
     }
     switch (g->op) {
     case OP_CROSS_ENTROPY:
+    case OP_RANK:
         f.s.dot = V(mul)(f.s.dot, f.t.scale_of_unit);
         T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
+        if (g->op == OP_RANK) K(rank_samples)(g->b, g->known.begin, g->known.n_samples, g->known.label, g->in_rows);
         if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
         break;
     case OP_FINISH: K(write_gradient)(g, tile, q, keep, &f); break;

@@ -10,6 +10,7 @@
 /* What to compute of each sample. */
 typedef enum {
     OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */
+    OP_RANK,          /* loss, and where the label stands among the logits */
     OP_SOFTMAX,
     OP_LOG_SOFTMAX,
     OP_LOGSUMEXP, /* into `loss` */
@@ -20,6 +21,9 @@ typedef enum {
     OP_JACOBIAN,
     OP_MERGE, /* `other_parts` into `parts` */
 } softxent_op;
+
+/* Whether the losses of labels or targets are asked for, of all classes. */
+static inline int has_loss(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_RANK; }
 
 /* Whether the output is the loss's gradient. */
 static inline int has_gradient(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_FINISH; }

@@ -25,6 +25,7 @@ typedef struct {
     T(sample) found;
     T(factors) factors;
     vec label_entry;
+    T(ranking) ranking;
 } T(group);
 
 SIMD_INLINE int T(classes_from)(const T(group) * g, ptrdiff_t from)
@@ -137,7 +138,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
     const vec label = g->known.label_lane;
     const vec *tile = g->tile;
-    const int has_label = op == OP_CROSS_ENTROPY || op == OP_PART;
+    const int has_label = has_loss(op) || op == OP_PART;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) K(load_group)(g, from);
@@ -156,6 +157,15 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
     g->found.shift = T(shift_of)(vmax, g->known.headroom), g->found.stats.row_max = vmax;
     g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
+}
+
+/* While the tile is resident, and for labels; all else waits for store_lane_ranks. */
+static void K(rank_lanes)(T(group) * g)
+{
+    T(ranking) *r = &g->ranking;
+    if (!g->resident || g->b->target) return;
+    r->row_max = g->found.stats.row_max, r->label_logit = g->found.label_logit, r->label = g->known.label_lane;
+    T(rank_tile)(r, g->tile, (int)g->b->n_classes, V(set1)(0), 1);
 }
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
@@ -209,7 +219,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_densit
     }
     T(sample) *f = &g->found;
     f->stats = T(stats_of)(f->stats.row_max, f->shift.top, s.ties, T(value)(s.others), op);
-    if (op == OP_CROSS_ENTROPY)
+    if (has_loss(op))
         T(weigh)(f, &g->known, T(cost)(f->label_logit, g->known.label_q, f->stats.row_max), T(value)(s.dot),
                  T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes), density);
 }
@@ -232,6 +242,30 @@ static void K(lane_recall)(T(group) * g)
     for (ptrdiff_t c = 0; c < g->b->n_classes && g->resident; ++c) g->tile[c] = T(exp_shifted)(g->tile[c], shift, 0);
 }
 
+/* Samples with a nan, or without a finite maximum, which look alike by now, are looked at again one by one. */
+static void K(store_lane_ranks)(const T(group) * g)
+{
+    const softxent_block *b = g->b;
+    const T(known) *k = &g->known;
+    const vec others = g->found.stats.others, none = V(set1)(-1), zero = V(set1)(0);
+    real rank[LANES], top[LANES], is_sure[LANES], labels[LANES];
+    if (!g->resident || b->target) {
+        K(rank_samples)(b, k->begin, k->n_samples, k->label, 0);
+        return;
+    }
+    V(store)(rank, V(select)(k->counted, g->ranking.n_before, none));
+    V(store)(top, V(select)(k->counted, g->ranking.top, none));
+    V(store)(is_sure, V(select)(k->counted, V(select)(V(eq)(others, others), V(set1)(1), zero), V(set1)(1)));
+    V(store)(labels, k->label_lane);
+    for (int i = 0; i < k->n_samples; ++i) {
+        const int64_t label = (int64_t)labels[i];
+        if (is_sure[i] != 0)
+            T(store_rank)(b, k->begin + i, (int64_t)rank[i], (int64_t)top[i]);
+        else
+            K(rank_samples)(b, k->begin + i, 1, &label, 1);
+    }
+}
+
 /* What is between the sweeps: logarithms and divisions. */
 static void K(lane_finish)(T(group) * g, softxent_op op, softxent_density density)
 {
@@ -241,7 +275,8 @@ static void K(lane_finish)(T(group) * g, softxent_op op, softxent_density densit
     if (op == OP_LOGSUMEXP) T(store_losses)(g->call, k, f->lse);
     if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(f->stats);
     if (op == OP_PART) T(write_parts)(g->b, k, f);
-    if (op == OP_CROSS_ENTROPY) T(store_losses)(g->call, k, T(loss_of)(g->call, k, f));
+    if (has_loss(op)) T(store_losses)(g->call, k, T(loss_of)(g->call, k, f));
+    if (op == OP_RANK) K(store_lane_ranks)(g);
     if (!has_gradient(op) || !g->b->out) return;
     g->factors = T(gradient_factors)(g->call, k, f, density);
     g->label_entry = T(label_entry)(g->call, k, f, g->factors, density);
@@ -388,7 +423,7 @@ SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
 
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
-    const softxent_density density = op == OP_CROSS_ENTROPY ? density_of(b) : AT_LABEL;
+    const softxent_density density = has_loss(op) ? density_of(b) : AT_LABEL;
     const T(call) call = K(call_of)(b);
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
@@ -410,6 +445,7 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
         }
         if (resident) K(load_groups)(groups, n_groups, density);
         for (int i = 0; i < n_groups && op != OP_FINISH; ++i) K(lane_max)(&groups[i], op);
+        for (int i = 0; i < n_groups && op == OP_RANK; ++i) K(rank_lanes)(&groups[i]);
         for (int i = 0; i < n_groups; ++i) {
             T(prefetch_lanes)(groups[i].logits, b->n_classes, at_once * LANES, 0);
             if (density == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);

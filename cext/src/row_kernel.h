@@ -14,6 +14,7 @@
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
 enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 19 };
+enum { GROUP = 4 }; /* vectors that are ranked together */
 typedef struct {
     softxent_op op;
     int output, type;
@@ -51,6 +52,11 @@ typedef struct {
     vec ties[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
+    /* For ranks: of each row the label and what its classes are compared with; and what is found, a row in each lane:
+     * the top's group of vectors, counted downwards from 0, and the top in it. */
+    int64_t label[LANES];
+    real bounds[LANES][2 * GROUP * LANES];
+    vec n_before, group, top;
 } T(batch);
 
 /* ---- Rows and lanes ---------------------------------------------------------------------------------------------- */
@@ -205,6 +211,159 @@ static vec K(max_of_batch)(T(batch) * r)
     case SOFTXENT_BFLOAT16: return T(max_of_batch)(r, SOFTXENT_BFLOAT16);
 #endif
     default: return T(max_of_batch)(r, SOFTXENT_REAL);
+    }
+}
+
+/* ---- The same with ranks ----------------------------------------------------------------------------------------- */
+
+/* What the sweep leaves of a row, lane by lane. `group` is that in which the lane's maximum was first seen, counted
+ * downwards from 0. */
+typedef struct {
+    vec row_max, group, n_before;
+} T(rank_sums);
+
+/* A group of a row's vectors from class k on: those beyond the last class are -inf. */
+SIMD_INLINE void T(load_group_of_row)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int type)
+{
+    UNROLL
+    for (int j = 0; j < GROUP; ++j, k += LANES)
+        v[j] = k + LANES <= n ? T(load_vector)(z + k * T(size_of_element)(type), type)
+               : k < n        ? *tail
+                              : V(set1)(-(real)INFINITY);
+}
+
+/* Classes before the label's come before it unless they are smaller: they are counted -1 where z < z_y, and the label's
+ * index is the rest of their number. Those behind it are counted 1 where z > z_y. So both are one comparison: signs
+ * times z with signs times z_y, which is `bounds`; in both arrays the first half is for the classes before the label,
+ * and where a group begins in them follows from how far the label is. */
+SIMD_INLINE void T(rank_group)(T(rank_sums) * s, const vec *z, ptrdiff_t to_label, const real *signs,
+                               const real *bounds, vec group)
+{
+    const ptrdiff_t most = GROUP * LANES, at = to_label > most ? 0 : to_label < 0 ? most : most - to_label;
+    vec n_before = V(set1)(0);
+    UNROLL
+    for (int j = 0; j < GROUP; ++j) {
+        const vec sign = V(load)(signs + at + j * LANES), bound = V(load)(bounds + at + j * LANES);
+        n_before = V(add_where)(V(lt)(bound, V(mul)(z[j], sign)), n_before, sign);
+    }
+    const vec largest = V(max)(V(max)(z[0], z[1]), V(max)(z[2], z[3]));
+    s->group = V(select)(V(lt)(s->row_max, largest), group, s->group);
+    s->row_max = V(max)(largest, s->row_max);
+    s->n_before = V(add)(s->n_before, n_before);
+}
+
+SIMD_INLINE T(rank_sums) T(rank_row)(const char *z, ptrdiff_t n, int has_next, vec *tail, ptrdiff_t label,
+                                     const real *signs, const real *bounds, const int type)
+{
+    const vec zero = V(set1)(0), one = V(set1)(1);
+    T(rank_sums) s = {V(set1)(-(real)INFINITY), zero, zero};
+    vec v[GROUP], group = zero;
+    const ptrdiff_t whole = n - n % LANES;
+    ptrdiff_t k = 0;
+    for (; k + GROUP * LANES <= n; k += GROUP * LANES, group = V(sub)(group, one)) {
+        T(load_group_of_row)(v, z, k, n, tail, type);
+        T(rank_group)(&s, v, label - k, signs, bounds, group);
+    }
+    if (whole < n) *tail = T(tail_of)(z + whole * T(size_of_element)(type), n - whole, has_next, type);
+    if (k == n) return s;
+    T(load_group_of_row)(v, z, k, n, tail, type);
+    T(rank_group)(&s, v, label - k, signs, bounds, group);
+    return s;
+}
+
+/* Lane by lane the first vector of a group that has the maximum: minus its class in the group. */
+SIMD_INLINE vec T(top_in_group)(const vec *z, vec row_max)
+{
+    vec top = V(set1)(-(real)INFINITY);
+    UNROLL
+    for (int j = GROUP - 1; j >= 0; --j) {
+        const vec class = V(add)(T(lane_numbers)(), V(set1)((real)(j * LANES)));
+        top = V(select)(V(eq)(z[j], row_max), V(sub)(V(set1)(0), class), top);
+    }
+    return top;
+}
+
+/* The labels, and what is to be compared with them. */
+SIMD_INLINE void T(set_bounds)(T(batch) * r, const int type)
+{
+    const softxent_block *b = r->call->b;
+    for (int i = 0; i < r->known.n_samples; ++i) {
+        r->label[i] = r->known.label[i];
+        if (!T(has_part)(r, i)) continue;
+        if (b->target) K(target_labels)(b, r->known.begin + i, 1, 1, &r->label[i]);
+        const ptrdiff_t y = r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i];
+        const vec z = V(set1)(T(element)(T(logits_of)(r, i, type), type, y)), minus_z = V(sub)(V(set1)(0), z);
+        for (int j = 0; j < GROUP; ++j) {
+            V(store)(r->bounds[i] + j * LANES, minus_z);
+            V(store)(r->bounds[i] + (GROUP + j) * LANES, z);
+        }
+    }
+}
+
+SIMD_INLINE vec T(rank_batch)(T(batch) * r, const int type)
+{
+    const softxent_block *b = r->call->b;
+    const ptrdiff_t n_classes = b->n_classes, n_with_next = T(rows_with_next)(r);
+    const int n_rows = r->known.n_samples;
+    const vec zero = V(set1)(0), lowest = V(set1)(-(real)INFINITY);
+    vec maxima[LANES], rows[LANES], groups[LANES], n_before[LANES];
+    real signs[2 * GROUP * LANES], row_max[LANES], group[LANES];
+    for (int j = 0; j < 2 * GROUP; ++j) V(store)(signs + j * LANES, V(set1)(j < GROUP ? -1 : 1));
+    T(set_bounds)(r, type);
+    for (int i = 0; i < LANES; ++i) {
+        maxima[i] = groups[i] = n_before[i] = zero;
+        if (T(has_part)(r, i)) {
+            const T(rank_sums) s = T(rank_row)(T(logits_of)(r, i, type), n_classes, i < n_with_next, &r->tails[i],
+                                               (ptrdiff_t)r->label[i], signs, r->bounds[i], type);
+            maxima[i] = s.row_max, groups[i] = s.group, n_before[i] = s.n_before;
+        }
+        rows[i] = maxima[i];
+    }
+    const vec found = K(max_of_rows)(rows, r->at_once);
+    V(store)(row_max, found);
+    for (int i = 0; i < LANES; ++i) rows[i] = V(select)(V(eq)(maxima[i], V(set1)(row_max[i])), groups[i], lowest);
+    r->group = K(max_of_rows)(rows, r->at_once);
+    r->n_before = K(counts_of_rows)(n_before, r->at_once);
+    V(store)(group, r->group);
+    for (int i = 0; i < n_rows; ++i) {
+        vec v[GROUP];
+        if (!T(has_part)(r, i)) continue;
+        const ptrdiff_t k = (ptrdiff_t)-group[i] * GROUP * LANES;
+        T(load_group_of_row)(v, T(logits_of)(r, i, type), k, n_classes, &r->tails[i], type);
+        rows[i] = T(top_in_group)(v, V(set1)(row_max[i]));
+    }
+    r->top = K(max_of_rows)(rows, r->at_once);
+    return found;
+}
+
+static vec K(rank_batch)(T(batch) * r)
+{
+    switch (r->kind.type) {
+#if HALF_PRECISION
+    case SOFTXENT_FLOAT16: return T(rank_batch)(r, SOFTXENT_FLOAT16);
+    case SOFTXENT_BFLOAT16: return T(rank_batch)(r, SOFTXENT_BFLOAT16);
+#endif
+    default: return T(rank_batch)(r, SOFTXENT_REAL);
+    }
+}
+
+/* After the sums, in which nan shows up. Rows with one, or without a finite maximum, which look alike, are looked at
+ * again one by one. */
+static void K(store_row_ranks)(const T(batch) * r)
+{
+    const softxent_block *b = r->call->b;
+    const vec others = r->found.stats.others;
+    real n_before[LANES], group[LANES], top[LANES], is_sure[LANES];
+    V(store)(n_before, r->n_before), V(store)(group, r->group), V(store)(top, r->top);
+    V(store)(is_sure, V(select)(V(eq)(others, others), V(set1)(1), V(set1)(0)));
+    for (int i = 0; i < r->known.n_samples; ++i) {
+        const ptrdiff_t sample = r->known.begin + i, first = (ptrdiff_t)-group[i] * GROUP * LANES;
+        if (r->label[i] == LABEL_IGNORED)
+            T(store_rank)(b, sample, -1, -1);
+        else if (is_sure[i] == 0 || r->label[i] < 0)
+            K(rank_samples)(b, sample, 1, &r->label[i], 1);
+        else
+            T(store_rank)(b, sample, r->label[i] + (int64_t)n_before[i], first - (int64_t)top[i]);
     }
 }
 
@@ -376,7 +535,7 @@ static void K(conclude_sums)(T(batch) * r)
     const vec others = K(sums_of_rows)(r->others, r->at_once);
     f->stats = T(stats_of)(f->stats.row_max, f->shift.top, n_ties, others, r->kind.op);
     f->dot = f->weight = f->others_q = zero;
-    if (r->kind.op != OP_CROSS_ENTROPY) return;
+    if (!has_loss(r->kind.op)) return;
     const vec dot = density == AT_LABEL ? zero : K(sums_of_rows)(r->dot, r->at_once);
     const vec top_q = density == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
     const vec others_q = density == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
@@ -554,7 +713,8 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     if (op == OP_FINISH) {
         T(recall_batch)(r);
     } else {
-        f->stats.row_max = K(max_of_batch)(r), f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
+        f->stats.row_max = op == OP_RANK ? K(rank_batch)(r) : K(max_of_batch)(r);
+        f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
         T(look_up_labels)(r);
     }
     V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
@@ -563,8 +723,9 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     if (op != OP_FINISH) sum(r), K(conclude_sums)(r);
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
     if (op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
-    if (op == OP_CROSS_ENTROPY) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
+    if (has_loss(op)) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
     if (op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
+    if (op == OP_RANK) K(store_row_ranks)(r);
     if (r->kind.output != NO_OUTPUT) K(write_output)(r, write);
 }
 
@@ -634,7 +795,7 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         {K(sum_and_store), K(sum_and_store_even), K(sum_rows_dense)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
-    const int is_loss = op == OP_CROSS_ENTROPY, has_output = b->out && op != OP_LOGSUMEXP;
+    const int is_loss = has_loss(op), has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
     const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;

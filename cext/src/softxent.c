@@ -89,6 +89,7 @@ static int has_what_it_needs(const softxent_block *b, softxent_op op)
     case OP_MERGE: return b->parts && b->other_parts;
     case OP_FINISH: return b->parts && is_part(b) && (b->loss || b->out);
     case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
+    case OP_RANK: return b->loss && has_label_or_target(b);
     case OP_HVP: return b->out && b->direction && has_label_or_target(b);
     case OP_JVP: return b->out && b->direction;
     case OP_LOGSUMEXP: return b->loss != NULL;
@@ -108,8 +109,8 @@ static int has_good_options(const softxent_block *b, softxent_op op)
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
     if (!is_scale(o->temperature)) return 0;
-    if (op != OP_CROSS_ENTROPY && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
-    if ((op == OP_HVP || b->hess) && (o->softcap != 0 || o->z_loss != 0)) return 0;
+    if (!has_loss(op) && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
+    if ((op == OP_HVP || (b->hess && op != OP_RANK)) && (o->softcap != 0 || o->z_loss != 0)) return 0;
     return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
 }
@@ -127,7 +128,8 @@ static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
     b->parts = NULL;
     if (op == OP_CROSS_ENTROPY) return;
     b->accumulate = 0, b->hess = NULL;
-    if (op == OP_HVP) return;
+    if (op == OP_RANK) b->out = NULL;
+    if (op == OP_RANK || op == OP_HVP) return;
     b->labels = b->target = b->sample_weight = b->grad_output = NULL;
     b->grad_scale = 1;
     if (b->options) {
@@ -157,6 +159,8 @@ static int call(const softxent_block *given, softxent_op op, enum dtype dtype, p
 
 int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F32, bad); }
 int softxent_cross_entropy_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F64, bad); }
+int softxent_cross_entropy_and_rank_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_RANK, F32, bad); }
+int softxent_cross_entropy_and_rank_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_RANK, F64, bad); }
 int softxent_cross_entropy_hvp_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F32, bad); }
 int softxent_cross_entropy_hvp_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F64, bad); }
 int softxent_softmax_f32(const softxent_block *b) { return call(b, OP_SOFTMAX, F32, NULL); }

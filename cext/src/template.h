@@ -19,6 +19,7 @@
 #include "tiles.h"
 #include "call.h"
 #include "part_kernel.h"
+#include "rank.h"
 #if HAS_ROW_KERNEL
 #  include "row_kernel.h"
 #endif

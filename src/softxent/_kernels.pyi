@@ -53,6 +53,8 @@ class _Compute(Protocol):
         out: _Array | None = None,
         hess: _Array | None = None,
         hess_kind: str = "exact",
+        rank: _Array | None = None,
+        top: _Array | None = None,
         accumulate: bool = False,
         grad_scale: float = 1.0,
     ) -> tuple[float, bool]: ...

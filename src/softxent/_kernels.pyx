@@ -11,7 +11,7 @@ work in a `Job`, and `run` carries it out.
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from softxent._openmp cimport (
@@ -102,6 +102,7 @@ def use_isa(name):
 
 cdef enum Op:
     CROSS_ENTROPY
+    RANK
     HVP
     SOFTMAX
     LOG_SOFTMAX
@@ -110,8 +111,8 @@ cdef enum Op:
     JACOBIAN
 
 OPS = {
-    "cross_entropy": CROSS_ENTROPY, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP,
-    "jvp": JVP, "jacobian": JACOBIAN,
+    "cross_entropy": CROSS_ENTROPY, "rank": RANK, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX,
+    "logsumexp": LOGSUMEXP, "jvp": JVP, "jacobian": JACOBIAN,
 }
 HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
 
@@ -159,6 +160,8 @@ cdef struct Job:
     Steps loss
     Steps out
     Steps hess
+    Steps rank
+    Steps top
     Steps grad_output
 
 
@@ -194,6 +197,8 @@ cdef Py_ssize_t part_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noe
 cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *bad_sample) noexcept nogil:
     if job.op == CROSS_ENTROPY:
         return (softxent_cross_entropy_f32 if job.f32 else softxent_cross_entropy_f64)(b, bad_sample)
+    if job.op == RANK:
+        return (softxent_cross_entropy_and_rank_f32 if job.f32 else softxent_cross_entropy_and_rank_f64)(b, bad_sample)
     if job.op == HVP:
         return (softxent_cross_entropy_hvp_f32 if job.f32 else softxent_cross_entropy_hvp_f64)(b, bad_sample)
     if job.op == SOFTMAX:
@@ -225,6 +230,8 @@ cdef void set_block(softxent_block *b, const Job *job, Py_ssize_t outer, Py_ssiz
     b.loss = moved(b.loss, &job.loss, outer, inner)
     b.out = moved(b.out, &job.out, outer, inner)
     b.hess = moved(b.hess, &job.hess, outer, inner)
+    b.rank = <int64_t *> moved(b.rank, &job.rank, outer, inner)
+    b.top = <int64_t *> moved(b.top, &job.top, outer, inner)
     b.grad_output = moved(b.grad_output, &job.grad_output, outer, inner)
 
 
@@ -250,7 +257,7 @@ cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept no
     cdef Part part
     cdef Py_ssize_t outer, inner, n
     cdef ptrdiff_t bad = -1
-    cdef bint summed = job.op == CROSS_ENTROPY and job.block.loss == NULL
+    cdef bint summed = job.op in (CROSS_ENTROPY, RANK) and job.block.loss == NULL
     part.loss = 0
     part.bad_sample = -1
     while begin < end:
@@ -483,6 +490,16 @@ cdef void set_inputs(Job *job, cnp.ndarray logits, cnp.ndarray target, cnp.ndarr
                                &b.direction_type)
 
 
+# Of int64.
+cdef void set_ranks(Job *job, cnp.ndarray rank, cnp.ndarray top) noexcept:
+    job.block.rank = <int64_t *> cnp.PyArray_DATA(rank)
+    job.block.top = <int64_t *> cnp.PyArray_DATA(top)
+    job.rank = steps_of(rank)
+    job.top = steps_of(top)
+    job.block.rank_stride = stride_of(rank, 1)
+    job.block.top_stride = stride_of(top, 1)
+
+
 cdef void set_outputs(Job *job, cnp.ndarray loss, cnp.ndarray out, cnp.ndarray hess) except *:
     cdef softxent_block *b = &job.block
     cdef int hess_type
@@ -504,7 +521,7 @@ def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=Non
             cnp.ndarray target=None, cnp.ndarray where=None, cnp.ndarray direction=None,
             const real[:, :] sample_weight=None, const real[:, :] grad_output=None, const real[::1] class_weight=None,
             options=None, cnp.ndarray loss=None, cnp.ndarray out=None, cnp.ndarray hess=None, str hess_kind="exact",
-            bint accumulate=False, double grad_scale=1.0):
+            cnp.ndarray rank=None, cnp.ndarray top=None, bint accumulate=False, double grad_scale=1.0):
     """What `op` names, of every sample; `options` are (label_smoothing, temperature, softcap, z_loss, log_base), 0 for
     what is left out. Losses that have no array to go to are summed.
 
@@ -517,6 +534,8 @@ def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=Non
     set_inputs(&job, logits, target, where, direction)
     set_weights[real](&job, sample_weight, grad_output, class_weight)
     set_outputs(&job, loss, out, hess)
+    if rank is not None:
+        set_ranks(&job, rank, top)
     if labels is not None:
         set_labels(&job, labels, ignore_index)
     if options is not None:

@@ -1,4 +1,4 @@
-"""The losses that the user calls: cross_entropy, its gradient, its Hessian's diagonal and its Hessian's products.
+"""The losses that the user calls: cross_entropy, its gradient, its labels' ranks, its Hessian's diagonal and products.
 
 The plain call is tried first, in one step down (``_kernels.plain_cross_entropy``); everything else, and every error,
 goes through ``_problem.Problem``. The arithmetic is in the C library.
@@ -282,6 +282,95 @@ def cross_entropy_and_grad(
     problem.multiply_gradient(grad_output)
     problem.write_gradient_to(out, accumulate)
     return problem.solve(), problem.outputs["out"]
+
+
+def cross_entropy_and_rank(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
+    reduction: Reduction = "mean",
+    normalizer: float | None = None,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> tuple[float | Array, Array, Array]:
+    """Softmax cross-entropy, the rank of each label and the top class, in one pass: loss and accuracies together.
+
+    Parameters
+    ----------
+    logits, labels, axis, class_weight, sample_weight, where, ignore_index, label_smoothing
+        As for :func:`cross_entropy`.
+    temperature, softcap, z_loss, base, reduction, normalizer, out, n_threads
+        As for :func:`cross_entropy`. ``out`` is for the losses of ``reduction="none"``.
+
+    Returns
+    -------
+    loss : float or ndarray
+        What :func:`cross_entropy` returns, to the bit.
+    rank : ndarray of int64, shape of the sample axes
+        How many classes come before the label's: those with a larger logit, or with an equal one and a smaller index.
+        0 is a right answer, less than 5 one of the five best. -1 for a sample that is ignored or whose logits hold a
+        nan: count ``(rank >= 0) & (rank < 5)``.
+    top : ndarray of int64, shape of the sample axes
+        The first class with the largest logit. -1 for a sample that is ignored or whose logits hold a nan.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`cross_entropy`.
+
+    Notes
+    -----
+    Logits are compared as they are given: no option changes their order, though a softcap may make two of them equal.
+    Infinite ones have their place like others, also where the loss is nan. The label of a distribution is the first of
+    its largest entries, before any smoothing or weights.
+
+    With ``where`` only the classes that take part are counted, and a nan elsewhere is not looked at. A label that
+    ``where`` removes comes behind all classes that take part: its rank is their number. Where no class takes part both
+    are -1.
+
+    Examples
+    --------
+    >>> import numpy as np, softxent
+    >>> logits = np.array([[2.0, 1.0, 3.0], [0.5, 0.5, 0.5], [1.0, np.nan, 0.0]])
+    >>> loss, rank, top = softxent.cross_entropy_and_rank(logits, [1, 2, 0], reduction="none")
+    >>> rank
+    array([ 2,  2, -1])
+    >>> top
+    array([ 2,  0, -1])
+    >>> float(np.mean(rank == 0)), float(np.mean((rank >= 0) & (rank < 3)))  # top-1 and top-3 accuracy
+    (0.0, 0.6666666666666666)
+    """
+    problem = Problem(
+        logits,
+        labels,
+        axis,
+        ignore_index,
+        reduction,
+        n_threads,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        base=base,
+        normalizer=normalizer,
+    )
+    if out is not None:
+        problem.write_losses_to(out)
+    problem.write_ranks()
+    return problem.solve("rank"), problem.outputs["rank"], problem.outputs["top"]
 
 
 def cross_entropy_grad_hess(

@@ -34,7 +34,7 @@ PIECE_LOGITS, MOST_LOGITS, PIECE_SAMPLES = 1 << 16, 1 << 18, 16
 PIECE_WEIGHTS = 1 << 16
 
 # Outputs; every other array is an input. Weights come in the dtype that is computed in, the others in half too.
-OUTPUTS = ("loss", "out", "hess")
+OUTPUTS = ("loss", "out", "hess", "rank", "top")
 WEIGHTS = ("sample_weight", "grad_output")
 
 
@@ -194,7 +194,7 @@ def is_native(array: Array | None, dtype: np.dtype[Any]) -> bool:
 
 def is_ready(name: str, array: Array | None, dtype: np.dtype[Any]) -> bool:
     """Whether the kernels can take the array as it is."""
-    if array is None or name in ("labels", "where"):  # checked by those who made them
+    if array is None or name in ("labels", "where", "rank", "top"):  # checked by those who made them
         return True
     if array.dtype == dtype:
         return is_native(array, dtype)

@@ -30,6 +30,9 @@ from ._threads import threads_for
 
 Reduction = Literal["mean", "sum", "none"]
 
+# Outputs that have no class axis.
+OF_SAMPLES = ("loss", "rank", "top")
+
 
 class Problem:
     """A loss to be computed; ``options`` are those of ``check_options``.
@@ -119,6 +122,10 @@ class Problem:
         self.direction = class_axis_last(given, self.axis)
         self._write_to("out", out, self._inputs("logits"))
 
+    def write_ranks(self) -> None:
+        """Find out where the labels stand too, if the op is "rank"."""
+        self.outputs |= {name: np.empty(self.sample_shape, np.int64) for name in ("rank", "top")}
+
     def _write_to(self, name: str, out: Array | None, inputs: dict[str, Array | None]) -> None:
         if out is None:
             dtype = result_dtype(self.logits.dtype)
@@ -141,14 +148,14 @@ class Problem:
 
     def solve(self, op: str = "cross_entropy") -> float | Array:
         """The loss, for that op; the other outputs are in ``outputs``."""
-        divisor = self._divisor()
-        if op == "cross_entropy" and self.reduction == "none" and "loss" not in self.outputs:
+        divisor, has_loss = self._divisor(), op in ("cross_entropy", "rank")
+        if has_loss and self.reduction == "none" and "loss" not in self.outputs:
             self.outputs["loss"] = np.empty(self.sample_shape, result_dtype(self.logits.dtype))
         if self.reduction == "mean":
             # The mean of nothing is nan, but no logit can change it.
             self.grad_scale = self.grad_scale / divisor if divisor else 0.0
         total = self._run(op) if self.logits.size else 0.0
-        if self.reduction == "none" and op == "cross_entropy":
+        if self.reduction == "none" and has_loss:
             return self.outputs["loss"]
         if self.reduction != "mean":
             return total
@@ -185,7 +192,7 @@ class Problem:
             "direction": self.direction,
             "grad_output": self.grad_output,
             **self.options.arrays(),
-            **{name: a if name == "loss" else class_axis_last(a, self.axis) for name, a in outputs.items()},
+            **{name: a if name in OF_SAMPLES else class_axis_last(a, self.axis) for name, a in outputs.items()},
         }
         total, labels_are_good = compute(
             op,

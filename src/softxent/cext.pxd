@@ -106,9 +106,15 @@ cdef extern from "softxent.h" nogil:
         const void *other_parts
         ptrdiff_t first_class
         ptrdiff_t all_classes
+        int64_t *rank
+        ptrdiff_t rank_stride
+        int64_t *top
+        ptrdiff_t top_stride
 
     int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_cross_entropy_and_rank_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_cross_entropy_and_rank_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_softmax_f32(const softxent_block *block)
