@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import _demo, _evaluate, _terminal
-from softxent._cli import main
+from softxent._cli import demo, evaluate, terminal
+from softxent._cli.main import main
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a POSIX notion")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but the newline
@@ -121,19 +121,19 @@ def test_demo_reads_at_least_95_percent_of_the_unseen_digits(run):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_demo_does_not_owe_its_accuracy_to_the_split(seed):
-    split = _demo.load_digits(seed)
-    weights, _ = _demo.train(split.x_train, split.y_train, 200, softxent.cross_entropy_and_grad)
+    split = demo.load_digits(seed)
+    weights, _ = demo.train(split.x_train, split.y_train, 200, softxent.cross_entropy_and_grad)
     assert np.mean(np.argmax(split.x_test @ weights, axis=1) == split.y_test) >= 0.95
 
 
 def test_demo_holds_out_a_third_that_it_does_not_train_on():
-    split = _demo.load_digits(0)
+    split = demo.load_digits(0)
     assert len(split.y_train) == 2 * len(split.y_test) == 1198
     assert split.x_train.shape == (1198, 65)
     assert split.x_train.min() == 0
     assert split.x_train.max() == 1
     pixels = np.concatenate([split.x_train, split.x_test]).sum(axis=0)
-    every = np.concatenate([_demo.load_digits(1).x_train, _demo.load_digits(1).x_test]).sum(axis=0)
+    every = np.concatenate([demo.load_digits(1).x_train, demo.load_digits(1).x_test]).sum(axis=0)
     np.testing.assert_array_equal(pixels, every)
 
 
@@ -200,7 +200,7 @@ def test_demo_refuses_a_plot_that_is_not_a_png(refused, tmp_path):
 
 
 def test_curve_falls_from_the_top_left_to_the_bottom_right():
-    lines = _terminal.curve(np.exp(-np.arange(50.0)), "step", "loss", width=20, height=5).splitlines()
+    lines = terminal.curve(np.exp(-np.arange(50.0)), "step", "loss", width=20, height=5).splitlines()
     drawn = [re.sub("^.{9}[┤│]", "", line) for line in lines[1:6]]
     assert drawn[0][0] != " "
     assert len(drawn[4]) == 20
@@ -210,7 +210,7 @@ def test_curve_falls_from_the_top_left_to_the_bottom_right():
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [3.0, 1.0]])
 def test_curve_can_be_drawn_of_very_little(values):
-    assert "step" in _terminal.curve(values, "step", "loss")
+    assert "step" in terminal.curve(values, "step", "loss")
 
 
 # evaluate: the numbers ----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_curve_can_be_drawn_of_very_little(values):
 @pytest.mark.parametrize("block", [1, 100, 700, 1 << 24])
 @pytest.mark.parametrize("ignore_index", [None, -100, 2])
 def test_evaluate_equals_the_whole_array_at_once(run, tmp_path, monkeypatch, order, shape, axis, block, ignore_index):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", block)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", block)
     logits, labels = sample(shape, axis)
     if ignore_index is not None and labels.ndim > 0:
         labels[labels == 1] = ignore_index
@@ -261,7 +261,7 @@ def test_evaluate_equals_the_whole_array_at_once(run, tmp_path, monkeypatch, ord
 )
 @pytest.mark.parametrize("label_dtype", ["i8", ">i4", "u1", "u8"])
 def test_evaluate_takes_every_real_dtype(run, tmp_path, monkeypatch, block, dtype, found_dtype, tolerance, label_dtype):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", block)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", block)
     logits, labels = sample((40, 6), -1, dtype=dtype)
     files = store(tmp_path, logits, labels.astype(label_dtype))
     out = tmp_path / "grad.npy"
@@ -276,7 +276,7 @@ def test_evaluate_takes_every_real_dtype(run, tmp_path, monkeypatch, block, dtyp
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("block", [1, 300, 1 << 24])
 def test_evaluate_takes_a_distribution_and_ranks_its_largest(run, tmp_path, monkeypatch, axis, block):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", block)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", block)
     logits, _ = sample((6, 7, 8), axis)
     target = np.random.default_rng(1).random(logits.shape)
     target /= target.sum(axis=axis, keepdims=True)
@@ -288,7 +288,7 @@ def test_evaluate_takes_a_distribution_and_ranks_its_largest(run, tmp_path, monk
 
 
 def test_evaluate_writes_the_gradient_that_the_library_gives_for_the_whole_array(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", 1000)
     logits, labels = sample((3, 11, 5, 4), 1, dtype=np.float32)
     labels[:, 2] = 99
     files = store(tmp_path, logits, labels)
@@ -348,7 +348,7 @@ def test_evaluate_prints_what_the_json_holds(run, tmp_path):
 
 
 def test_evaluate_never_holds_more_than_a_few_blocks(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", 1 << 18)
     logits, labels = sample((50_000, 100), -1, dtype=np.float32)  # 20 MB
     files = store(tmp_path, logits, labels)
     run("evaluate", *files)  # imports what there is to import
@@ -364,7 +364,7 @@ def test_evaluate_never_holds_more_than_a_few_blocks(run, tmp_path, monkeypatch)
 @pytest.mark.parametrize("shape", [(), (5,), (1, 1), (3, 4, 5), (4, 0, 2)])
 def test_blocks_cover_every_sample_once_and_stay_small(shape, most):
     seen = np.zeros(shape, dtype=int)
-    for box in _evaluate._boxes(shape, most):
+    for box in evaluate._boxes(shape, most):
         assert 0 < seen[box].size <= most
         seen[box] += 1
     assert (seen == 1).all()
@@ -437,7 +437,7 @@ def test_evaluate_refuses_an_ignored_index_beside_a_distribution(refused, tmp_pa
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("bad", [-1, 7, 127])
 def test_evaluate_names_the_place_of_a_bad_label_in_the_whole_file(refused, tmp_path, monkeypatch, order, bad):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 24)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", 24)
     logits, labels = sample((4, 7, 5, 6), 1)
     labels[2, 4, 3] = bad
     files = store(tmp_path, logits, labels.astype(np.int8), order)
@@ -463,7 +463,7 @@ def test_evaluate_refuses_an_output_that_is_no_file_or_in_no_folder(refused, fil
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError("SOFTXENT_ISA"), ValueError("no")])
 def test_evaluate_leaves_nothing_behind_when_it_is_stopped(run, files, tmp_path, monkeypatch, error):
-    monkeypatch.setattr(_evaluate, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(evaluate, "BLOCK_BYTES", 100)
     library, calls = softxent.cross_entropy_and_grad, []
 
     def stopped(*arguments, **options):
@@ -497,7 +497,7 @@ def test_evaluate_tells_a_full_disk_in_one_line_before_it_starts(files, tmp_path
     np.save(files[1], np.zeros(20_000, dtype=int))
     before = snapshot(tmp_path)
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999));"
-    code += "from softxent._cli import main; sys.exit(main())"
+    code += "from softxent._cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "evaluate", *files, "--grad", tmp_path / "grad.npy"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")
@@ -511,7 +511,7 @@ def test_evaluate_tells_a_full_disk_in_one_line_before_it_starts(files, tmp_path
 def test_evaluate_reads_a_file_larger_than_a_block(tmp_path):
     logits, labels = sample((60_000, 100), -1, dtype=np.float32)
     files = store(tmp_path, logits, labels)
-    assert files[0].stat().st_size > _evaluate.BLOCK_BYTES
+    assert files[0].stat().st_size > evaluate.BLOCK_BYTES
     result = shell("evaluate", *files, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == pytest.approx(expected(logits, labels)[0], rel=1e-6)
@@ -525,7 +525,7 @@ def test_evaluate_shows_its_progress_on_a_terminal_and_keeps_stdout_clean(files,
     if rich:
         pytest.importorskip("rich")
     code = "import sys;" + ("" if rich else "sys.modules['rich'] = None;")
-    code += "from softxent._cli import main; sys.exit(main())"
+    code += "from softxent._cli.main import main; sys.exit(main())"
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-c", code, "evaluate", *files, "--json"]
@@ -620,7 +620,7 @@ def test_wrong_arguments_end_with_one_line_after_the_usage(run, arguments):
 
 def test_importing_the_library_does_not_import_the_command_line():
     names = {
-        *(f"softxent.{name}" for name in ("_cli", "_demo", "_evaluate", "_terminal")),
+        "softxent._cli",
         "rich",
         "matplotlib",
     }

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import softxent
-from softxent import _terminal
-from softxent._cli import CommandError, whole_file
+
+from . import terminal
+from .files import CommandError, whole_file
 
 Array = NDArray[Any]
 Box = tuple[slice, ...]
@@ -173,7 +174,7 @@ def _stream(files: _Files, n_kept: int, grad_path: Path | None, n_threads: int |
     losses: list[float] = []
     right = np.zeros(2, dtype=np.int64)
     done = 0
-    with _terminal.progress("evaluating", n_samples) as advance:
+    with terminal.progress("evaluating", n_samples) as advance:
         for box in _boxes(files.samples, most):
             logits, labels = files.logits[box], files.labels[box]
             try:
