@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import softxent
 
-from . import terminal
-from .files import CommandError, whole_file
+from . import plots, terminal
+from .files import whole_file
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -40,8 +40,17 @@ class Split(NamedTuple):
 
 
 def run(steps: int, seed: int, plot: str | None, threads: int | None) -> None:
-    if plot is not None:
-        _check_plot(plot)  # now, not after the training
+    if plot is None:
+        _run(steps, seed, threads)
+        return
+    plots.check(plot)
+    with whole_file(plot) as output:  # which fails now, and not after the training
+        plots.learning_curve(output, _run(steps, seed, threads))
+    terminal.say(f"learning curve  {plot}")
+
+
+def _run(steps: int, seed: int, threads: int | None) -> list[float]:
+    """Do and show all of it; return the loss at every step."""
     split = load_digits(seed)
     n_train, n_test = len(split.y_train), len(split.y_test)
     terminal.say("Softmax regression on handwritten digits, 8 x 8 pixels each")
@@ -57,9 +66,7 @@ def run(steps: int, seed: int, plot: str | None, threads: int | None) -> None:
     terminal.say(f"\ntest accuracy   {accuracy:.2%} ({n_test} images that the training never saw)\n")
 
     _compare(split, steps, fused)
-    if plot is not None:
-        _plot(plot, losses)
-        terminal.say(f"learning curve  {plot}")
+    return losses
 
 
 def load_digits(seed: int) -> Split:
@@ -132,26 +139,3 @@ def _compare(split: Split, steps: int, fused: LossAndGrad) -> None:
     verdict = "the same loss" if difference <= 1e-9 * loss["NumPy"] else "NOT THE SAME LOSS"
     ratio = best["NumPy"] / best["softxent"]
     terminal.say(f"ratio           {ratio:8.2f} x    {verdict} (they differ by {difference:.1e})")
-
-
-def _check_plot(path: str) -> None:
-    if not path.lower().endswith(".png"):
-        raise CommandError(f"--plot {path}: a PNG file is written: give it a name that ends in .png")
-    try:
-        import matplotlib.backends.backend_agg  # noqa: F401
-    except ImportError:
-        raise CommandError("--plot needs matplotlib: pip install matplotlib") from None
-
-
-def _plot(path: str, losses: list[float]) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(title="softmax regression on handwritten digits")
-    axes.set(xlabel="step", ylabel="loss (nats)", yscale="log")
-    axes.plot(losses)
-    axes.grid(alpha=0.3)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")

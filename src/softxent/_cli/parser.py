@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import NoReturn
 
@@ -19,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     text = "Softmax cross-entropy and its gradient, on the CPU."
-    parser = _Parser(prog="python -m softxent", description=text)
+    parser = _Parser(prog="softxent", description=text)
     parser.add_argument("--version", action="version", version=f"softxent {softxent.__version__}")
     parser.set_defaults(run=lambda arguments: _help(parser))
     commands = parser.add_subparsers(metavar="command")
@@ -32,16 +33,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--plot", metavar="FILE.png", help="also draw the curve there (needs matplotlib)")
     demo.add_argument("--threads", type=_positive, metavar="N", help="threads of the kernels")
 
-    text = "Cross-entropy, perplexity and accuracy of .npy files of any size: they are read in blocks."
-    evaluate = commands.add_parser("evaluate", help="measure logits against labels", description=text)
-    evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("logits", metavar="LOGITS.npy", help="real numbers, any axes, any memory order")
-    evaluate.add_argument("labels", metavar="LABELS.npy", help="class indices, or a distribution of the logits' shape")
-    evaluate.add_argument("--axis", type=int, default=-1, metavar="N", help="the class axis (-1)")
-    evaluate.add_argument("--ignore-index", type=int, metavar="N", help="leave out samples with this label")
-    evaluate.add_argument("--grad", metavar="OUT.npy", help="write the gradient of the mean loss there")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object (nan, inf: null)")
-    evaluate.add_argument("--threads", type=_positive, metavar="N", help="threads of the kernels")
+    _add_evaluate(commands)
 
     text = "What this build of softxent is, and what it uses on this machine."
     info = commands.add_parser("info", help="version, instruction sets, threads", description=text)
@@ -61,6 +53,31 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Cross-entropy, perplexity and accuracy of files of any size, which are read in blocks: .npy, .npz and "
+        ".safetensors. Where a file holds several arrays, FILE:NAME says which."
+    )
+    evaluate = commands.add_parser("evaluate", help="measure logits against labels", description=text)
+    evaluate.set_defaults(run=_evaluate)
+    add = evaluate.add_argument
+    add("logits", metavar="LOGITS", help="real numbers, any axes, any memory order")
+    add("labels", metavar="LABELS", help="class indices, or a distribution of the logits' shape")
+    add("--axis", type=int, default=-1, metavar="N", help="the class axis (-1)")
+    add("--shift", action="store_true", help="language models: logits at t are of the label at t + 1, last sample axis")
+    add("--dtype", choices=["bfloat16"], help="the logits' 2-byte entries are bfloat16")
+    add("--ignore-index", type=int, metavar="N", help="leave out samples with this label")
+    add("--temperature", type=_above_zero, default=1.0, metavar="T", help="divide the logits by it (1)")
+    add("--label-smoothing", type=_share, default=0.0, metavar="E", help="part of the target that is uniform (0)")
+    add("--class-weight", metavar="FILE", help="a weight for each class: the mean is a weighted one")
+    add("--calibration", action="store_true", help="expected calibration error, 15 bins; a second pass of each block")
+    add("--plot", metavar="FILE.png", help="draw a reliability diagram there (needs matplotlib)")
+    add("--per-sample", metavar="OUT.npy", help="write the loss of each sample there")
+    add("--grad", metavar="OUT.npy", help="write the gradient of the mean loss there; half precision as float32")
+    add("--json", action="store_true", help="print one JSON object (nan, inf: null)")
+    add("--threads", dest="n_threads", type=_positive, metavar="N", help="threads of the kernels")
+
+
 def _help(parser: argparse.ArgumentParser) -> NoReturn:
     parser.print_help(sys.stderr)
     raise SystemExit(2)
@@ -78,8 +95,21 @@ def _natural(text: str) -> int:
     return number
 
 
+def _above_zero(text: str) -> float:
+    if not 0 < (number := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    if not 0 <= (number := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
+    return number
+
+
 # argparse names the type in "invalid <name> value": say what was wanted, not what the function is called.
 _positive.__name__ = _natural.__name__ = "integer"
+_above_zero.__name__ = _share.__name__ = "number"
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -91,15 +121,11 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from . import evaluate
 
-    report = evaluate.evaluate(
-        arguments.logits,
-        arguments.labels,
-        axis=arguments.axis,
-        ignore_index=arguments.ignore_index,
-        grad=arguments.grad,
-        n_threads=arguments.threads,
-    )
-    print(report.as_json() if arguments.json else report.as_text())
+    options = vars(arguments).copy()
+    del options["run"]
+    as_json = options.pop("json")
+    report = evaluate.evaluate(**options)
+    print(report.as_json() if as_json else report.as_text())
 
 
 def _info(arguments: argparse.Namespace) -> None:
