@@ -35,16 +35,17 @@ def of_shapes(logits: Array, labels: Array, as_indices: tuple[int, ...]) -> str:
         how = "labels[:, 0]" if labels.ndim == 2 and labels.shape[1:] == (1,) else f"labels.reshape{as_indices}"
         return f"; there are as many labels as samples: save {how}"
     if as_indices and labels.shape == (*as_indices[:-1], as_indices[-1] - 1):
-        return "; with labels that are shifted already, leave out the last logits; --shift takes labels as long as them"
+        return "; labels that are shifted already want logits without the last; --shift takes labels of full length"
     return ""
 
 
 def of_logits_dtype(logits: Array) -> str:
+    """What is wrong with a dtype that logits do not have, and advice."""
     if logits.dtype.kind == "u":
-        return ", and these may be the bits of bfloat16: then use --dtype bfloat16, else save logits.astype(float)"
+        return "may be the bits of bfloat16: --dtype bfloat16 reads them so; if numbers, save logits.astype(float)"
     if logits.dtype.kind == "V" and logits.dtype.itemsize == 2 and logits.dtype.names is None:
-        return "; NumPy saves bfloat16 like this: --dtype bfloat16 reads it"
-    return ""
+        return "is how NumPy saves bfloat16: --dtype bfloat16 reads it"
+    return "logits are real numbers, of up to 64 bits"
 
 
 def of_labels_dtype(labels: Array) -> str:
@@ -102,8 +103,11 @@ class NotFinite:
         return np.argwhere(~np.isfinite(losses))[0] if is_first else None
 
     def counts(self) -> str:
-        parts = [f"{n} of them {what}" for n, what in ((self.n_nan, "nan"), (self.n_inf, "inf")) if n]
-        return ", ".join(parts)
+        """How many there are, in words."""
+        parts = [
+            f"{n} {'is' if n == 1 else 'are'} {what}" for n, what in ((self.n_nan, "nan"), (self.n_inf, "inf")) if n
+        ]
+        return " and ".join(parts)
 
 
 def culprit(logits: Array, target: Array) -> tuple[int | None, str]:
@@ -136,11 +140,12 @@ class Probabilities:
         if not self.possible:
             return
         first = logits[(0,) * (logits.ndim - 1)]
-        self.possible = _are_distributions(first) and _are_distributions(logits)
+        self.possible = are_distributions(first) and are_distributions(logits)
         self.seen = True
 
 
-def _are_distributions(values: Array) -> bool:
+def are_distributions(values: Array) -> bool:
+    """Whether all are in [0, 1] and every sample's sum, along the last axis, is 1 as far as the dtype can tell."""
     if not (values.min() >= 0 and values.max() <= 1):
         return False
     exact = values.dtype.kind == "f" and values.dtype.itemsize >= 4

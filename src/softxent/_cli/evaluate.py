@@ -208,6 +208,8 @@ class _Evaluation:
             return CommandError(f"{self.pair.logits_name}, {self.pair.labels_name}: {error}")
         (*where, k), what = found
         place = self.pair.place(box, np.array(where, dtype=np.intp))
+        if diagnosis.are_distributions(self.pair.logits[box]):
+            what += "; the files seem to be swapped: the logits come first"
         return CommandError(f"{self.pair.labels_name}: {self.pair.target_at(place, int(k))} is {what}")
 
     def tell_doubts(self) -> None:
@@ -219,7 +221,7 @@ class _Evaluation:
             )
         if self.first_not_finite:
             terminal.note(
-                f"{self.pair.logits_name}: of {self.n_kept} losses {self.not_finite.counts()}; the first because "
+                f"{self.pair.logits_name}: of {self.n_kept} losses {self.not_finite.counts()}, the first because "
                 + self.first_not_finite
             )
 

@@ -20,8 +20,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from . import terminal
-from .files import BLOCK_BYTES, Array, CommandError
+from .files import Array, CommandError
 
+UNPACKED_BYTES = 1 << 20  # at a time, of a compressed array
 WORTH_A_WORD = 1 << 26  # bytes on the disk that nobody asked for
 
 SAFETENSORS_DTYPES = {
@@ -29,10 +30,15 @@ SAFETENSORS_DTYPES = {
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"},
 }
 
-LOAD_TORCH = 'torch.load("{path}", map_location="cpu").detach().numpy()) (bfloat16: .float() before .numpy()'
 # What others save: what it is, how its name ends, how it starts, and how to get its array.
+PYTORCH = (
+    "a PyTorch file",
+    (".pt", ".pth", ".ckpt"),
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+    'torch.load("{path}", map_location="cpu").detach().numpy()) (bfloat16: .float() before .numpy()',
+)
 OTHERS: tuple[tuple[str, tuple[str, ...], bytes, str], ...] = (
-    ("a PyTorch file", (".pt", ".pth", ".ckpt"), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", LOAD_TORCH),
+    PYTORCH,
     ("an HDF5 file", (".h5", ".hdf5"), b"\x89HDF\r\n", 'h5py.File("{path}")["NAME"][...]'),
     ("a Parquet file", (".parquet",), b"PAR1", 'pandas.read_parquet("{path}").to_numpy()'),
     ("a MATLAB file", (".mat",), b"MATLAB ", 'scipy.io.loadmat("{path}")["NAME"]'),
@@ -64,9 +70,9 @@ def open_array(name: str) -> Array:
             file.seek(0)
             if start.startswith(np.lib.format.MAGIC_PREFIX):
                 if member is not None:
-                    raise CommandError(f"{name}: a .npy file holds one array, without a name: {path}")
+                    raise CommandError(f"{name}: a .npy file holds one array, without a name: leave out :{member}")
                 return _map(file, name, _npy_layout(file, name))
-            if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            if start.startswith((b"PK\x03\x04", b"PK\x05\x06")) and not path.lower().endswith(PYTORCH[1]):
                 return _from_npz(file, path, member)
             if path.lower().endswith(".safetensors"):
                 return _from_safetensors(file, path, member)
@@ -109,12 +115,11 @@ def _choose(path: str, names: Sequence[str], member: str | None) -> str:
     if member is None and len(names) == 1:
         return names[0]
     if member is None:
-        what = (
-            f"holds {len(names)} arrays: say which, as in {path}:{names[0]}; there are {shown}" if names else "is empty"
-        )
-        raise CommandError(f"{path}: {what}")
+        if not names:
+            raise CommandError(f"{path}: holds no array")
+        raise CommandError(f"{path}: holds {len(names)} arrays, {shown}: say which, as in {path}:{names[0]}")
     if member not in names:
-        raise CommandError(f"{path}: holds no array of the name {member!r}; there are {shown or 'none'}")
+        raise CommandError(f"{path}: holds no array of the name {member!r}, but {shown or 'none'}")
     return member
 
 
@@ -161,7 +166,7 @@ def _from_npz(file: BinaryIO, path: str, member: str | None) -> Array:
         with zipfile.ZipFile(file) as archive:
             entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if any(name.endswith("data.pkl") for name in entries):  # an archive, but of PyTorch's
-                raise CommandError(f"{path}: {_what_to_do(path, OTHERS[0][2])}")
+                raise CommandError(f"{path}: {_what_to_do(path, PYTORCH[2])}")
             arrays = [name for name, info in entries.items() if info.filename.endswith(".npy")]
             chosen = _choose(path, arrays, member)
             name, entry = f"{path}:{chosen}", entries[chosen]
@@ -193,7 +198,7 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Ar
     try:
         with tempfile.TemporaryFile() as unpacked:
             with archive.open(entry) as packed, terminal.progress("unpacking", entry.file_size) as advance:
-                while block := packed.read(BLOCK_BYTES):
+                while block := packed.read(UNPACKED_BYTES):
                     unpacked.write(block)
                     advance(unpacked.tell(), "")
             unpacked.seek(0)

@@ -91,8 +91,7 @@ class Pair:
 
     def _check_dtypes(self, logits: Array, labels: Array) -> None:
         if not _arrays.is_real(logits.dtype) or logits.dtype.newbyteorder("=") == np.uint16:
-            advice = diagnosis.of_logits_dtype(logits)
-            raise CommandError(f"{self.logits_name}: dtype {logits.dtype}: logits are real numbers{advice}")
+            raise CommandError(f"{self.logits_name}: dtype {logits.dtype}: {diagnosis.of_logits_dtype(logits)}")
         if self.indexed and labels.dtype.kind not in "iu":
             advice = diagnosis.of_labels_dtype(labels)
             raise CommandError(f"{self.labels_name}: dtype {labels.dtype}: class indices are integers{advice}")
