@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from command_line import sample, snapshot, store
 from softxent import _kernels
+from softxent._cli.main import main
 
 
 @pytest.fixture(params=_kernels.usable_isas())
@@ -23,3 +25,37 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261121)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: its exit status, stdout and stderr."""
+
+    def run(*arguments):
+        status = main(list(map(str, arguments)))
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Run a command that must fail: one line on stderr, no stdout, no file that was not there before."""
+
+    def refused(*arguments):
+        before = snapshot(tmp_path)
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("softxent: error: ")
+        assert err.count("\n") == 1
+        assert snapshot(tmp_path) == before
+        return err
+
+    return refused
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Good files, to be spoilt one at a time, and a gradient from an earlier run."""
+    np.save(tmp_path / "grad.npy", np.ones(3))
+    return store(tmp_path, *sample((20, 5), -1))

@@ -7,11 +7,14 @@ plain text, and in a pipe without a control character. What is shown is decided 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 Advance = Callable[[int, str], None]  # (how much is done, a note beside the bar)
 
 BRAILLE = 0x2800
@@ -27,6 +30,11 @@ ASCII: dict[int, int | str] = {
 def say(text: str = "") -> None:
     """Print a line, or several, now."""
     print(_encodable(text), flush=True)
+
+
+def note(text: str) -> None:
+    """Print a remark to stderr: what is printed to stdout stays clean."""
+    print(f"softxent: note: {text}", file=sys.stderr, flush=True)
 
 
 def picture(title: str, drawing: str) -> None:
@@ -82,32 +90,48 @@ def _plain_bar(title: str, total: int, width: int = 30) -> Iterator[Advance]:
         print(file=sys.stderr)
 
 
-def curve(values: Sequence[float], x_label: str, y_label: str, width: int = 60, height: int = 12) -> str:
-    """Draw positive `values` against their index, on a logarithmic axis, in braille dots."""
+def curve(values: Sequence[float], x_label: str, y_label: str, columns: int | None = None, height: int = 12) -> str:
+    """Draw positive `values` against their index, on a logarithmic axis, in braille dots.
+
+    No line is longer than `columns`, by default the terminal's; a narrow one gets no numbers beside the curve.
+    """
+    if columns is None:
+        columns = _columns()
+    margin = " " * 9 if columns >= 20 else ""
+    width = max(1, min(60, columns - len(margin) - 1))
     y = np.log(values)
     low, high = float(y.min()), float(y.max())
+
+    ticks = dict.fromkeys(range(height), margin + "│")
+    if margin:
+        for row in (0, height // 2, height - 1):
+            ticks[row] = f"{np.exp(high - (high - low) * row / (height - 1)):8.3f} ┤"
+    drawn = _dots(y, low, high, width, height)
+    last = str(len(y) - 1)
+    lines = [
+        f" {y_label}, log scale",
+        *(ticks[row] + drawn[row] for row in range(height)),
+        margin + "└" + "─" * width,
+        margin + " 0" + x_label.center(width - 1 - len(last)) + last,
+    ]
+    return "\n".join(line[:columns] for line in lines)
+
+
+def _dots(y: Array, low: float, high: float, width: int, height: int) -> list[str]:
+    """A line through `y` in rows of characters, each of which has two dots by four."""
     columns = np.interp(np.linspace(0, len(y) - 1, 2 * width), np.arange(len(y)), y)
     rows = np.rint((high - columns) / ((high - low) or 1.0) * (4 * height - 1)).astype(int)
-
     dots = np.zeros((4 * height, 2 * width), dtype=bool)
     for column, (start, end) in enumerate(zip(np.r_[rows[0], rows[:-1]], rows, strict=True)):
         # from where the last column ended, so that a steep fall is a line and not a gap
         dots[min(start, end) : max(start, end) + 1, column] = True
     characters = BRAILLE + (dots.reshape(height, 4, width, 2) * DOTS[:, np.newaxis]).sum(axis=(1, 3))
-    drawn = ["".join(map(chr, row)).replace(chr(BRAILLE), " ").rstrip() for row in characters]
+    return ["".join(map(chr, row)).replace(chr(BRAILLE), " ").rstrip() for row in characters]
 
-    margin, last = " " * 9, str(len(y) - 1)
-    ticks = dict.fromkeys(range(height), margin + "│")
-    for row in (0, height // 2, height - 1):
-        ticks[row] = f"{np.exp(high - (high - low) * row / (height - 1)):8.3f} ┤"
-    return "\n".join(
-        [
-            f" {y_label}, log scale",
-            *(ticks[row] + drawn[row] for row in range(height)),
-            margin + "└" + "─" * width,
-            margin + " 0" + x_label.center(width - 1 - len(last)) + last,
-        ]
-    )
+
+def _columns() -> int:
+    """How long a line may be: the terminal's width, less the frame of a picture."""
+    return shutil.get_terminal_size().columns - (4 if sys.stdout.isatty() else 0)
 
 
 def _encodable(text: str) -> str:

@@ -1,7 +1,7 @@
 """``demo``: softmax regression on handwritten digits, trained with softxent and with the NumPy idiom.
 
 The whole of it: load, split, train, look at the curve, test, and time the two ways of computing the loss and
-its gradient in otherwise the same training. How things are drawn lives in ``_terminal.py``.
+its gradient in otherwise the same training. How things are drawn lives in ``terminal.py``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import softxent
-from softxent import _terminal
-from softxent._cli import CommandError, whole_file
+
+from . import plots, terminal
+from .files import whole_file
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -39,26 +40,33 @@ class Split(NamedTuple):
 
 
 def run(steps: int, seed: int, plot: str | None, threads: int | None) -> None:
-    if plot is not None:
-        _check_plot(plot)  # now, not after the training
+    if plot is None:
+        _run(steps, seed, threads)
+        return
+    plots.check(plot)
+    with whole_file(plot) as output:  # which fails now, and not after the training
+        plots.learning_curve(output, _run(steps, seed, threads))
+    terminal.say(f"learning curve  {plot}")
+
+
+def _run(steps: int, seed: int, threads: int | None) -> list[float]:
+    """Do and show all of it; return the loss at every step."""
     split = load_digits(seed)
     n_train, n_test = len(split.y_train), len(split.y_test)
-    _terminal.say("Softmax regression on handwritten digits, 8 x 8 pixels each")
-    _terminal.say(f"{n_train + n_test} samples, 10 classes: {n_train} to train, {n_test} to test\n")
+    terminal.say("Softmax regression on handwritten digits, 8 x 8 pixels each")
+    terminal.say(f"{n_train + n_test} samples, 10 classes: {n_train} to train, {n_test} to test\n")
 
     def fused(logits: Floats, labels: Labels) -> tuple[float, Floats]:
         loss, grad = softxent.cross_entropy_and_grad(logits, labels, n_threads=threads)
         return float(loss), grad
 
     weights, losses = _train_watched(split, steps, fused)
-    _terminal.picture("learning curve", _terminal.curve(losses, "step", "loss (nats)"))
+    terminal.picture("learning curve", terminal.curve(losses, "step", "loss (nats)"))
     accuracy = np.mean(np.argmax(split.x_test @ weights, axis=1) == split.y_test)
-    _terminal.say(f"\ntest accuracy   {accuracy:.2%} ({n_test} images that the training never saw)\n")
+    terminal.say(f"\ntest accuracy   {accuracy:.2%} ({n_test} images that the training never saw)\n")
 
     _compare(split, steps, fused)
-    if plot is not None:
-        _plot(plot, losses)
-        _terminal.say(f"learning curve  {plot}")
+    return losses
 
 
 def load_digits(seed: int) -> Split:
@@ -102,7 +110,7 @@ def numpy_idiom(logits: Floats, labels: Labels) -> tuple[float, Floats]:
 def _train_watched(split: Split, steps: int, loss_and_grad: LossAndGrad) -> tuple[Floats, list[float]]:
     every = max(1, steps // 8)
     lines = []
-    with _terminal.progress("training", steps) as advance:
+    with terminal.progress("training", steps) as advance:
 
         def watch(step: int, loss: float) -> None:
             advance(step + 1, f"loss {loss:.4f}")
@@ -110,7 +118,7 @@ def _train_watched(split: Split, steps: int, loss_and_grad: LossAndGrad) -> tupl
                 lines.append(f"step {step:5d}   loss {loss:.4f}")
 
         weights, losses = train(split.x_train, split.y_train, steps, loss_and_grad, watch)
-    _terminal.say("\n".join(lines) + "\n")
+    terminal.say("\n".join(lines) + "\n")
     return weights, losses
 
 
@@ -124,33 +132,10 @@ def _compare(split: Split, steps: int, fused: LossAndGrad) -> None:
             _, losses = train(split.x_train, split.y_train, steps, loss_and_grad)
             best[name] = min(best[name], time.perf_counter() - start)
             loss[name] = losses[-1]
-    _terminal.say(f"the same {steps} steps, best of {TIMED_RUNS} runs:")
-    _terminal.say(f"softxent        {best['softxent'] * 1e3:8.1f} ms   loss {loss['softxent']:.10f}")
-    _terminal.say(f"NumPy idiom     {best['NumPy'] * 1e3:8.1f} ms   loss {loss['NumPy']:.10f}")
+    terminal.say(f"the same {steps} steps, best of {TIMED_RUNS} runs:")
+    terminal.say(f"softxent        {best['softxent'] * 1e3:8.1f} ms   loss {loss['softxent']:.10f}")
+    terminal.say(f"NumPy idiom     {best['NumPy'] * 1e3:8.1f} ms   loss {loss['NumPy']:.10f}")
     difference = abs(loss["softxent"] - loss["NumPy"])
     verdict = "the same loss" if difference <= 1e-9 * loss["NumPy"] else "NOT THE SAME LOSS"
     ratio = best["NumPy"] / best["softxent"]
-    _terminal.say(f"ratio           {ratio:8.2f} x    {verdict} (they differ by {difference:.1e})")
-
-
-def _check_plot(path: str) -> None:
-    if not path.lower().endswith(".png"):
-        raise CommandError(f"--plot {path}: a PNG file is written: give it a name that ends in .png")
-    try:
-        import matplotlib.backends.backend_agg  # noqa: F401
-    except ImportError:
-        raise CommandError("--plot needs matplotlib: pip install matplotlib") from None
-
-
-def _plot(path: str, losses: list[float]) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(title="softmax regression on handwritten digits")
-    axes.set(xlabel="step", ylabel="loss (nats)", yscale="log")
-    axes.plot(losses)
-    axes.grid(alpha=0.3)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    terminal.say(f"ratio           {ratio:8.2f} x    {verdict} (they differ by {difference:.1e})")

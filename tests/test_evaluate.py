@@ -1,0 +1,206 @@
+"""What `evaluate` promises of its numbers: they are those of plain NumPy on the whole array, for files of any size.
+
+What the kernels compute is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import softxent
+from command_line import expected, numbers, posix, sample, shell, store
+from softxent._cli import pair
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((7,), 0),
+        ((50, 3), -1),
+        ((50, 7), 1),
+        ((7, 50), 0),
+        ((4, 6, 5, 9), 1),
+        ((4, 5, 9, 6), -1),
+        ((6, 4, 5), 0),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 100, 700, 1 << 24])
+@pytest.mark.parametrize("ignore_index", [None, -100, 2])
+def test_evaluate_equals_the_whole_array_at_once(run, tmp_path, monkeypatch, order, shape, axis, block, ignore_index):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    logits, labels = sample(shape, axis)
+    if ignore_index is not None and labels.ndim > 0:
+        labels[labels == 1] = ignore_index
+    files = store(tmp_path, logits, labels, order)
+    options = ["--ignore-index", ignore_index] if ignore_index is not None else []
+    out = tmp_path / "grad.npy"
+    status, stdout, stderr = run("evaluate", *files, "--axis", axis, *options, "--grad", out, "--json")
+    assert (status, stderr) == (0, "")
+    report, gradient = expected(logits, labels, axis, ignore_index)
+    assert numbers(stdout) == pytest.approx(report, rel=1e-12, nan_ok=True)
+    found = np.load(out)
+    assert (found.dtype, found.flags.f_contiguous) == (np.float64, np.load(files[0]).flags.f_contiguous)
+    np.testing.assert_allclose(found, gradient, rtol=1e-12, atol=1e-17)
+
+
+@pytest.mark.parametrize("block", [100, 1 << 24])
+@pytest.mark.parametrize(
+    ("dtype", "found_dtype", "tolerance"),
+    [
+        ("f2", "f4", 1e-5),
+        ("f4", "f4", 1e-5),
+        (">f4", ">f4", 1e-5),
+        (">f8", ">f8", 1e-12),
+        ("i2", "f8", 1e-12),
+    ],
+)
+@pytest.mark.parametrize("label_dtype", ["i8", ">i4", "u1", "u8"])
+def test_evaluate_takes_every_real_dtype(run, tmp_path, monkeypatch, block, dtype, found_dtype, tolerance, label_dtype):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    logits, labels = sample((40, 6), -1, dtype=dtype)
+    files = store(tmp_path, logits, labels.astype(label_dtype))
+    out = tmp_path / "grad.npy"
+    _, stdout, stderr = run("evaluate", *files, "--ignore-index", -1, "--grad", out, "--json")
+    assert stderr == ""
+    report, gradient = expected(logits, labels)
+    assert numbers(stdout) == pytest.approx(report, rel=tolerance, nan_ok=True)
+    assert np.load(out).dtype == np.dtype(found_dtype)
+    np.testing.assert_allclose(np.load(out), gradient, rtol=tolerance, atol=tolerance * 1e-2)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("block", [1, 300, 1 << 24])
+def test_evaluate_takes_a_distribution_and_ranks_its_largest(run, tmp_path, monkeypatch, axis, block):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    logits, _ = sample((6, 7, 8), axis)
+    target = np.random.default_rng(1).random(logits.shape)
+    target /= target.sum(axis=axis, keepdims=True)
+    files = store(tmp_path, logits, target)
+    _, stdout, _ = run("evaluate", *files, "--axis", axis, "--grad", tmp_path / "grad.npy", "--json")
+    report, gradient = expected(logits, target, axis)
+    assert numbers(stdout) == pytest.approx(report, rel=1e-12, nan_ok=True)
+    np.testing.assert_allclose(np.load(tmp_path / "grad.npy"), gradient, rtol=1e-11, atol=1e-17)
+
+
+def test_evaluate_writes_the_gradient_that_the_library_gives_for_the_whole_array(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", 1000)
+    logits, labels = sample((3, 11, 5, 4), 1, dtype=np.float32)
+    labels[:, 2] = 99
+    files = store(tmp_path, logits, labels)
+    run("evaluate", *files, "--axis", 1, "--ignore-index", 99, "--grad", tmp_path / "grad.npy")
+    _, gradient = softxent.cross_entropy_and_grad(logits, labels, axis=1, ignore_index=99)
+    np.testing.assert_allclose(np.load(tmp_path / "grad.npy"), gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_evaluate_never_counts_a_nan_as_right(run, tmp_path, dtype):
+    nan = math.nan
+    logits = [[nan, 1.0], [1.0, nan], [nan, nan], [1.0, 0.0]]
+    files = store(tmp_path, np.array(logits, dtype=dtype), np.zeros(4, dtype=int))
+    report = json.loads(run("evaluate", *files, "--json", "--calibration")[1])
+    assert (report["top1_accuracy"], report["top5_accuracy"]) == (0.25, 0.25)
+    assert report["loss"] is report["perplexity"] is report["bits"] is report["standard_error"] is None
+    assert report["calibration_error"] == pytest.approx(1 / (1 + math.e), rel=1e-3)  # of the one that has any
+
+
+def test_evaluate_gives_a_tie_to_the_earlier_class(run, tmp_path):
+    files = store(tmp_path, np.zeros((10, 10)), np.arange(10))
+    report = json.loads(run("evaluate", *files, "--json")[1])
+    assert (report["top1_accuracy"], report["top5_accuracy"]) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0, 5)])
+def test_evaluate_of_no_sample_has_no_loss(run, tmp_path, shape):
+    files = store(tmp_path, np.zeros(shape, dtype=np.float32), np.zeros(shape[:-1], dtype=int))
+    status, stdout, _ = run("evaluate", *files, "--grad", tmp_path / "grad.npy", "--json")
+    assert status == 0
+    assert json.loads(stdout)["samples"] == 0
+    assert json.loads(stdout)["loss"] is json.loads(stdout)["top1_accuracy"] is None
+    assert np.load(tmp_path / "grad.npy").shape == shape
+    assert "nan nats" in run("evaluate", *files)[1]
+
+
+def test_evaluate_of_ignored_samples_has_no_loss_and_no_gradient(run, tmp_path):
+    files = store(tmp_path, np.full((4, 5), math.nan), np.full(4, -1))
+    options = ["--ignore-index", -1, "--grad", tmp_path / "grad.npy", "--json"]
+    report = json.loads(run("evaluate", *files, *options)[1])
+    assert (report["samples"], report["ignored"], report["loss"]) == (4, 4, None)
+    assert not np.load(tmp_path / "grad.npy").any()
+
+
+def test_evaluate_prints_what_the_json_holds(run, tmp_path):
+    logits, labels = sample((100, 10), -1)
+    files = store(tmp_path, logits, labels)
+    status, out, err = run("evaluate", *files, "--threads", 1)
+    report, _ = expected(logits, labels)
+    assert (status, err) == (0, "")
+    assert [line.split("  ")[0] for line in out.splitlines()] == [
+        *("samples", "ignored", "loss", "standard error", "perplexity", "bits", "top-1 accuracy", "top-5 accuracy")
+    ]
+    assert f"{report['loss']:.9g} nats" in out
+    assert f"{report['top5_accuracy']:.2%}" in out
+
+
+def test_evaluate_never_holds_more_than_a_few_blocks(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", 1 << 18)
+    logits, labels = sample((50_000, 100), -1, dtype=np.float32)  # 20 MB
+    files = store(tmp_path, logits, labels)
+    run("evaluate", *files)  # imports what there is to import
+    tracemalloc.start()
+    status, _, _ = run("evaluate", *files, "--grad", tmp_path / "grad.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert status == 0
+    assert peak < 8 << 18
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 12, 59, 60, 1000])
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1), (3, 4, 5), (4, 0, 2)])
+def test_blocks_cover_every_sample_once_and_stay_small(shape, most):
+    seen = np.zeros(shape, dtype=int)
+    for box in pair.boxes(shape, most):
+        assert 0 < seen[box].size <= most
+        seen[box] += 1
+    assert (seen == 1).all()
+
+
+def test_evaluate_reads_a_file_larger_than_a_block(tmp_path):
+    logits, labels = sample((60_000, 100), -1, dtype=np.float32)
+    files = store(tmp_path, logits, labels)
+    assert files[0].stat().st_size > pair.BLOCK_BYTES
+    result = shell("evaluate", *files, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert numbers(result.stdout) == pytest.approx(expected(logits, labels)[0], rel=1e-6, nan_ok=True)
+
+
+@posix
+@pytest.mark.parametrize("rich", [True, False])
+def test_evaluate_shows_its_progress_on_a_terminal_and_keeps_stdout_clean(files, rich):
+    import pty
+
+    if rich:
+        pytest.importorskip("rich")
+    code = "import sys;" + ("" if rich else "sys.modules['rich'] = None;")
+    code += "from softxent._cli.main import main; sys.exit(main())"
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-c", code, "evaluate", *files, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while b"100%" not in shown and (more := os.read(ours, 4096)):  # fails when the program ends without
+            shown += more
+        out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert json.loads(out)["samples"] == 20
+    assert b"evaluating" in shown
