@@ -254,7 +254,7 @@ static void K(store_lane_ranks)(const T(group) * g)
         return;
     }
     V(store)(rank, V(select)(k->counted, g->ranking.n_before, none));
-    V(store)(top, V(select)(k->counted, g->ranking.top, none));
+    V(store)(top, V(select)(k->counted, V(sub)(zero, g->ranking.top), none));
     V(store)(is_sure, V(select)(k->counted, V(select)(V(eq)(others, others), V(set1)(1), zero), V(set1)(1)));
     V(store)(labels, k->label_lane);
     for (int i = 0; i < k->n_samples; ++i) {

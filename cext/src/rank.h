@@ -6,7 +6,7 @@
 /* A tile's classes against a label's, in every lane. */
 typedef struct {
     vec row_max, label_logit, label; /* label: its number among the tile's classes */
-    vec n_before, top;               /* top: the number of the first that has row_max, -1 where there is none */
+    vec n_before, top;               /* top: minus the number of the first that has row_max; -inf: none has */
 } T(ranking);
 
 /* Vector c holds the class number `first` + c step. Of classes that do not count the logit is nan. */
@@ -14,14 +14,14 @@ SIMD_INLINE void T(rank_tile)(T(ranking) * r, const vec *tile, int vectors, vec 
 {
     const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* no part of the tile */
     const vec zero = V(set1)(0), one = V(set1)(1), from_next = V(set1)((real)step);
-    vec n_before = zero, top = V(set1)(-1), class = V(add)(first, V(set1)((real)(vectors * step)));
+    vec n_before = zero, top = V(set1)(-(real)INFINITY), class = V(add)(first, V(set1)((real)(vectors * step)));
     UNROLL_4
     for (int c = vectors - 1; c >= 0; --c) {
         class = V(sub)(class, from_next);
         const vec if_equal = V(select)(V(lt)(class, label), one, zero);
         n_before = V(add_where)(V(lt)(label_logit, tile[c]), n_before, one);
         n_before = V(add_where)(V(eq)(label_logit, tile[c]), n_before, if_equal);
-        top = V(select)(V(eq)(tile[c], row_max), class, top);
+        top = V(select)(V(eq)(tile[c], row_max), V(sub)(zero, class), top);
     }
     r->n_before = n_before, r->top = top;
 }
@@ -116,7 +116,7 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
         V(store)(lanes, r.n_before), V(store)(tops, r.top);
         for (int i = 0; i < LANES; ++i) {
             const int sample = f->in_rows ? 0 : i;
-            const int64_t top = tops[i] < 0 ? INT64_MAX : begin + (int64_t)tops[i], before = found->top[sample];
+            const int64_t top = tops[i] > 0 - (real)INFINITY ? begin - (int64_t)tops[i] : INT64_MAX, before = found->top[sample];
             found->n_before[sample] += (int64_t)lanes[i];
             if (top != INT64_MAX && (before < 0 || top < before)) found->top[sample] = top;
         }

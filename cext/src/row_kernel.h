@@ -52,11 +52,10 @@ typedef struct {
     vec ties[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
-    /* For ranks: of each row the label and what its classes are compared with; and what is found, a row in each lane:
-     * the top's group of vectors, counted downwards from 0, and the top in it. */
+    /* For ranks: each row's label, and what is found, a row in each lane: how many classes come before the label's, of
+     * those from its group of vectors on, or less; the top's group and the top in it, counted downwards from 0. */
     int64_t label[LANES];
-    real bounds[LANES][2 * GROUP * LANES];
-    vec n_before, group, top;
+    vec n_before, top_group, top;
 } T(batch);
 
 /* ---- Rows and lanes ---------------------------------------------------------------------------------------------- */
@@ -216,122 +215,124 @@ static vec K(max_of_batch)(T(batch) * r)
 
 /* ---- The same with ranks ----------------------------------------------------------------------------------------- */
 
-/* What the sweep leaves of a row, lane by lane. `group` is that in which the lane's maximum was first seen, counted
- * downwards from 0. */
+/* What the sweep has found of a row, lane by lane. Groups of vectors are counted downwards from 0: the one at hand, and
+ * the first that has the lane's maximum. */
 typedef struct {
-    vec row_max, group, n_before;
+    vec row_max, top, n_before, group;
 } T(rank_sums);
 
-/* A group of a row's vectors from class k on: those beyond the last class are -inf. */
-SIMD_INLINE void T(load_group_of_row)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int type)
+/* The vectors of a group, from class k on. If it is not whole, those beyond the last class are -inf. */
+SIMD_INLINE void T(load_group)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int whole,
+                               const int type)
 {
     UNROLL
     for (int j = 0; j < GROUP; ++j, k += LANES)
-        v[j] = k + LANES <= n ? T(load_vector)(z + k * T(size_of_element)(type), type)
-               : k < n        ? *tail
-                              : V(set1)(-(real)INFINITY);
+        v[j] = whole || k + LANES <= n ? T(load_vector)(z + k * T(size_of_element)(type), type)
+               : k < n                 ? *tail
+                                       : V(set1)(-(real)INFINITY);
 }
 
-/* Classes before the label's come before it unless they are smaller: they are counted -1 where z < z_y, and the label's
- * index is the rest of their number. Those behind it are counted 1 where z > z_y. So both are one comparison: signs
- * times z with signs times z_y, which is `bounds`; in both arrays the first half is for the classes before the label,
- * and where a group begins in them follows from how far the label is. */
-SIMD_INLINE void T(rank_group)(T(rank_sums) * s, const vec *z, ptrdiff_t to_label, const real *signs,
-                               const real *bounds, vec group)
+/* Which classes of a group come before the label's. Of those before the label itself the ones are counted that do not,
+ * as -1: so each class takes one comparison, but for the label's own group. */
+enum { D(BEFORE_LABEL), D(WITH_LABEL), D(BEHIND_LABEL) };
+SIMD_INLINE vec T(count_group)(const vec *z, vec label_logit, vec label, const int where)
 {
-    const ptrdiff_t most = GROUP * LANES, at = to_label > most ? 0 : to_label < 0 ? most : most - to_label;
-    vec n_before = V(set1)(0);
+    const vec zero = V(set1)(0), one = V(set1)(1);
+    vec n = zero;
     UNROLL
     for (int j = 0; j < GROUP; ++j) {
-        const vec sign = V(load)(signs + at + j * LANES), bound = V(load)(bounds + at + j * LANES);
-        n_before = V(add_where)(V(lt)(bound, V(mul)(z[j], sign)), n_before, sign);
+        if (where == D(BEFORE_LABEL)) n = V(add_where)(V(lt)(z[j], label_logit), n, V(set1)(-1));
+        if (where != D(BEFORE_LABEL)) n = V(add_where)(V(lt)(label_logit, z[j]), n, one);
+        if (where != D(WITH_LABEL)) continue;
+        const vec class = V(add)(T(lane_numbers)(), V(set1)((real)(j * LANES)));
+        n = V(add_where)(V(eq)(label_logit, z[j]), n, V(select)(V(lt)(class, label), one, zero));
     }
+    return n;
+}
+
+SIMD_INLINE void T(rank_group)(T(rank_sums) * s, const vec *z, vec label_logit, vec label, const int where)
+{
     const vec largest = V(max)(V(max)(z[0], z[1]), V(max)(z[2], z[3]));
-    s->group = V(select)(V(lt)(s->row_max, largest), group, s->group);
+    s->top = V(select)(V(lt)(s->row_max, largest), s->group, s->top);
     s->row_max = V(max)(largest, s->row_max);
-    s->n_before = V(add)(s->n_before, n_before);
+    s->n_before = V(add)(s->n_before, T(count_group)(z, label_logit, label, where));
+    s->group = V(sub)(s->group, V(set1)(1));
 }
 
 SIMD_INLINE T(rank_sums) T(rank_row)(const char *z, ptrdiff_t n, int has_next, vec *tail, ptrdiff_t label,
-                                     const real *signs, const real *bounds, const int type)
+                                     real label_logit, const int type)
 {
-    const vec zero = V(set1)(0), one = V(set1)(1);
-    T(rank_sums) s = {V(set1)(-(real)INFINITY), zero, zero};
-    vec v[GROUP], group = zero;
-    const ptrdiff_t whole = n - n % LANES;
+    const vec zero = V(set1)(0), bound = V(set1)(label_logit);
+    const ptrdiff_t size = GROUP * LANES, whole = n - n % LANES, of_label = label / size * size;
+    T(rank_sums) s = {V(set1)(-(real)INFINITY), zero, zero, zero};
+    vec v[GROUP];
     ptrdiff_t k = 0;
-    for (; k + GROUP * LANES <= n; k += GROUP * LANES, group = V(sub)(group, one)) {
-        T(load_group_of_row)(v, z, k, n, tail, type);
-        T(rank_group)(&s, v, label - k, signs, bounds, group);
-    }
     if (whole < n) *tail = T(tail_of)(z + whole * T(size_of_element)(type), n - whole, has_next, type);
-    if (k == n) return s;
-    T(load_group_of_row)(v, z, k, n, tail, type);
-    T(rank_group)(&s, v, label - k, signs, bounds, group);
+    for (; k < of_label; k += size) {
+        T(load_group)(v, z, k, n, tail, 1, type);
+        T(rank_group)(&s, v, bound, zero, D(BEFORE_LABEL));
+    }
+    T(load_group)(v, z, k, n, tail, 0, type);
+    T(rank_group)(&s, v, bound, V(set1)((real)(label - k)), D(WITH_LABEL));
+    for (k += size; k + size <= n; k += size) {
+        T(load_group)(v, z, k, n, tail, 1, type);
+        T(rank_group)(&s, v, bound, zero, D(BEHIND_LABEL));
+    }
+    if (k >= n) return s;
+    T(load_group)(v, z, k, n, tail, 0, type);
+    T(rank_group)(&s, v, bound, zero, D(BEHIND_LABEL));
     return s;
 }
 
-/* Lane by lane the first vector of a group that has the maximum: minus its class in the group. */
-SIMD_INLINE vec T(top_in_group)(const vec *z, vec row_max)
+/* Lane by lane the first class of a row's group that has the maximum, counted downwards. */
+SIMD_INLINE vec T(top_in_group)(const T(batch) * r, int i, real row_max, ptrdiff_t k, const int type)
 {
-    vec top = V(set1)(-(real)INFINITY);
+    const ptrdiff_t n = r->call->b->n_classes;
+    vec v[GROUP], top = V(set1)(-(real)INFINITY);
+    T(load_group)(v, T(logits_of)(r, i, type), k, n, &r->tails[i], k + GROUP * LANES <= n, type);
     UNROLL
     for (int j = GROUP - 1; j >= 0; --j) {
-        const vec class = V(add)(T(lane_numbers)(), V(set1)((real)(j * LANES)));
-        top = V(select)(V(eq)(z[j], row_max), V(sub)(V(set1)(0), class), top);
+        const vec class = V(sub)(V(set1)((real)(-j * LANES)), T(lane_numbers)());
+        top = V(select)(V(eq)(v[j], V(set1)(row_max)), class, top);
     }
     return top;
 }
 
-/* The labels, and what is to be compared with them. */
-SIMD_INLINE void T(set_bounds)(T(batch) * r, const int type)
+/* The labels, and their logits, of which those of index labels are there. */
+SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit, const int type)
 {
     const softxent_block *b = r->call->b;
+    V(store)(label_logit, r->found.label_logit);
     for (int i = 0; i < r->known.n_samples; ++i) {
         r->label[i] = r->known.label[i];
-        if (!T(has_part)(r, i)) continue;
-        if (b->target) K(target_labels)(b, r->known.begin + i, 1, 1, &r->label[i]);
-        const ptrdiff_t y = r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i];
-        const vec z = V(set1)(T(element)(T(logits_of)(r, i, type), type, y)), minus_z = V(sub)(V(set1)(0), z);
-        for (int j = 0; j < GROUP; ++j) {
-            V(store)(r->bounds[i] + j * LANES, minus_z);
-            V(store)(r->bounds[i] + (GROUP + j) * LANES, z);
-        }
+        if (!b->target) continue;
+        K(target_labels)(b, r->known.begin + i, 1, 1, &r->label[i]);
+        label_logit[i] = T(element)(T(logits_of)(r, i, type), type, r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i]);
     }
 }
 
 SIMD_INLINE vec T(rank_batch)(T(batch) * r, const int type)
 {
-    const softxent_block *b = r->call->b;
-    const ptrdiff_t n_classes = b->n_classes, n_with_next = T(rows_with_next)(r);
-    const int n_rows = r->known.n_samples;
-    const vec zero = V(set1)(0), lowest = V(set1)(-(real)INFINITY);
-    vec maxima[LANES], rows[LANES], groups[LANES], n_before[LANES];
-    real signs[2 * GROUP * LANES], row_max[LANES], group[LANES];
-    for (int j = 0; j < 2 * GROUP; ++j) V(store)(signs + j * LANES, V(set1)(j < GROUP ? -1 : 1));
-    T(set_bounds)(r, type);
+    const ptrdiff_t n_classes = r->call->b->n_classes, n_with_next = T(rows_with_next)(r);
+    vec maxima[LANES], rows[LANES], tops[LANES], n_before[LANES];
+    real label_logit[LANES], row_max[LANES], top_group[LANES];
+    T(rank_labels)(r, label_logit, type);
     for (int i = 0; i < LANES; ++i) {
-        maxima[i] = groups[i] = n_before[i] = zero;
-        if (T(has_part)(r, i)) {
-            const T(rank_sums) s = T(rank_row)(T(logits_of)(r, i, type), n_classes, i < n_with_next, &r->tails[i],
-                                               (ptrdiff_t)r->label[i], signs, r->bounds[i], type);
-            maxima[i] = s.row_max, groups[i] = s.group, n_before[i] = s.n_before;
-        }
-        rows[i] = maxima[i];
+        T(rank_sums) s = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
+        if (T(has_part)(r, i))
+            s = T(rank_row)(T(logits_of)(r, i, type), n_classes, i < n_with_next, &r->tails[i], (ptrdiff_t)r->label[i],
+                            label_logit[i], type);
+        maxima[i] = rows[i] = s.row_max, tops[i] = s.top, n_before[i] = s.n_before;
     }
     const vec found = K(max_of_rows)(rows, r->at_once);
     V(store)(row_max, found);
-    for (int i = 0; i < LANES; ++i) rows[i] = V(select)(V(eq)(maxima[i], V(set1)(row_max[i])), groups[i], lowest);
-    r->group = K(max_of_rows)(rows, r->at_once);
-    r->n_before = K(counts_of_rows)(n_before, r->at_once);
-    V(store)(group, r->group);
-    for (int i = 0; i < n_rows; ++i) {
-        vec v[GROUP];
-        if (!T(has_part)(r, i)) continue;
-        const ptrdiff_t k = (ptrdiff_t)-group[i] * GROUP * LANES;
-        T(load_group_of_row)(v, T(logits_of)(r, i, type), k, n_classes, &r->tails[i], type);
-        rows[i] = T(top_in_group)(v, V(set1)(row_max[i]));
-    }
+    for (int i = 0; i < LANES; ++i)
+        rows[i] = V(select)(V(eq)(maxima[i], V(set1)(row_max[i])), tops[i], V(set1)(-(real)INFINITY));
+    r->top_group = K(max_of_rows)(rows, r->at_once), r->n_before = K(counts_of_rows)(n_before, r->at_once);
+    V(store)(top_group, r->top_group);
+    for (int i = 0; i < r->known.n_samples; ++i)
+        if (T(has_part)(r, i))
+            rows[i] = T(top_in_group)(r, i, row_max[i], (ptrdiff_t)-top_group[i] * GROUP * LANES, type);
     r->top = K(max_of_rows)(rows, r->at_once);
     return found;
 }
@@ -353,17 +354,20 @@ static void K(store_row_ranks)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
     const vec others = r->found.stats.others;
+    const ptrdiff_t size = GROUP * LANES;
     real n_before[LANES], group[LANES], top[LANES], is_sure[LANES];
-    V(store)(n_before, r->n_before), V(store)(group, r->group), V(store)(top, r->top);
+    V(store)(n_before, r->n_before), V(store)(group, r->top_group), V(store)(top, r->top);
     V(store)(is_sure, V(select)(V(eq)(others, others), V(set1)(1), V(set1)(0)));
     for (int i = 0; i < r->known.n_samples; ++i) {
-        const ptrdiff_t sample = r->known.begin + i, first = (ptrdiff_t)-group[i] * GROUP * LANES;
-        if (r->label[i] == LABEL_IGNORED)
+        const ptrdiff_t sample = r->known.begin + i;
+        const int64_t label = r->label[i];
+        if (label == LABEL_IGNORED)
             T(store_rank)(b, sample, -1, -1);
-        else if (is_sure[i] == 0 || r->label[i] < 0)
-            K(rank_samples)(b, sample, 1, &r->label[i], 1);
+        else if (is_sure[i] == 0 || label < 0)
+            K(rank_samples)(b, sample, 1, &label, 1);
         else
-            T(store_rank)(b, sample, r->label[i] + (int64_t)n_before[i], first - (int64_t)top[i]);
+            T(store_rank)(b, sample, label / size * size + (int64_t)n_before[i],
+                          (int64_t)-group[i] * size - (int64_t)top[i]);
     }
 }
 
@@ -713,9 +717,10 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     if (op == OP_FINISH) {
         T(recall_batch)(r);
     } else {
-        f->stats.row_max = op == OP_RANK ? K(rank_batch)(r) : K(max_of_batch)(r);
-        f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
+        if (op != OP_RANK) f->stats.row_max = K(max_of_batch)(r);
         T(look_up_labels)(r);
+        if (op == OP_RANK) f->stats.row_max = K(rank_batch)(r);
+        f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
     }
     V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
     V(store)(lanes->rounder, f->shift.rounder), V(store)(lanes->floor, f->shift.floor);
