@@ -54,7 +54,8 @@ typedef struct {
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
     /* For ranks: each row's label, and what is found, a row in each lane: how many classes come before the label's, of
      * those from its group of vectors on, or less; the top's group and the top in it, counted downwards from 0. */
-    int64_t label[LANES];
+    const int64_t *label;
+    int64_t target_label[LANES];
     vec n_before, top_group, top;
 } T(batch);
 
@@ -279,8 +280,13 @@ SIMD_INLINE T(rank_sums) T(rank_row)(const char *z, ptrdiff_t n, int has_next, v
         T(rank_group)(&s, v, bound, zero, D(BEHIND_LABEL));
     }
     if (k >= n) return s;
-    T(load_group)(v, z, k, n, tail, 0, type);
-    T(rank_group)(&s, v, bound, zero, D(BEHIND_LABEL));
+    vec largest = V(set1)(-(real)INFINITY);
+    for (; k < n; k += LANES) {
+        const vec x = k + LANES <= n ? T(load_vector)(z + k * T(size_of_element)(type), type) : *tail;
+        s.n_before = V(add_where)(V(lt)(bound, x), s.n_before, V(set1)(1));
+        largest = V(max)(x, largest);
+    }
+    s.top = V(select)(V(lt)(s.row_max, largest), s.group, s.top), s.row_max = V(max)(largest, s.row_max);
     return s;
 }
 
@@ -303,10 +309,10 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit, const int type)
 {
     const softxent_block *b = r->call->b;
     V(store)(label_logit, r->found.label_logit);
-    for (int i = 0; i < r->known.n_samples; ++i) {
-        r->label[i] = r->known.label[i];
-        if (!b->target) continue;
-        K(target_labels)(b, r->known.begin + i, 1, 1, &r->label[i]);
+    r->label = r->known.label;
+    for (int i = 0; i < r->known.n_samples && b->target; ++i) {
+        r->label = r->target_label;
+        K(target_labels)(b, r->known.begin + i, 1, 1, &r->target_label[i]);
         label_logit[i] = T(element)(T(logits_of)(r, i, type), type, r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i]);
     }
 }
