@@ -8,7 +8,8 @@
  *     outputs' entries lie and nowhere between them; inputs stay as they were;
  *   - the label it stopped at is the first that is no class;
  *   - a sample has the same bits alone as in its block, and in other strides and places in memory;
- *   - an ignored sample has loss 0 and gradient 0; a probability is within [0, 1], its logarithm is not above 0. */
+ *   - an ignored sample has loss 0 and gradient 0; a probability is within [0, 1], its logarithm is not above 0;
+ *   - ranks and tops are what counting gives. */
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -174,12 +175,12 @@ static int is_same_number(const unsigned char *a, const unsigned char *b, format
 /* ---- Calls ----------------------------------------------------------------------------------------------------- */
 
 enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GRAD_OUTPUT, OTHER_PARTS, N_INPUTS };
-enum { PARTS = N_INPUTS, LOSS, OUT, HESS, N_ARRAYS };
+enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, N_ARRAYS };
 
 #define SET(array) (1u << (array))
 #define BOTH(name) {softxent_##name##_f32, softxent_##name##_f64}
 
-enum { CROSS_ENTROPY, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, BEGIN, MERGE, FINISH };
+enum { CROSS_ENTROPY, RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, BEGIN, MERGE, FINISH };
 enum { CHECK_LABELS = FINISH + 1, TOTAL_WEIGHT, N_FUNCTIONS };
 
 /* What each function must have, beside labels or a target, and what it writes where that is given. */
@@ -189,6 +190,7 @@ static const struct {
     int (*with_labels[2])(const softxent_block *, ptrdiff_t *), (*without[2])(const softxent_block *);
 } functions[] = {
     {"cross_entropy", SET(LOGITS) | SET(LOSS), SET(LOSS) | SET(OUT) | SET(HESS), BOTH(cross_entropy), {0}},
+    {"rank", SET(LOGITS) | SET(LOSS), SET(LOSS) | SET(RANKS) | SET(TOPS), BOTH(cross_entropy_and_rank), {0}},
     {"hvp", SET(LOGITS) | SET(DIRECTION) | SET(OUT), SET(OUT), BOTH(cross_entropy_hvp), {0}},
     {"softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(softmax)},
     {"log_softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(log_softmax)},
@@ -276,6 +278,7 @@ static void draw_arrays(drawn *d, reader *r)
     d->given = functions[d->function].needs;
     if (d->function == CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
     if (d->function == FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
+    if (d->function == RANK) d->given |= SET(RANKS) | SET(TOPS);
     if (functions[d->function].with_labels[0] || d->function == TOTAL_WEIGHT)
         d->given |= !is_given(d, LABELS) && one_in(3, r) ? SET(TARGET) : SET(LABELS);
     for (int i = 0; i < N_ARRAYS && may_have_more; ++i)
@@ -366,6 +369,8 @@ static array array_of(const drawn *d, int which)
     case SAMPLE_WEIGHT:
     case GRAD_OUTPUT:
     case LOSS: x.count[2] = 1; break;
+    case RANKS:
+    case TOPS: x.count[2] = 1, x.f = (format){8, 0, 0}; break;
     case PARTS:
     case OTHER_PARTS: x.count[2] = 4; break;
     case OUT: x.count[1] = d->function == JACOBIAN ? n_classes : 1; break;
@@ -508,10 +513,12 @@ static void spoil_pointer(softxent_block *b, uint64_t bits)
     const void **const inputs[] = {&b->logits,        &b->labels,      &b->target,     &b->direction,
                                    &b->sample_weight, &b->grad_output, &b->other_parts};
     void **const outputs[] = {&b->parts, &b->loss, &b->out, &b->hess};
-    const int which = (int)(bits % 12);
+    const int which = (int)(bits % 14);
     if (which < 7) *inputs[which] = NULL;
     if (which == 7) b->where = NULL;
-    if (which > 7) *outputs[which - 8] = NULL;
+    if (which > 7 && which < 12) *outputs[which - 8] = NULL;
+    if (which == 12) b->rank = NULL;
+    if (which == 13) b->top = NULL;
 }
 
 /* No version of a struct has it: nothing, no whole number of words, or more than a page. */
@@ -559,6 +566,8 @@ static softxent_block block_of(const drawn *d, const world *w, ptrdiff_t begin, 
     b.direction = data[DIRECTION], b.sample_weight = data[SAMPLE_WEIGHT], b.grad_output = data[GRAD_OUTPUT];
     b.parts = data[PARTS], b.other_parts = data[OTHER_PARTS];
     b.loss = data[LOSS], b.out = data[OUT], b.hess = data[HESS];
+    b.rank = (int64_t *)data[RANKS], b.top = (int64_t *)data[TOPS];
+    b.rank_stride = x[RANKS].stride[0], b.top_stride = x[TOPS].stride[0];
     b.logits_sample_stride = x[LOGITS].stride[0], b.logits_class_stride = x[LOGITS].stride[2];
     b.target_sample_stride = x[TARGET].stride[0], b.target_class_stride = x[TARGET].stride[2];
     b.where_sample_stride = x[WHERE].stride[0], b.where_class_stride = x[WHERE].stride[2];
@@ -624,12 +633,18 @@ static answer call(const drawn *d, const softxent_block *b)
 
 typedef enum { CLASS, IGNORED, NO_CLASS } verdict;
 
-static verdict judge_label(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
+/* With its sign carried on; of uint64, negative where it is too large. */
+static int64_t label_of(const drawn *d, const world *w, ptrdiff_t i)
 {
     static const uint64_t sign_bits[] = {0x80, 0x8000, 0x80000000, 0, 0, 0, 0, 0};
     const array *x = &w->of[LABELS];
-    const uint64_t bits = bits_at(entry_of(x, i, 0, 0), x->f), sign = sign_bits[d->block.label_type];
-    const int64_t value = (int64_t)((bits ^ sign) - sign); /* with its sign carried on */
+    const uint64_t sign = sign_bits[d->block.label_type];
+    return (int64_t)((bits_at(entry_of(x, i, 0, 0), x->f) ^ sign) - sign);
+}
+
+static verdict judge_label(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
+{
+    const int64_t value = label_of(d, w, i);
     const int is_huge = d->block.label_type == SOFTXENT_UINT64 && value < 0;
     if (b->use_ignore_index && value == b->ignore_index && !is_huge) return IGNORED;
     return value >= 0 && value < (is_part(d) && b->parts ? b->all_classes : b->n_classes) ? CLASS : NO_CLASS;
@@ -709,7 +724,7 @@ static void check_ignored(const drawn *d, const world *before, const world *afte
             if (which == OUT && adds)
                 REQUIRE(is_same_number(entry, entry_of(&before->of[which], i, row, k), x->f));
             else
-                REQUIRE(bits_at(entry, x->f) == 0);
+                REQUIRE(bits_at(entry, x->f) == (which == RANKS || which == TOPS ? UINT64_MAX : 0));
         }
     }
 }
@@ -723,6 +738,40 @@ static void check_softmax(const drawn *d, const world *w, ptrdiff_t i)
         if (d->function == SOFTMAX) REQUIRE(isnan(p) || (p >= 0 && p <= 1));
         if (d->function == LOG_SOFTMAX) REQUIRE(isnan(p) || p <= 0);
     }
+}
+
+/* The first class with the largest entry, of those that `where` allows; -1 if all are nan. */
+static int64_t first_largest(const array *x, const array *where, ptrdiff_t i)
+{
+    int64_t first = -1;
+    for (ptrdiff_t k = 0; k < x->count[2]; ++k) {
+        const double value = number_at(entry_of(x, i, 0, k), x->f);
+        const int is_allowed = !where->memory || *entry_of(where, i, 0, k);
+        if (is_allowed && value == value && (first < 0 || value > number_at(entry_of(x, i, 0, first), x->f))) first = k;
+    }
+    return first;
+}
+
+/* Of a sample that is not ignored. */
+static void check_rank(const drawn *d, const world *before, const world *after, ptrdiff_t i)
+{
+    static const array everywhere;
+    const array *z = &before->of[LOGITS], *where = &before->of[WHERE], *ranks = &after->of[RANKS];
+    const int64_t y = is_given(d, TARGET) ? first_largest(&before->of[TARGET], &everywhere, i) : label_of(d, before, i);
+    const int is_removed = y >= 0 && where->memory && !*entry_of(where, i, 0, y);
+    int64_t top = first_largest(z, where, i), rank = 0;
+    int has_nan = 0;
+    for (ptrdiff_t k = 0; k < z->count[2]; ++k) {
+        const double x = number_at(entry_of(z, i, 0, k), z->f);
+        if (where->memory && !*entry_of(where, i, 0, k)) continue;
+        const double label_logit = y < 0 || is_removed ? 0 : number_at(entry_of(z, i, 0, y), z->f);
+        has_nan |= isnan(x);
+        rank += is_removed || x > label_logit || (x == label_logit && k < y);
+    }
+    if (has_nan) top = -1;
+    if (top < 0 || y < 0) rank = -1;
+    REQUIRE((int64_t)bits_at(entry_of(ranks, i, 0, 0), ranks->f) == rank);
+    REQUIRE((int64_t)bits_at(entry_of(&after->of[TOPS], i, 0, 0), ranks->f) == top);
 }
 
 /* Each sample by itself, up to the one whose label is none. */
@@ -767,8 +816,9 @@ static void check(const drawn *d, const world *before)
         if (functions[d->function].writes) check_alone(d, before, &whole, done);
         check_elsewhere(d, before, &whole, a, done);
         for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* else outputs may be missing */
-            if (reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED)
-                check_ignored(d, before, &whole, &b, i);
+            const int is_ignored = reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED;
+            if (is_ignored) check_ignored(d, before, &whole, &b, i);
+            if (d->function == RANK && !is_ignored) check_rank(d, before, &whole, i);
             if (d->function == SOFTMAX || d->function == LOG_SOFTMAX) check_softmax(d, &whole, i);
         }
     }

@@ -405,7 +405,7 @@ static inline void expect_jacobian(const general *g, ptrdiff_t i, const solution
 static inline void expect_nothing(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
     const long double nothing = op == LOG_SOFTMAX ? -INFINITY : 0;
-    const int is_loss = op == LOSS || op == LOSS_GRAD || op == HVP, ignored = is_loss && a->ignored;
+    const int is_loss = has_loss_of(op) || op == HVP, ignored = is_loss && a->ignored;
     const ptrdiff_t c = g->p.n_classes, rows = op == JACOBIAN ? c : 1;
     expected.loss[i] = ignored ? 0 : op == LOGSUMEXP && !a->has_nan ? a->max : NAN;
     expected.loss_error[i] = 0;
@@ -419,13 +419,20 @@ static inline void expect_nothing(const general *g, ptrdiff_t i, const solution 
 
 static inline void expect_sample(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
-    const int is_loss = op == LOSS || op == LOSS_GRAD || op == HVP;
+    const int is_loss = has_loss_of(op) || op == HVP;
+    const ptrdiff_t n_classes = g->p.n_classes;
+    long double t[MAX_CLASSES];
+    for (ptrdiff_t k = 0; k < n_classes; ++k) t[k] = entry(&g->p.target, i, k);
+    const ptrdiff_t label = g->features & HAS_TARGET ? first_largest(t, n_classes) : get_label(&g->p, i);
+    expect_rank(i, a->x, a->allowed, n_classes, a->ignored ? 0 : label);
+    if (a->ignored) ranked.rank[i] = ranked.top[i] = -1;
     if (a->is_nan || (is_loss && a->ignored)) {
         expect_nothing(g, i, a, op);
         return;
     }
     switch (op) {
     case LOSS_GRAD: expect_gradient(g, i, a), expect_hess(g, i, a); /* fall through */
+    case RANK:
     case LOSS: expect_loss(g, i, a); break;
     case HVP:
     case JVP: expect_product(g, i, a, op); break;
@@ -507,9 +514,10 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    const int has_loss = q->op == LOSS || q->op == LOSS_GRAD || q->op == LOGSUMEXP;
-    const int has_out = q->op != LOSS && q->op != LOGSUMEXP;
+    const int has_loss = has_loss_of(q->op) || q->op == LOGSUMEXP;
+    const int has_out = q->op != LOSS && q->op != RANK && q->op != LOGSUMEXP;
     softxent_block b = general_block(g, isa);
+    give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
     if (has_out) give_general_out(&b, g, q, &out.x);
     if (q->hess) b.hess = hess.x.data;
@@ -523,6 +531,7 @@ static inline void check_question(const general *g, const question *q, layout l,
     if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
     if (has_out) check_output(&out, expected.out, expected.out_error);
     if (q->hess) check_output(&hess, expected.hess, expected.hess_error);
+    check_ranks(&b, q->op == RANK ? p->n : 0);
     if (!has_loss) check_untouched(&loss, 0);
     if (!has_out) check_untouched(&out, 0);
     if (!q->hess) check_untouched(&hess, 0);
@@ -556,7 +565,7 @@ static const question questions[] = {
     {SOFTMAX, 0, 1, 0, 0, 0},     {LOG_SOFTMAX, 0, 0, 0, 0, 0}, {LOG_SOFTMAX, 0, 0, 1, 0, 0},
     {LOG_SOFTMAX, 0, 1, 0, 0, 0}, {LOGSUMEXP, 0, 0, 0, 0, 0},   {JVP, 0, 0, 0, 0, 0},
     {JVP, 0, 1, 0, 0, 0},         {JACOBIAN, 0, 0, 0, 0, 0},    {JACOBIAN, 0, 0, 1, 0, 0},
-    {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},   {LOSS_GRAD, 1, 0, 1, 0, 3},
+    {RANK, 0, 0, 0, 0, 0},        {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},   {LOSS_GRAD, 1, 0, 1, 0, 3},
     {LOSS_GRAD, 0, 1, 0, 0, 2},
 };
 

@@ -46,14 +46,18 @@ static inline int element_type(enum dtype d)
     return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
 }
 
-enum op { LOSS, LOSS_GRAD, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, N_OPS };
+enum op { LOSS, LOSS_GRAD, RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, N_OPS };
 
-static const char *const op_name[] = {"loss",        "loss_grad", "hvp", "softmax",
-                                      "log_softmax", "logsumexp", "jvp", "jacobian"};
+static const char *const op_name[] = {"loss",        "loss_grad", "rank", "hvp",     "softmax",
+                                      "log_softmax", "logsumexp", "jvp",  "jacobian"};
+
+static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
     switch (op) {
+    case RANK:
+        return d == F32 ? softxent_cross_entropy_and_rank_f32(b, bad) : softxent_cross_entropy_and_rank_f64(b, bad);
     case HVP: return d == F32 ? softxent_cross_entropy_hvp_f32(b, bad) : softxent_cross_entropy_hvp_f64(b, bad);
     case JVP: return d == F32 ? softxent_softmax_jvp_f32(b) : softxent_softmax_jvp_f64(b);
     case JACOBIAN: return d == F32 ? softxent_softmax_jacobian_f32(b) : softxent_softmax_jacobian_f64(b);
@@ -420,6 +424,59 @@ static inline void expect_the_same(const problem *p, ptrdiff_t i, long double lo
         expected.out[i * p->n_classes + k] = out, expected.out_error[i * p->n_classes + k] = 0;
 }
 
+/* ---- Ranks, which are exact ------------------------------------------------------------------------------------- */
+
+/* Room for strides of up to 3, and a canary at each end. */
+enum { RANK_STRIDES = 3, RANK_ROOM = RANK_STRIDES * MAX_SAMPLES + 2, NO_RANK = 77 };
+
+static struct {
+    int64_t rank[MAX_SAMPLES], top[MAX_SAMPLES]; /* as they must be */
+    int64_t ranks[RANK_ROOM], tops[RANK_ROOM];   /* as they are written */
+} ranked;
+
+/* By the definition, for a label of one class; `allowed` is NULL where all are. */
+static inline void expect_rank(ptrdiff_t i, const long double *z, const int *allowed, ptrdiff_t n_classes,
+                               ptrdiff_t label)
+{
+    int64_t rank = 0, top = -1;
+    const int is_removed = allowed && !allowed[label];
+    for (ptrdiff_t k = 0; k < n_classes; ++k) {
+        if (allowed && !allowed[k]) continue;
+        if (isnan(z[k])) {
+            ranked.rank[i] = ranked.top[i] = -1;
+            return;
+        }
+        rank += is_removed || z[k] > z[label] || (z[k] == z[label] && k < label);
+        if (top < 0 || z[k] > z[top]) top = k;
+    }
+    ranked.rank[i] = top < 0 ? -1 : rank, ranked.top[i] = top;
+}
+
+static inline ptrdiff_t first_largest(const long double *t, ptrdiff_t n_classes)
+{
+    ptrdiff_t first = 0;
+    for (ptrdiff_t k = 1; k < n_classes; ++k)
+        if (t[k] > t[first]) first = k;
+    return first;
+}
+
+static inline void give_ranks(softxent_block *b, ptrdiff_t stride)
+{
+    for (int i = 0; i < RANK_ROOM; ++i) ranked.ranks[i] = ranked.tops[i] = NO_RANK;
+    b->rank = ranked.ranks + 1, b->top = ranked.tops + 1, b->rank_stride = stride, b->top_stride = RANK_STRIDES;
+}
+
+/* Nothing but those of the first `done` samples has been written. */
+static inline void check_ranks(const softxent_block *b, ptrdiff_t done)
+{
+    int64_t ranks[RANK_ROOM], tops[RANK_ROOM];
+    for (int i = 0; i < RANK_ROOM; ++i) ranks[i] = tops[i] = NO_RANK;
+    for (ptrdiff_t i = 0; i < done; ++i)
+        ranks[1 + i * b->rank_stride] = ranked.rank[i], tops[1 + i * b->top_stride] = ranked.top[i];
+    CHECK(memcmp(ranks, ranked.ranks, sizeof ranks) == 0);
+    CHECK(memcmp(tops, ranked.tops, sizeof tops) == 0);
+}
+
 /* One way to ask. */
 typedef struct {
     const char *name;
@@ -434,7 +491,9 @@ static inline void expect(const problem *p, const request *r)
 {
     for (ptrdiff_t i = 0; i < p->n; ++i) {
         const answer *a = &answers[i];
-        const int is_loss = r->op == LOSS || r->op == LOSS_GRAD;
+        expect_rank(i, a->z, NULL, p->n_classes, r->target ? first_largest(a->t, p->n_classes) : a->ignored ? 0 : a->label);
+        if (!r->target && a->ignored) ranked.rank[i] = ranked.top[i] = -1;
+        const int is_loss = has_loss_of(r->op);
         const long double upstream = upstream_of(p, i, r->grad_output);
         if (is_loss && !r->target && a->ignored)
             expect_the_same(p, i, 0, 0);
@@ -606,12 +665,13 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     output loss = output_of(reals_of(arenas[LOSS_OUT], at_end, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
-    const int has_loss = r->op == LOSS || r->op == LOSS_GRAD || r->op == LOGSUMEXP;
-    const int has_out = r->op != LOSS && r->op != LOGSUMEXP;
+    const int has_loss = has_loss_of(r->op) || r->op == LOGSUMEXP;
+    const int has_out = r->op != LOSS && r->op != RANK && r->op != LOGSUMEXP;
+    give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
     if (has_out) give_out(&b, &out.x);
     if (r->target) give_target(&b, p);
-    if (!r->target && (r->op == LOSS || r->op == LOSS_GRAD)) give_labels(&b, p);
+    if (!r->target && has_loss_of(r->op)) give_labels(&b, p);
     if (r->grad_output) give_grad_output(&b, p);
     b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
     memcpy(logits, p->logits.base, p->logits.bytes);
@@ -621,6 +681,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     CHECK(status == SOFTXENT_OK && bad == -5);
     if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
     if (has_out) check_output(&out, expected.out, expected.out_error);
+    check_ranks(&b, r->op == RANK ? p->n : 0);
     if (!has_loss) check_untouched(&loss, 0);
     if (!has_out) check_untouched(&out, 0);
     if (!r->in_place) CHECK(memcmp(logits, p->logits.base, p->logits.bytes) == 0);
@@ -639,6 +700,8 @@ static const request requests[] = {
     {"gradient of a target in another layout, times grad_output", LOSS_GRAD, 1, 1, 0, 1, 0, 0},
     {"gradient of a target accumulated", LOSS_GRAD, 1, 0, 1, 0, 0, 0},
     {"gradient of a target in place", LOSS_GRAD, 1, 1, 0, 0, 1, 0},
+    {"loss and rank", RANK, 0, 0, 0, 0, 0, 0},
+    {"loss and rank of a target", RANK, 1, 0, 0, 0, 0, 0},
     {"loss in shards", LOSS, 0, 0, 0, 0, 0, 2},
     {"gradient in shards, times grad_output", LOSS_GRAD, 0, 1, 0, 0, 0, 3},
     {"gradient in shards in another layout, accumulated", LOSS_GRAD, 0, 0, 1, 1, 0, 7},

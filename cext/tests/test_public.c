@@ -25,7 +25,7 @@ static softxent_block sound_block(enum dtype d)
     memset(&sound_options, 0, sizeof sound_options);
     sound_options.size = sizeof sound_options;
     softxent_block b = block_of(&sound_problem, NULL);
-    give_labels(&b, &sound_problem), give_loss(&b, &loss), give_out(&b, &out);
+    give_labels(&b, &sound_problem), give_loss(&b, &loss), give_out(&b, &out), give_ranks(&b, 1);
     b.direction = v.data, b.direction_sample_stride = v.sample_stride, b.direction_class_stride = v.class_stride;
     b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;
     return b;
@@ -42,13 +42,14 @@ static softxent_block sound_block_of(enum op op, enum dtype d)
     return b;
 }
 
-static int is_cross_entropy(enum op op) { return op == LOSS || op == LOSS_GRAD || op == HVP; }
+static int is_cross_entropy(enum op op) { return has_loss_of(op) || op == HVP; }
 
 static void check_refused(enum op op, enum dtype d, const softxent_block *b, int status)
 {
     ptrdiff_t bad = -5;
     CHECK(call(op, d, b, &bad) == status);
     CHECK(bad == -5);
+    if (b) check_ranks(b, 0);
     check_untouched(&loss_output, 0);
     check_untouched(&out_output, 0);
     check_untouched(&hess_output, 0);
@@ -70,10 +71,10 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
     case 8: b->labels = NULL; return is_loss; /* and no target */
-    case 9: b->loss = NULL; return op == LOSS || op == LOSS_GRAD || op == LOGSUMEXP;
+    case 9: b->loss = NULL; return has_loss_of(op) || op == LOGSUMEXP;
     case 10: b->direction = NULL; return op == HVP || op == JVP;
     case 11: b->target = b->logits; return is_loss; /* and labels */
-    default: b->out = NULL; return op != LOSS && op != LOSS_GRAD && op != LOGSUMEXP;
+    default: b->out = NULL; return !has_loss_of(op) && op != LOGSUMEXP;
     }
 }
 
