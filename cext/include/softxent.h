@@ -219,10 +219,10 @@ SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff
 /* The loss of each sample, to the bit as above, and from the same pass where its label stands: into `rank` how many
  * classes come before the label's, which have a larger logit, or an equal one and a smaller index; into `top` the first
  * class with the largest logit. A target's label is the first of its largest entries. Logits count as they are given:
- * no option changes their order. Of a sample's classes only those count that `where` allows, and a label that it removes
- * comes behind all of them. Both are -1 for a sample that is ignored, has a nan among the logits that count, or has no
- * class left; infinite logits have their rank like others. Neither `out` nor `hess` is looked at. Returns what the loss
- * does. */
+ * no option changes their order. Of a sample's classes only those count that `where` allows, and a label that it
+ * removes comes behind all of them. Both are -1 for a sample that is ignored, has a nan among the logits that count, or
+ * has no class left; infinite logits have their rank like others. Neither `out` nor `hess` is looked at. Returns what
+ * the loss does. */
 SOFTXENT_API int softxent_cross_entropy_and_rank_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_and_rank_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 

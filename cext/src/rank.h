@@ -52,8 +52,8 @@ SIMD_INLINE T(field) T(field_of)(const softxent_block *b, ptrdiff_t begin, int n
                          : T(view_from)(b->logits, b->logits_type, b->logits_sample_stride, b->logits_class_stride,
                                         begin, n_samples, n, in_rows);
     if (f.has_where)
-        f.where = T(view_from)(b->where, BOOLS, b->where_sample_stride, b->where_class_stride, begin, n_samples, n,
-                               in_rows);
+        f.where =
+            T(view_from)(b->where, BOOLS, b->where_sample_stride, b->where_class_stride, begin, n_samples, n, in_rows);
     return f;
 }
 
@@ -116,7 +116,8 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
         V(store)(lanes, r.n_before), V(store)(tops, r.top);
         for (int i = 0; i < LANES; ++i) {
             const int sample = f->in_rows ? 0 : i;
-            const int64_t top = tops[i] > 0 - (real)INFINITY ? begin - (int64_t)tops[i] : INT64_MAX, before = found->top[sample];
+            const int64_t top = tops[i] > 0 - (real)INFINITY ? begin - (int64_t)tops[i] : INT64_MAX,
+                          before = found->top[sample];
             found->n_before[sample] += (int64_t)lanes[i];
             if (top != INT64_MAX && (before < 0 || top < before)) found->top[sample] = top;
         }

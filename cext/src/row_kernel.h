@@ -260,8 +260,8 @@ SIMD_INLINE void T(rank_group)(T(rank_sums) * s, const vec *z, vec label_logit, 
     s->group = V(sub)(s->group, V(set1)(1));
 }
 
-SIMD_INLINE T(rank_sums) T(rank_row)(const char *z, ptrdiff_t n, int has_next, vec *tail, ptrdiff_t label,
-                                     real label_logit, const int type)
+SIMD_INLINE T(rank_sums)
+    T(rank_row)(const char *z, ptrdiff_t n, int has_next, vec *tail, ptrdiff_t label, real label_logit, const int type)
 {
     const vec zero = V(set1)(0), bound = V(set1)(label_logit);
     const ptrdiff_t size = GROUP * LANES, whole = n - n % LANES, of_label = label / size * size;

@@ -515,7 +515,7 @@ static inline void check_question(const general *g, const question *q, layout l,
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
     const int has_loss = has_loss_of(q->op) || q->op == LOGSUMEXP;
-    const int has_out = q->op != LOSS && q->op != RANK && q->op != LOGSUMEXP;
+    const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
@@ -565,8 +565,8 @@ static const question questions[] = {
     {SOFTMAX, 0, 1, 0, 0, 0},     {LOG_SOFTMAX, 0, 0, 0, 0, 0}, {LOG_SOFTMAX, 0, 0, 1, 0, 0},
     {LOG_SOFTMAX, 0, 1, 0, 0, 0}, {LOGSUMEXP, 0, 0, 0, 0, 0},   {JVP, 0, 0, 0, 0, 0},
     {JVP, 0, 1, 0, 0, 0},         {JACOBIAN, 0, 0, 0, 0, 0},    {JACOBIAN, 0, 0, 1, 0, 0},
-    {RANK, 0, 0, 0, 0, 0},        {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},   {LOSS_GRAD, 1, 0, 1, 0, 3},
-    {LOSS_GRAD, 0, 1, 0, 0, 2},
+    {RANK, 0, 0, 0, 0, 0},        {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},
+    {LOSS_GRAD, 1, 0, 1, 0, 3},   {LOSS_GRAD, 0, 1, 0, 0, 2},
 };
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };

@@ -53,6 +53,8 @@ static const char *const op_name[] = {"loss",        "loss_grad", "rank", "hvp",
 
 static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
+static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
+
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
     switch (op) {
@@ -434,11 +436,12 @@ static struct {
     int64_t ranks[RANK_ROOM], tops[RANK_ROOM];   /* as they are written */
 } ranked;
 
-/* By the definition, for a label of one class; `allowed` is NULL where all are. */
+/* By the definition, for a label that is a class; `allowed` is NULL where all are. */
 static inline void expect_rank(ptrdiff_t i, const long double *z, const int *allowed, ptrdiff_t n_classes,
                                ptrdiff_t label)
 {
     int64_t rank = 0, top = -1;
+    if (label < 0 || label >= n_classes) return;
     const int is_removed = allowed && !allowed[label];
     for (ptrdiff_t k = 0; k < n_classes; ++k) {
         if (allowed && !allowed[k]) continue;
@@ -491,7 +494,10 @@ static inline void expect(const problem *p, const request *r)
 {
     for (ptrdiff_t i = 0; i < p->n; ++i) {
         const answer *a = &answers[i];
-        expect_rank(i, a->z, NULL, p->n_classes, r->target ? first_largest(a->t, p->n_classes) : a->ignored ? 0 : a->label);
+        expect_rank(i, a->z, NULL, p->n_classes,
+                    r->target    ? first_largest(a->t, p->n_classes)
+                    : a->ignored ? 0
+                                 : a->label);
         if (!r->target && a->ignored) ranked.rank[i] = ranked.top[i] = -1;
         const int is_loss = has_loss_of(r->op);
         const long double upstream = upstream_of(p, i, r->grad_output);
@@ -666,7 +672,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
     const int has_loss = has_loss_of(r->op) || r->op == LOGSUMEXP;
-    const int has_out = r->op != LOSS && r->op != RANK && r->op != LOGSUMEXP;
+    const int has_out = has_output(r->op);
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
     if (has_out) give_out(&b, &out.x);
@@ -690,6 +696,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
 
 static const request requests[] = {
     {"loss", LOSS, 0, 0, 0, 0, 0, 0},
+    {"loss and rank", RANK, 0, 0, 0, 0, 0, 0},
     {"loss and gradient", LOSS_GRAD, 0, 0, 0, 0, 0, 0},
     {"gradient in another layout, times grad_output", LOSS_GRAD, 0, 1, 0, 1, 0, 0},
     {"gradient accumulated", LOSS_GRAD, 0, 0, 1, 0, 0, 0},
@@ -700,7 +707,6 @@ static const request requests[] = {
     {"gradient of a target in another layout, times grad_output", LOSS_GRAD, 1, 1, 0, 1, 0, 0},
     {"gradient of a target accumulated", LOSS_GRAD, 1, 0, 1, 0, 0, 0},
     {"gradient of a target in place", LOSS_GRAD, 1, 1, 0, 0, 1, 0},
-    {"loss and rank", RANK, 0, 0, 0, 0, 0, 0},
     {"loss and rank of a target", RANK, 1, 0, 0, 0, 0, 0},
     {"loss in shards", LOSS, 0, 0, 0, 0, 0, 2},
     {"gradient in shards, times grad_output", LOSS_GRAD, 0, 1, 0, 0, 0, 3},

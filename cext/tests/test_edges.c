@@ -141,17 +141,18 @@ static void check_bad_label(const problem *p, const softxent_isa *isa, const req
     softxent_block b = block_of(p, isa);
     output loss = output_of(reals_of(arenas[LOSS_OUT], 1, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = output_of(reals_of(arenas[OUT], 1, l, p->n, p->n_classes, p->d), HELD, arenas[OUT], 1);
-    give_labels(&b, p), give_loss(&b, &loss.x), give_out(&b, &out.x);
-    if (r->op == LOSS) b.out = NULL;
+    give_labels(&b, p), give_loss(&b, &loss.x), give_ranks(&b, 1);
+    if (has_output(r->op)) give_out(&b, &out.x);
     b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
     ptrdiff_t bad = -5, counted = -6;
     CHECK(call(r->op, p->d, &b, &bad) == SOFTXENT_BAD_LABEL);
     CHECK(bad == at);
     check_untouched(&loss, at);
-    check_untouched(&out, r->op == LOSS ? 0 : at);
+    check_untouched(&out, has_output(r->op) ? at : 0);
+    check_ranks(&b, r->op == RANK ? at : 0);
     for (ptrdiff_t i = 0; i < at; ++i) {
         CHECK(is_near(get(p->d, loss.x.data, i * loss.x.sample_stride), expected.loss[i], expected.loss_error[i]));
-        for (ptrdiff_t k = 0; k < p->n_classes && r->op != LOSS; ++k)
+        for (ptrdiff_t k = 0; k < p->n_classes && has_output(r->op); ++k)
             CHECK(is_near(get(p->d, out.x.data, index_in(&out.x, i, k)), expected.out[i * p->n_classes + k],
                           expected.out_error[i * p->n_classes + k]));
     }
@@ -178,7 +179,7 @@ static void labels_that_are_no_class(void)
                 p.use_ignore_index = l % 2, p.ignore_index = 2;
                 solve(&p);
                 for (int a = 0; a < 7; ++a)
-                    for (const request *r = requests; r < requests + 4; ++r) {
+                    for (const request *r = requests; r < requests + 5; ++r) {
                         if (r->grad_output || is_left_out(problem_number++)) continue;
                         const int64_t bad = values[(a + l) % n_values];
                         set_label(&p, places[a], bad), set_label(&p, 32, bad);
@@ -228,7 +229,7 @@ static void ask_for_bits(const problem *p, const request *r, const softxent_isa 
     out.data = arenas[OUT].start + (p->logits.data - arenas[LOGITS].start);
     memset(bits, 0, BITS_BYTES);
     softxent_block b = block_of(p, isa);
-    const int is_loss = r->op == LOSS || r->op == LOSS_GRAD, has_out = r->op != LOSS && r->op != LOGSUMEXP;
+    const int is_loss = has_loss_of(r->op), has_out = has_output(r->op);
     if (is_loss && r->target) give_target(&b, p);
     if (is_loss && !r->target) give_labels(&b, p);
     if (is_loss || r->op == LOGSUMEXP) give_loss(&b, &loss);
@@ -432,7 +433,8 @@ static void check_general_bad_label(const general *g, const softxent_isa *isa, c
     output loss = output_of(reals_of(arenas[LOSS_OUT], 1, l, n, 1, g->held.loss), 77, arenas[LOSS_OUT], 0);
     output out = output_of(reals_of(arenas[OUT], 1, l, n, c, g->held.out), HELD, arenas[OUT], 1);
     output hess = output_of(reals_of(arenas[HESS_OUT], 1, l, n, c, g->held.out), 77, arenas[HESS_OUT], 2);
-    const int has_loss = q->op != HVP, has_out = q->op != LOSS;
+    const int has_loss = q->op != HVP, has_out = has_output(q->op);
+    give_ranks(&b, 1);
     if (has_loss) give_loss(&b, &loss.x);
     if (has_out) give_out(&b, &out.x);
     if (q->hess) b.hess = hess.x.data;
@@ -443,6 +445,7 @@ static void check_general_bad_label(const general *g, const softxent_isa *isa, c
     check_untouched(&loss, has_loss ? at : 0);
     check_untouched(&out, has_out ? at : 0);
     check_untouched(&hess, q->hess ? at : 0);
+    check_ranks(&b, q->op == RANK ? at : 0);
     loss.x.n = out.x.n = hess.x.n = at;
     loss = snapshot(loss.x, arenas[LOSS_OUT], 0), out = snapshot(out.x, arenas[OUT], 1);
     hess = snapshot(hess.x, arenas[HESS_OUT], 2);
@@ -518,8 +521,8 @@ static void ask_for_general_bits(const general *g, const question *q, const soft
     const array hess = reals_of(arenas[HESS_OUT], 1, any_layout(), n, c, g->held.out);
     softxent_block b = general_block(g, isa);
     memset(bits, 0, GENERAL_BITS_BYTES);
-    if (q->op <= LOSS_GRAD || q->op == LOGSUMEXP) give_loss(&b, &loss);
-    if (q->op != LOSS && q->op != LOGSUMEXP) give_out(&b, &out);
+    if (has_loss_of(q->op) || q->op == LOGSUMEXP) give_loss(&b, &loss);
+    if (has_output(q->op)) give_out(&b, &out);
     if (q->hess) b.hess = hess.data;
     b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;
     b.accumulate = q->accumulate;
