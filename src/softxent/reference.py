@@ -600,6 +600,67 @@ def cross_entropy_and_grad(
     return loss, np.moveaxis(grad, -1, axis)
 
 
+def _stands_before(z: Floats, allowed: Bools, label: npt.NDArray[np.int64]) -> Bools:
+    """Return which classes come before the label's: larger, or equal and earlier. A removed label is behind all."""
+    at_label = label[..., None]
+    z_label = np.take_along_axis(z, at_label, axis=-1)
+    is_removed = ~np.take_along_axis(allowed, at_label, axis=-1)
+    is_earlier = np.arange(z.shape[-1]) < at_label
+    return np.asarray(allowed & (is_removed | (z > z_label) | ((z == z_label) & is_earlier)))
+
+
+@np.errstate(all="ignore")
+def cross_entropy_and_rank(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    **options: Any,
+) -> tuple[Loss, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the cross-entropy, the rank of each label, and the first class with the largest logit.
+
+    Parameters
+    ----------
+    logits, labels, axis, where, ignore_index, **options
+        As for `cross_entropy`. No option changes the order of the logits, which are compared as they are given. The
+        label of a distribution is the first of its largest entries.
+
+    Returns
+    -------
+    loss : float or ndarray
+        As from `cross_entropy`.
+    rank : ndarray of int64, shape of the sample axes
+        How many of the classes that take part come before the label's: with a larger logit, or with an equal one and a
+        smaller index. A label that `where` removes comes behind all of them. -1 for a sample that is ignored, has a nan
+        among the logits that take part, or has no class that does.
+    top : ndarray of int64, shape of the sample axes
+        The first of the classes that take part with the largest logit; -1 as above.
+
+    Examples
+    --------
+    >>> from softxent import reference
+    >>> loss, rank, top = reference.cross_entropy_and_rank([[2.0, 3.0, 2.0], [0.0, 0.0, 0.0]], [2, 0])
+    >>> rank, top
+    (array([2, 0]), array([1, 0]))
+    """
+    loss = cross_entropy(logits, labels, axis=axis, where=where, ignore_index=ignore_index, **options)
+    z = _classes_last(logits, axis, _working_dtype(logits))
+    allowed = _allowed(where, logits, axis)
+    labels = np.asarray(labels)
+    if labels.ndim == z.ndim:
+        label = np.moveaxis(labels, axis, -1).argmax(axis=-1)
+        is_ranked = np.ones(label.shape, bool)
+    else:
+        is_ranked = np.asarray(labels != ignore_index if ignore_index is not None else np.ones(labels.shape, bool))
+        label = np.where(is_ranked, labels, 0)
+    is_ranked &= allowed.any(axis=-1) & ~(np.isnan(z) & allowed).any(axis=-1)
+    rank = _stands_before(z, allowed, label.astype(np.int64)).sum(axis=-1)
+    top = (allowed & (z == np.where(allowed, z, -np.inf).max(axis=-1, keepdims=True))).argmax(axis=-1)
+    return loss, np.where(is_ranked, rank, -1), np.where(is_ranked, top, -1)
+
+
 def _curvature(samples: _Samples, scale: Floats) -> Floats:
     """Return the `w` of a sample's Hessian `w (diag(p) - p p^T)`, shape (..., 1).
 
