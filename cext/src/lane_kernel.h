@@ -165,7 +165,7 @@ static void K(rank_lanes)(T(group) * g)
     T(ranking) *r = &g->ranking;
     if (!g->resident || g->b->target) return;
     r->row_max = g->found.stats.row_max, r->label_logit = g->found.label_logit, r->label = g->known.label_lane;
-    T(rank_tile)(r, g->tile, (int)g->b->n_classes, V(set1)(0), 1);
+    K(rank_tile)(r, g->tile, (int)g->b->n_classes, 0);
 }
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */

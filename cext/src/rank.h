@@ -9,13 +9,15 @@ typedef struct {
     vec n_before, top;               /* top: minus the number of the first that has row_max; -inf: none has */
 } T(ranking);
 
-/* Vector c holds the class number `first` + c step. Of classes that do not count the logit is nan. */
-SIMD_INLINE void T(rank_tile)(T(ranking) * r, const vec *tile, int vectors, vec first, const int step)
+/* Of classes that do not count the logit is nan. */
+static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_rows)
 {
+    const int step = in_rows ? LANES : 1;
+
     const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* no part of the tile */
     const vec zero = V(set1)(0), one = V(set1)(1), from_next = V(set1)((real)step);
-    vec n_before = zero, top = V(set1)(-(real)INFINITY), class = V(add)(first, V(set1)((real)(vectors * step)));
-    UNROLL_4
+    vec n_before = zero, top = V(set1)(-(real)INFINITY), class = V(set1)((real)(vectors * step));
+    if (in_rows) class = V(add)(class, T(lane_numbers)());
     for (int c = vectors - 1; c >= 0; --c) {
         class = V(sub)(class, from_next);
         const vec if_equal = V(select)(V(lt)(class, label), one, zero);
@@ -41,7 +43,7 @@ SIMD_INLINE T(view) T(view_from)(const void *data, int type, ptrdiff_t sample_st
                    : T(lanes_view)(first, type, sample_stride, class_stride, n_samples, n_samples);
 }
 
-SIMD_INLINE T(field) T(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int of_target)
+static T(field) K(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int of_target)
 {
     const ptrdiff_t n = b->n_classes;
     T(field) f;
@@ -89,7 +91,6 @@ typedef struct {
 static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * found)
 {
     const ptrdiff_t step = f->in_rows ? LANES : 1;
-    const vec first = f->in_rows ? T(lane_numbers)() : V(set1)(0);
     vec tile[TILE], row_max = V(set1)(-(real)INFINITY), n_nan = V(set1)(0);
     for (ptrdiff_t from = 0; from < f->n_vectors; from += TILE) {
         const int vectors = (int)(f->n_vectors - from < TILE ? f->n_vectors - from : TILE);
@@ -112,7 +113,7 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
             lanes[i] = (real)((y < begin ? begin : y > end ? end : y) - begin);
         }
         r.label = V(load)(lanes);
-        T(rank_tile)(&r, tile, vectors, first, (int)step);
+        K(rank_tile)(&r, tile, vectors, f->in_rows);
         V(store)(lanes, r.n_before), V(store)(tops, r.top);
         for (int i = 0; i < LANES; ++i) {
             const int sample = f->in_rows ? 0 : i;
@@ -130,7 +131,7 @@ static void K(target_labels)(const softxent_block *b, ptrdiff_t begin, int n_sam
     const int64_t none[LANES] = {0};
     real nothing[LANES];
     T(standing) found;
-    const T(field) f = T(field_of)(b, begin, n_samples, in_rows, 1);
+    const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 1);
     for (int i = 0; i < LANES; ++i) nothing[i] = (real)NAN;
     K(rank_field)(&f, none, nothing, &found);
     for (int i = 0; i < n_samples; ++i) label[i] = found.top[i] < 0 ? LABEL_NONE : found.top[i];
@@ -155,7 +156,7 @@ static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samp
     int64_t label[LANES] = {0};
     real label_logit[LANES] = {0};
     T(standing) found;
-    const T(field) f = T(field_of)(b, begin, n_samples, in_rows, 0);
+    const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 0);
     if (b->target)
         K(target_labels)(b, begin, n_samples, in_rows, label);
     else

@@ -291,23 +291,26 @@ SIMD_INLINE T(rank_sums)
 }
 
 /* Lane by lane the first class of a row's group that has the maximum, counted downwards. */
-SIMD_INLINE vec T(top_in_group)(const T(batch) * r, int i, real row_max, ptrdiff_t k, const int type)
+SIMD_INLINE vec T(top_in_group)(const T(batch) * r, int i, real row_max, ptrdiff_t k, int type)
 {
-    const ptrdiff_t n = r->call->b->n_classes;
-    vec v[GROUP], top = V(set1)(-(real)INFINITY);
-    T(load_group)(v, T(logits_of)(r, i, type), k, n, &r->tails[i], k + GROUP * LANES <= n, type);
-    UNROLL
-    for (int j = GROUP - 1; j >= 0; --j) {
-        const vec class = V(sub)(V(set1)((real)(-j * LANES)), T(lane_numbers)());
-        top = V(select)(V(eq)(v[j], V(set1)(row_max)), class, top);
+    const ptrdiff_t n = r->call->b->n_classes, size = T(size_of_element)(type);
+    const char *z = T(logits_of)(r, i, type);
+    const vec from_next = V(set1)(LANES);
+    vec top = V(set1)(-(real)INFINITY), class = V(sub)(V(set1)(-GROUP * LANES), T(lane_numbers)());
+    for (ptrdiff_t c = k + (GROUP - 1) * LANES; c >= k; c -= LANES) {
+        class = V(add)(class, from_next);
+        if (c >= n) continue;
+        const vec x = c + LANES <= n ? T(load_any)(z + c * size, type, 1, LANES) : r->tails[i];
+        top = V(select)(V(eq)(x, V(set1)(row_max)), class, top);
     }
     return top;
 }
 
 /* The labels, and their logits, of which those of index labels are there. */
-SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit, const int type)
+SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
 {
     const softxent_block *b = r->call->b;
+    const int type = r->kind.type;
     V(store)(label_logit, r->found.label_logit);
     r->label = r->known.label;
     for (int i = 0; i < r->known.n_samples && b->target; ++i) {
@@ -317,17 +320,31 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit, const int type)
     }
 }
 
-SIMD_INLINE vec T(rank_batch)(T(batch) * r, const int type)
+/* Row i by itself: a loop for each type. */
+static T(rank_sums) K(rank_row)(T(batch) * r, int i, int has_next, real label_logit)
 {
-    const ptrdiff_t n_classes = r->call->b->n_classes, n_with_next = T(rows_with_next)(r);
+    const ptrdiff_t n = r->call->b->n_classes, label = (ptrdiff_t)r->label[i];
+    const char *z = T(logits_of)(r, i, r->kind.type);
+    vec *tail = &r->tails[i];
+    switch (r->kind.type) {
+#if HALF_PRECISION
+    case SOFTXENT_FLOAT16: return T(rank_row)(z, n, has_next, tail, label, label_logit, SOFTXENT_FLOAT16);
+    case SOFTXENT_BFLOAT16: return T(rank_row)(z, n, has_next, tail, label, label_logit, SOFTXENT_BFLOAT16);
+#endif
+    default: return T(rank_row)(z, n, has_next, tail, label, label_logit, SOFTXENT_REAL);
+    }
+}
+
+/* The maxima; and in the batch all that is found of ranks. */
+static vec K(rank_batch)(T(batch) * r)
+{
+    const ptrdiff_t n_with_next = T(rows_with_next)(r);
     vec maxima[LANES], rows[LANES], tops[LANES], n_before[LANES];
     real label_logit[LANES], row_max[LANES], top_group[LANES];
-    T(rank_labels)(r, label_logit, type);
+    T(rank_labels)(r, label_logit);
     for (int i = 0; i < LANES; ++i) {
         T(rank_sums) s = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
-        if (T(has_part)(r, i))
-            s = T(rank_row)(T(logits_of)(r, i, type), n_classes, i < n_with_next, &r->tails[i], (ptrdiff_t)r->label[i],
-                            label_logit[i], type);
+        if (T(has_part)(r, i)) s = K(rank_row)(r, i, i < n_with_next, label_logit[i]);
         maxima[i] = rows[i] = s.row_max, tops[i] = s.top, n_before[i] = s.n_before;
     }
     const vec found = K(max_of_rows)(rows, r->at_once);
@@ -338,20 +355,9 @@ SIMD_INLINE vec T(rank_batch)(T(batch) * r, const int type)
     V(store)(top_group, r->top_group);
     for (int i = 0; i < r->known.n_samples; ++i)
         if (T(has_part)(r, i))
-            rows[i] = T(top_in_group)(r, i, row_max[i], (ptrdiff_t)-top_group[i] * GROUP * LANES, type);
+            rows[i] = T(top_in_group)(r, i, row_max[i], (ptrdiff_t)-top_group[i] * GROUP * LANES, r->kind.type);
     r->top = K(max_of_rows)(rows, r->at_once);
     return found;
-}
-
-static vec K(rank_batch)(T(batch) * r)
-{
-    switch (r->kind.type) {
-#if HALF_PRECISION
-    case SOFTXENT_FLOAT16: return T(rank_batch)(r, SOFTXENT_FLOAT16);
-    case SOFTXENT_BFLOAT16: return T(rank_batch)(r, SOFTXENT_BFLOAT16);
-#endif
-    default: return T(rank_batch)(r, SOFTXENT_REAL);
-    }
 }
 
 /* After the sums, in which nan shows up. Rows with one, or without a finite maximum, which look alike, are looked at
