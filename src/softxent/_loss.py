@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
+from ._options import DEFAULTS, Options
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
@@ -120,45 +121,15 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], label_smoothing=0.1, base=2, reduction="none")
     array([2.16404256, 1.        ])
     """
+    threads = threads_for(n_threads)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if out is None:
         loss = _kernels.plain_cross_entropy(
-            False,
-            threads_for(n_threads),
-            logits,
-            labels,
-            axis,
-            class_weight,
-            sample_weight,
-            where,
-            ignore_index,
-            label_smoothing,
-            temperature,
-            softcap,
-            z_loss,
-            base,
-            reduction,
-            normalizer,
-            None,
+            False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
         )
         if loss is not None:
             return loss  # type: ignore[no-any-return]
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, Options(*options))
     if out is not None:
         problem.write_losses_to(out)
     return problem.solve()
@@ -240,48 +211,18 @@ def cross_entropy_and_grad(
     >>> grad.round(3)
     array([[ 0.333,  0.333, -0.667,  0.   ]])
     """
+    threads = threads_for(n_threads)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if grad_output is None and accumulate is False:
         result = _kernels.plain_cross_entropy(
-            True,
-            threads_for(n_threads),
-            logits,
-            labels,
-            axis,
-            class_weight,
-            sample_weight,
-            where,
-            ignore_index,
-            label_smoothing,
-            temperature,
-            softcap,
-            z_loss,
-            base,
-            reduction,
-            normalizer,
-            out,
+            True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
         )
         if result is not None:
             return result  # type: ignore[no-any-return]
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, Options(*options))
     problem.multiply_gradient(grad_output)
     problem.write_gradient_to(out, accumulate)
-    return problem.solve(), problem.outputs["out"]
+    return problem.solve(), problem.call.out
 
 
 def cross_entropy_and_rank(
@@ -350,27 +291,12 @@ def cross_entropy_and_rank(
     >>> float(np.mean(rank == 0)), float(np.mean((rank >= 0) & (rank < 3)))  # top-1 and top-3 accuracy
     (0.0, 0.6666666666666666)
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
         problem.write_losses_to(out)
     problem.write_ranks()
-    return problem.solve("rank"), problem.outputs["rank"], problem.outputs["top"]
+    return problem.solve("rank"), problem.call.rank, problem.call.top
 
 
 def cross_entropy_grad_hess(
@@ -435,25 +361,12 @@ def cross_entropy_grad_hess(
     >>> hess
     array([0.1875, 0.1875, 0.25  ])
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
     problem.write_gradient_to(grad_out)
     problem.write_hessian_to(hess_out, kind)
-    return problem.solve(), problem.outputs["out"], problem.outputs["hess"]
+    return problem.solve(), problem.call.out, problem.call.hess
 
 
 def cross_entropy_hvp(
@@ -507,24 +420,11 @@ def cross_entropy_hvp(
     >>> softxent.cross_entropy_hvp(np.log([1.0, 1.0, 2.0]), 2, [0, 0, 1])
     array([-0.125, -0.125,  0.25 ])
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)
     problem.solve("hvp")
-    return problem.outputs["out"]
+    return problem.call.out
 
 
 def _pair(out: Any) -> tuple[Array | None, Array | None]:

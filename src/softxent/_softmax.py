@@ -7,14 +7,15 @@ import numpy.typing as npt
 
 from ._arrays import (
     Array,
-    as_array,
     as_logits,
     as_real_array,
     check_out,
-    class_axis_last,
+    is_computed_in_float32,
+    new_output,
     result_dtype,
-    working_dtype,
+    sample_shape,
 )
+from ._kernels import Call
 from ._options import check_scale, check_where
 from ._pieces import compute
 from ._threads import threads_for
@@ -246,30 +247,38 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    z = as_logits(as_array(logits, "logits"), axis)
-    threads = threads_for(n_threads)
-    shape = (*z.shape, z.shape[-1])
+    call, threads = _call_of(logits, axis), threads_for(n_threads)
+    z = call.logits
+    shape = (*sample_shape(z, call.class_axis), z.shape[call.class_axis], z.shape[call.class_axis])
     try:
         jacobian = np.empty(shape, result_dtype(z.dtype))
     except ValueError:  # NumPy's, for more bytes than an address can say
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
+    # Its two axes of classes are its last: so is that of the logits.
+    call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
     if z.size:
-        compute("jacobian", working_dtype(z.dtype), z.ndim - 1, threads, {"logits": z, "out": jacobian})
+        compute(call, "jacobian", threads)
     return jacobian
 
 
+def _call_of(logits: npt.ArrayLike, axis: int) -> Call:
+    call = Call()
+    call.logits, call.class_axis = as_logits(logits, axis)
+    call.f32 = is_computed_in_float32(call.logits.dtype)
+    return call
+
+
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
-    given = as_array(logits, "logits")
-    z = as_logits(given, axis)
+    call = _call_of(logits, axis)
+    z = call.logits
     v = as_real_array(vector, name)
-    if v.shape != given.shape:
-        raise ValueError(f"{name} must have the logits' shape {given.shape}; got {v.shape}")
+    if v.shape != z.shape:
+        raise ValueError(f"{name} must have the logits' shape {z.shape}; got {v.shape}")
     threads = threads_for(n_threads)
-    product = np.empty_like(given, dtype=result_dtype(z.dtype), subok=False)
-    arrays = {"logits": z, "direction": class_axis_last(v, axis), "out": class_axis_last(product, axis)}
+    call.direction, call.out = v, new_output(z)
     if z.size:
-        compute("jvp", working_dtype(z.dtype), z.ndim - 1, threads, arrays)
-    return product
+        compute(call, "jvp", threads)
+    return call.out
 
 
 def _run(
@@ -281,22 +290,27 @@ def _run(
     out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    given = as_array(logits, "logits")
-    z = as_logits(given, axis)
-    allowed = check_where(where, z, axis)
-    scale = check_scale(temperature, "temperature")
+    """What has an entry for each class, or for logsumexp one for each sample."""
+    call = _call_of(logits, axis)
+    z = call.logits
+    if where is not None:
+        call.where = check_where(where, z)
+    call.temperature = check_scale(temperature, "temperature")
     threads = threads_for(n_threads)
-    per_sample = op == "logsumexp"
-    like = z[..., 0] if per_sample else given
-    if out is None:
-        result = np.empty_like(like, dtype=result_dtype(z.dtype), subok=False)
+    if op == "logsumexp":
+        shape = sample_shape(z, call.class_axis)
+        if out is None:
+            result = np.empty(shape, result_dtype(z.dtype))
+        else:
+            result = check_out(out, shape, z.dtype, "the samples", (("logits", z), ("where", call.where)))
+        call.loss = result
     else:
-        inputs = {"logits": given, "where": allowed}
-        result = check_out(out, like, "the samples" if per_sample else "the logits", inputs)
-    plain = np.asarray(result)  # a subclass may have its own idea of axes
-    written = {"loss": plain} if per_sample else {"out": class_axis_last(plain, axis)}
-    options = None if scale == 1.0 else (0.0, scale, 0.0, 0.0, 0.0)
+        if out is None:
+            result = new_output(z)
+        else:
+            inputs = (("logits", z), ("where", call.where))
+            result = check_out(out, z.shape, z.dtype, "the logits", inputs, may_be=z)
+        call.out = result
     if z.size:
-        arrays = {"logits": z, "where": allowed, **written}
-        compute(op, working_dtype(z.dtype), z.ndim - 1, threads, arrays, options=options)
+        compute(call, op, threads)
     return result

@@ -85,10 +85,9 @@ def check_n_threads(n: int, name: str = "n_threads") -> int:
 
 def threads_for(n_threads: int | None) -> int:
     """The number of threads of one call, from its ``n_threads``."""
-    if n_threads is not None:
-        n = check_n_threads(n_threads)
-        return min(n, MOST_THREADS)
-    return _chosen_or_default()[0]
+    if n_threads is None:
+        return _chosen_or_default()[0]
+    return min(check_n_threads(n_threads), MOST_THREADS)
 
 
 def num_threads_and_reason() -> tuple[int, str]:
