@@ -93,11 +93,12 @@ def sample_shape(logits: Array, class_axis: int) -> tuple[int, ...]:
     return shape[:class_axis] + shape[class_axis + 1 :]
 
 
-def new_output(logits: Array) -> Array:
-    """An array for results of the logits' shape, in the same order in memory."""
-    if logits.dtype in FLOATS and type(logits) is np.ndarray:
-        return np.empty_like(logits)
-    return np.empty_like(logits, dtype=result_dtype(logits.dtype), subok=False)
+def new_output(logits: Array, class_axis: int, with_classes: bool) -> Array:
+    """An array for results of the logits' shape, in the same order in memory; or of the samples'."""
+    dtype = result_dtype(logits.dtype)
+    if with_classes:
+        return np.empty_like(logits, dtype=dtype, subok=False)
+    return np.empty(sample_shape(logits, class_axis), dtype)
 
 
 def check_out(

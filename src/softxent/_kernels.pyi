@@ -30,11 +30,12 @@ class Call:
     direction: _Array | None
     grad_output: _Array | None
     class_weight: _Array | None
-    loss: _Array | None
-    out: _Array | None
-    hess: _Array | None
-    rank: _Array | None
-    top: _Array | None
+    given_class_weight: _Array | None
+    loss: Any  # the outputs: arrays, where they are wanted
+    out: Any
+    hess: Any
+    rank: Any
+    top: Any
     label_smoothing: float
     temperature: float
     softcap: float
@@ -45,12 +46,19 @@ class Call:
     hess_kind: str
     accumulate: bool
     n_all: int
+    def take_logits(self, logits: object, axis: object) -> bool: ...
+    def take_labels(self, labels: object) -> bool: ...
+    def can_write(self, out: object, with_classes: bool, may_be_logits: bool) -> bool: ...
+    def new_output(self, with_classes: bool) -> _Array | None: ...
+    @property
+    def n_samples(self) -> int: ...
     def run(self, op: str, n_threads: int) -> bool | None: ...
     @property
     def total(self) -> float: ...
-    def count_labels(self, n_threads: int) -> int | None: ...
+    def count_labels(self, n_threads: int) -> int: ...
     def total_weight(self) -> float | None: ...
 
+def not_defaults(options: tuple[object, ...], defaults: tuple[object, ...]) -> list[int]: ...
 def plain_cross_entropy(
     with_grad: bool,
     n_threads: int,

@@ -502,14 +502,14 @@ cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return a_high <= b_low or b_high <= a_low
 
 
-def extent(cnp.ndarray array):
+cpdef Py_ssize_t extent(cnp.ndarray array) noexcept:
     """The bytes from its first to its last."""
     cdef uintptr_t low = 0, high = 0
     extent_of(array, &low, &high)
     return <Py_ssize_t> (high - low)
 
 
-def is_same_view(cnp.ndarray a, cnp.ndarray b):
+cpdef bint is_same_view(cnp.ndarray a, cnp.ndarray b) except -1:
     """Whether both are the same entries of the same memory, in the same order."""
     cdef int axis
     if cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or not cnp.PyArray_SAMESHAPE(a, b):
@@ -517,7 +517,7 @@ def is_same_view(cnp.ndarray a, cnp.ndarray b):
     for axis in range(cnp.PyArray_NDIM(a)):
         if cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
             return False
-    return a.dtype == b.dtype
+    return cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b) and a.dtype == b.dtype
 
 
 cdef inline bint all_lie_in(const real *x, Py_ssize_t n, double high) noexcept nogil:
@@ -620,6 +620,7 @@ cdef class Call:
     cdef public bint f32
     cdef public cnp.ndarray logits, labels, target, where, sample_weight, direction, grad_output, class_weight
     cdef public cnp.ndarray loss, out, hess, rank, top
+    cdef public cnp.ndarray given_class_weight  # by the user: outputs may not overlap it
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
     cdef public str hess_kind
@@ -630,6 +631,92 @@ cdef class Call:
     def __cinit__(self):
         self.grad_scale = 1
         self.hess_kind = "exact"
+
+    # What is usual is checked here, quickly. Where one of these declines, it has done nothing, and the Python floor
+    # finds out what to do, or what is wrong.
+
+    def take_logits(self, logits, axis):
+        """Takes them if they are native floats in an array, and the axis is one of its."""
+        if not (cnp.PyArray_CheckExact(logits) and type(axis) is int):
+            return False
+        cdef cnp.ndarray z = logits
+        cdef int number = cnp.PyArray_TYPE(z), n_axes = cnp.PyArray_NDIM(z)
+        if number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or not cnp.PyArray_ISNOTSWAPPED(z):
+            return False
+        if not -n_axes <= axis < n_axes:
+            return False
+        cdef int class_axis = axis
+        class_axis += n_axes if class_axis < 0 else 0
+        if cnp.PyArray_DIM(z, class_axis) == 0:
+            return False
+        self.logits, self.class_axis, self.f32 = z, class_axis, number != cnp.NPY_FLOAT64
+        return True
+
+    def take_labels(self, labels):
+        """Takes them if they are native integers of the samples' shape, or native floats of the logits'."""
+        if not (cnp.PyArray_CheckExact(labels) and is_behaved(labels)):
+            return False
+        cdef cnp.ndarray y = labels
+        if label_type_of(y) >= 0:
+            if not self.has_shape_of(y, False):
+                return False
+            self.labels = y
+            return True
+        if not (cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True)):
+            return False
+        self.target = y
+        return True
+
+    # Of the logits or of the samples.
+    cdef bint has_shape_of(self, cnp.ndarray array, bint with_classes) noexcept:
+        cdef int n_axes = cnp.PyArray_NDIM(self.logits), axis, i = 0
+        if cnp.PyArray_NDIM(array) != n_axes - (not with_classes):
+            return False
+        for axis in range(n_axes):
+            if not with_classes and axis == self.class_axis:
+                continue
+            if cnp.PyArray_DIM(array, i) != cnp.PyArray_DIM(self.logits, axis):
+                return False
+            i += 1
+        return True
+
+    def can_write(self, out, bint with_classes, bint may_be_logits):
+        """Whether results can go there: of the logits' type, of their shape or of the samples', and apart from all
+        arrays of the call, but that it may be the very logits."""
+        if not cnp.PyArray_CheckExact(out):
+            return False
+        cdef cnp.ndarray a = out
+        if not (cnp.PyArray_ISWRITEABLE(a) and self.has_shape_of(a, with_classes)):
+            return False
+        if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(self.logits) or not is_behaved(a):
+            return False
+        if not cnp.PyArray_IS_C_CONTIGUOUS(a) and extent(a) < cnp.PyArray_NBYTES(a):
+            return False
+        for other in (self.logits, self.labels, self.target, self.where, self.sample_weight, self.direction,
+                      self.grad_output, self.given_class_weight, self.loss, self.out, self.hess):
+            if other is None or are_apart(a, other):
+                continue
+            if not (may_be_logits and other is self.logits and is_same_view(a, other)):
+                return False
+        return True
+
+    def new_output(self, bint with_classes):
+        """An array for results; None where the logits are not contiguous native floats."""
+        cdef cnp.ndarray z = self.logits
+        cdef cnp.npy_intp shape[MAX_AXES]
+        cdef int n_axes = cnp.PyArray_NDIM(z), number = cnp.PyArray_TYPE(z), axis, n = 0
+        if number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or not cnp.PyArray_IS_C_CONTIGUOUS(z):
+            return None
+        for axis in range(n_axes):
+            if with_classes or axis != self.class_axis:
+                shape[n] = cnp.PyArray_DIM(z, axis)
+                n += 1
+        return cnp.PyArray_EMPTY(n, shape, number, 0)
+
+    @property
+    def n_samples(self):
+        """The number of samples in the logits."""
+        return cnp.PyArray_SIZE(self.logits) // cnp.PyArray_DIM(self.logits, self.class_axis)
 
     # Makes the job; False where an array is in a type that the kernels do not take.
     cdef bint describe(self, Job *job, Op op) except -1:
@@ -825,16 +912,28 @@ cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
 
 
-cdef inline bint are_defaults(tuple options, tuple defaults) except -1:
-    """Whether every option is the very default, or a float of its value; nothing else, whatever it may be equal to."""
+cdef inline bint is_divisor(object x) noexcept:
+    """Whether it is a float, positive and normal, as is one over it."""
+    return type(x) is float and 2 * DBL_MIN <= <double> x <= DBL_MAX / 4
+
+
+cdef inline bint is_default(object option, object default) noexcept:
+    """Whether it is the very default, or a float of its value; nothing else, whatever it may be equal to."""
+    return option is default or (type(option) is float and type(default) is float and
+                                 PyFloat_AS_DOUBLE(option) == PyFloat_AS_DOUBLE(default))
+
+
+cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
     cdef Py_ssize_t i
     for i in range(len(defaults)):
-        if options[i] is not defaults[i] and not (
-            type(options[i]) is float and type(defaults[i]) is float and
-            PyFloat_AS_DOUBLE(options[i]) == PyFloat_AS_DOUBLE(defaults[i])
-        ):
+        if not is_default(options[i], defaults[i]):
             return False
     return True
+
+
+def not_defaults(tuple options not None, tuple defaults not None):
+    """The places of those that are not at their defaults."""
+    return [i for i in range(len(defaults)) if not is_default(options[i], defaults[i])]
 
 
 def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
@@ -843,13 +942,12 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient, apart from
-    the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for with_grad,
-    the pair of loss and gradient.
+    or an int, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
+    apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for
+    with_grad, the pair of loss and gradient.
     """
     if not (is_plain(logits) and is_plain(labels) and type(axis) is int and type(reduction) is str and
-            (ignore_index is None or type(ignore_index) is int) and
-            (normalizer is None or (type(normalizer) is float and DBL_MIN <= <double> normalizer <= DBL_MAX)) and
+            (ignore_index is None or type(ignore_index) is int) and (normalizer is None or is_divisor(normalizer)) and
             are_defaults(options, defaults)):
         return None
     cdef cnp.ndarray z = logits, y = labels, gradient = None, losses = None

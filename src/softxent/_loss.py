@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
-from ._options import DEFAULTS, Options
+from ._options import DEFAULTS
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
@@ -129,7 +129,7 @@ def cross_entropy(
         )
         if loss is not None:
             return loss  # type: ignore[no-any-return]
-    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, Options(*options))
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
     if out is not None:
         problem.write_losses_to(out)
     return problem.solve()
@@ -219,7 +219,7 @@ def cross_entropy_and_grad(
         )
         if result is not None:
             return result  # type: ignore[no-any-return]
-    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, Options(*options))
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
     problem.multiply_gradient(grad_output)
     problem.write_gradient_to(out, accumulate)
     return problem.solve(), problem.call.out
@@ -291,7 +291,7 @@ def cross_entropy_and_rank(
     >>> float(np.mean(rank == 0)), float(np.mean((rank >= 0) & (rank < 3)))  # top-1 and top-3 accuracy
     (0.0, 0.6666666666666666)
     """
-    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
         problem.write_losses_to(out)
@@ -361,7 +361,7 @@ def cross_entropy_grad_hess(
     >>> hess
     array([0.1875, 0.1875, 0.25  ])
     """
-    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
     problem.write_gradient_to(grad_out)
@@ -420,11 +420,12 @@ def cross_entropy_hvp(
     >>> softxent.cross_entropy_hvp(np.log([1.0, 1.0, 2.0]), 2, [0, 0, 1])
     array([-0.125, -0.125,  0.25 ])
     """
-    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)
     problem.solve("hvp")
-    return problem.call.out
+    product: Array = problem.call.out
+    return product
 
 
 def _pair(out: Any) -> tuple[Array | None, Array | None]:

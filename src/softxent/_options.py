@@ -4,7 +4,7 @@ docstring of ``cross_entropy``; how they are computed, by the C library."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,25 +35,48 @@ class Options(NamedTuple):
 DEFAULTS = tuple(Options())
 
 
-def set_options(call: _kernels.Call, given: Options) -> Array | None:
-    """Checks the options and hands them to the call, whose logits are known. Returns the class weights as they were
-    given: an output may not overlap these."""
-    logits, class_axis, f32 = call.logits, call.class_axis, call.f32
-    class_weight = check_class_weight(given.class_weight, logits.shape[class_axis], f32)
-    if class_weight is not None:
-        call.class_weight = for_kernels(class_weight, f32)
-    call.label_smoothing = check_label_smoothing(given.label_smoothing)
-    call.temperature = check_scale(given.temperature, "temperature")
-    if given.softcap is not None:
-        call.softcap = check_scale(given.softcap, "softcap")
-    call.z_loss = check_z_loss(given.z_loss)
-    if given.base is not None:
-        call.log_base = check_base(given.base)
-    if given.sample_weight is not None:
-        call.sample_weight = check_sample_weight(given.sample_weight, sample_shape(logits, class_axis), f32)
-    if given.where is not None:
-        call.where = check_where(given.where, logits)
-    return class_weight
+def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
+    """Checks the options, in the order of ``Options``, and hands those that are given to the call, whose logits are
+    known."""
+    for i in _kernels.not_defaults(options, DEFAULTS):
+        SETTERS[i](call, options[i])
+
+
+def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.given_class_weight = check_class_weight(value, call.logits.shape[call.class_axis], call.f32)
+    call.class_weight = for_kernels(call.given_class_weight, call.f32)
+
+
+def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
+
+
+def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.where = check_where(value, call.logits)
+
+
+def set_label_smoothing(call: _kernels.Call, value: float) -> None:
+    call.label_smoothing = check_label_smoothing(value)
+
+
+def set_temperature(call: _kernels.Call, value: float) -> None:
+    call.temperature = check_scale(value, "temperature")
+
+
+def set_softcap(call: _kernels.Call, value: float) -> None:
+    call.softcap = check_scale(value, "softcap")
+
+
+def set_z_loss(call: _kernels.Call, value: float) -> None:
+    call.z_loss = check_z_loss(value)
+
+
+def set_base(call: _kernels.Call, value: float) -> None:
+    call.log_base = check_base(value)
+
+
+# In the order of Options.
+SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
 
 
 def for_kernels(class_weight: Array, f32: bool) -> Array:
@@ -93,9 +116,7 @@ def check_base(value: float) -> float:
     return math.log(b)
 
 
-def check_class_weight(value: npt.ArrayLike | None, n_classes: int, f32: bool) -> Array | None:
-    if value is None:
-        return None
+def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array:
     given = as_real_array(value, "class_weight")
     if given.shape != (n_classes,):
         raise ValueError(f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}")

@@ -11,9 +11,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import HALVES, Array, is_bfloat16
+from ._arrays import (
+    HALVES,
+    Array,
+    as_logits,
+    check_out,
+    is_bfloat16,
+    is_computed_in_float32,
+    new_output,
+    sample_shape,
+)
+from ._kernels import Call
 
 # Logits in a piece that is converted: it stays in the second-level cache. Where so many are of few samples there may be
 # more, up to a vector's width of samples: the kernels take as many at once if the classes do not lie side by side.
@@ -30,16 +41,47 @@ WITH_CLASSES = ("logits", "target", "where", "direction", "out", "hess")
 ARRAYS = ("logits", "labels", "target", "where", "direction", *WEIGHTS, *OUTPUTS)
 
 
-def compute(call: _kernels.Call, op: str, n_threads: int) -> bool:
+def call_of(logits: npt.ArrayLike, axis: int) -> Call:
+    """A call that has its logits."""
+    call = Call()
+    if not call.take_logits(logits, axis):
+        call.logits, call.class_axis = as_logits(logits, axis)
+        call.f32 = is_computed_in_float32(call.logits.dtype)
+    return call
+
+
+def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be_logits: bool = False) -> Array:
+    """What the user gave for results, if these can go there; or a new array."""
+    z = call.logits
+    if given is None:
+        new = call.new_output(with_classes)
+        return new_output(z, call.class_axis, with_classes) if new is None else new
+    if call.can_write(given, with_classes, may_be_logits):
+        return given
+    inputs = (
+        ("logits", z),
+        ("labels", call.target if call.labels is None else call.labels),
+        ("grad_output", call.grad_output),
+        ("v", call.direction),
+        ("where", call.where),
+        ("sample_weight", call.sample_weight),
+        ("class_weight", call.given_class_weight),
+        ("the gradient's", call.out),
+    )
+    shape, name = (z.shape, "the logits") if with_classes else (sample_shape(z, call.class_axis), "the samples")
+    return check_out(given, shape, z.dtype, name, inputs, may_be=z if may_be_logits else None)
+
+
+def compute(call: Call, op: str, n_threads: int) -> bool:
     """What ``op`` names, for arrays of any type. Returns whether every label was a class; if not, the outputs hold some
     of the results."""
     good = call.run(op, n_threads)
     if good is not None:
         return good
-    return all(call.run(op, n_threads) for _ in in_pieces(call, ARRAYS))
+    return not call.logits.size or all(call.run(op, n_threads) for _ in in_pieces(call, ARRAYS))
 
 
-def total_weight(call: _kernels.Call) -> float:
+def total_weight(call: Call) -> float:
     """The labels' class weights times the samples' weights, summed over those not ignored; -1 if one is no class."""
     total = call.total_weight()
     if total is not None:
@@ -54,7 +96,7 @@ def total_weight(call: _kernels.Call) -> float:
     return total
 
 
-def in_pieces(call: _kernels.Call, names: Sequence[str]) -> Iterator[None]:
+def in_pieces(call: Call, names: Sequence[str]) -> Iterator[None]:
     """Makes these arrays of the call those of one piece of the samples after the other, and at last what they were.
 
     What a piece has written is put into its place when the next one is asked for.

@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import (
-    Array,
-    as_logits,
-    as_real_array,
-    check_out,
-    is_computed_in_float32,
-    new_output,
-    result_dtype,
-    sample_shape,
-)
-from ._kernels import Call
+from ._arrays import Array, as_real_array, result_dtype, sample_shape
 from ._options import check_scale, check_where
-from ._pieces import compute
+from ._pieces import call_of, compute, output
 from ._threads import threads_for
 
 
@@ -247,7 +237,7 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    call, threads = _call_of(logits, axis), threads_for(n_threads)
+    call, threads = call_of(logits, axis), threads_for(n_threads)
     z = call.logits
     shape = (*sample_shape(z, call.class_axis), z.shape[call.class_axis], z.shape[call.class_axis])
     try:
@@ -256,29 +246,20 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
     # Its two axes of classes are its last: so is that of the logits.
     call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
-    if z.size:
-        compute(call, "jacobian", threads)
+    compute(call, "jacobian", threads)
     return jacobian
 
 
-def _call_of(logits: npt.ArrayLike, axis: int) -> Call:
-    call = Call()
-    call.logits, call.class_axis = as_logits(logits, axis)
-    call.f32 = is_computed_in_float32(call.logits.dtype)
-    return call
-
-
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
-    call = _call_of(logits, axis)
-    z = call.logits
+    call = call_of(logits, axis)
     v = as_real_array(vector, name)
-    if v.shape != z.shape:
-        raise ValueError(f"{name} must have the logits' shape {z.shape}; got {v.shape}")
+    if v.shape != call.logits.shape:
+        raise ValueError(f"{name} must have the logits' shape {call.logits.shape}; got {v.shape}")
     threads = threads_for(n_threads)
-    call.direction, call.out = v, new_output(z)
-    if z.size:
-        compute(call, "jvp", threads)
-    return call.out
+    call.direction, call.out = v, output(call, None)
+    compute(call, "jvp", threads)
+    product: Array = call.out
+    return product
 
 
 def _run(
@@ -291,26 +272,15 @@ def _run(
     n_threads: int | None,
 ) -> Array:
     """What has an entry for each class, or for logsumexp one for each sample."""
-    call = _call_of(logits, axis)
-    z = call.logits
+    call = call_of(logits, axis)
     if where is not None:
-        call.where = check_where(where, z)
-    call.temperature = check_scale(temperature, "temperature")
+        call.where = check_where(where, call.logits)
+    if type(temperature) is not float or temperature != 1:
+        call.temperature = check_scale(temperature, "temperature")
     threads = threads_for(n_threads)
     if op == "logsumexp":
-        shape = sample_shape(z, call.class_axis)
-        if out is None:
-            result = np.empty(shape, result_dtype(z.dtype))
-        else:
-            result = check_out(out, shape, z.dtype, "the samples", (("logits", z), ("where", call.where)))
-        call.loss = result
+        result = call.loss = output(call, out, with_classes=False)
     else:
-        if out is None:
-            result = new_output(z)
-        else:
-            inputs = (("logits", z), ("where", call.where))
-            result = check_out(out, z.shape, z.dtype, "the logits", inputs, may_be=z)
-        call.out = result
-    if z.size:
-        compute(call, op, threads)
+        result = call.out = output(call, out, may_be_logits=True)
+    compute(call, op, threads)
     return result
