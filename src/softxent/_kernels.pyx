@@ -11,7 +11,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
-from libc.float cimport DBL_MAX, DBL_MIN
+from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -528,19 +528,15 @@ cdef inline bint all_lie_in(const real *x, Py_ssize_t n, double high) noexcept n
     return not outside
 
 
-def are_between(cnp.ndarray array, double high):
-    """Whether these are contiguous floats, all from 0 to `high`. If not, NumPy has to look."""
+# Whether these are contiguous floats of the type that is computed in, all from 0 to the largest.
+cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
     cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
-    cdef int number = cnp.PyArray_TYPE(array)
     cdef void *data = cnp.PyArray_DATA(array)
-    cdef bint result = False
-    if not cnp.PyArray_ISCARRAY_RO(array):
+    cdef bint result
+    if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         return False
     with nogil:
-        if number == cnp.NPY_FLOAT32:
-            result = all_lie_in(<float *> data, n, high)
-        elif number == cnp.NPY_FLOAT64:
-            result = all_lie_in(<double *> data, n, high)
+        result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     return result
 
 
@@ -665,6 +661,23 @@ cdef class Call:
         if not (cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True)):
             return False
         self.target = y
+        return True
+
+    def take_sample_weight(self, weights):
+        """Takes them if they are good ones in an array of the type that is computed in, contiguous."""
+        if not (cnp.PyArray_CheckExact(weights) and self.has_shape_of(weights, False) and
+                are_weights(weights, self.f32)):
+            return False
+        self.sample_weight = weights
+        return True
+
+    def take_class_weight(self, weights):
+        """The same for these."""
+        if not (cnp.PyArray_CheckExact(weights) and cnp.PyArray_NDIM(weights) == 1 and
+                cnp.PyArray_DIM(weights, 0) == cnp.PyArray_DIM(self.logits, self.class_axis) and
+                are_weights(weights, self.f32)):
+            return False
+        self.class_weight = self.given_class_weight = weights
         return True
 
     # Of the logits or of the samples.

@@ -43,12 +43,15 @@ def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
 
 
 def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if call.take_class_weight(value):
+        return
     call.given_class_weight = check_class_weight(value, call.logits.shape[call.class_axis], call.f32)
     call.class_weight = for_kernels(call.given_class_weight, call.f32)
 
 
 def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
+    if not call.take_sample_weight(value):
+        call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
 
 
 def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
@@ -95,7 +98,7 @@ def check_label_smoothing(value: float) -> float:
 
 
 def check_scale(value: float, name: str) -> float:
-    scale = as_number(value, name)
+    scale = value if type(value) is float else as_number(value, name)
     if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
     return scale
@@ -135,8 +138,6 @@ def check_sample_weight(value: npt.ArrayLike, shape: tuple[int, ...], f32: bool)
 def check_weights(weights: Array, name: str, f32: bool) -> None:
     """None is negative, nan, or too large for the dtype that is computed in."""
     most = LARGEST_WEIGHT[f32]
-    if _kernels.are_between(weights, most):
-        return
     with np.errstate(all="ignore"):
         if not weights.size or (weights.min() >= 0 and weights.max() <= most):  # not so if one is nan
             return

@@ -70,6 +70,9 @@ class Problem:
         """By a number, or by one for each sample."""
         if grad_output is None:
             return
+        if type(grad_output) is float:
+            self.call.grad_scale = grad_output
+            return
         upstream = as_real_array(grad_output, "grad_output")
         if upstream.ndim == 0:
             self.call.grad_scale = float(upstream)

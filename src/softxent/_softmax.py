@@ -35,7 +35,8 @@ def softmax(
     temperature : float, default 1
         Divides the logits: above 1 it flattens the distribution.
     out : ndarray, optional
-        Where the result goes: shape and dtype of the result, any strides. It may be ``logits`` itself.
+        Where the result goes: shape and dtype of the logits (or float32 for a half type), any strides. It may be
+        ``logits`` itself.
     n_threads : int, optional
         The number of threads; by default :func:`softxent.get_num_threads`.
 
@@ -124,7 +125,8 @@ def logsumexp(
     logits, axis, where, temperature, n_threads
         As for :func:`softmax`.
     out : ndarray, optional
-        Where the result goes: shape of the sample axes, dtype of the logits, not overlapping them.
+        Where the result goes: shape of the sample axes, dtype of the logits (or float32 for a half type), not
+        overlapping them.
 
     Returns
     -------
