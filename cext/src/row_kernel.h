@@ -775,10 +775,7 @@ ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, AT
 #undef ROW_SUM
 
 #define ROW_WRITE(name, op, output, type, out_type, density)                                                           \
-      static void K(name)(T(batch) * r)                                                                                \
-      {                                                                                                                \
-          T(write_batch)(r, (row_kind){op, output, type, out_type, density, 0, 0}, 1);                                 \
-      }
+      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, out_type, density, 0, 0}, 1); }
 ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
 ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
