@@ -179,7 +179,7 @@ def pieces(shape: tuple[int, ...], n_samples: int) -> Iterator[Any]:
     if not shape:
         yield (...,)  # it makes a view of one entry too
         return
-    step = max(1, n_samples // math.prod(shape[1:]))
+    step = max(1, n_samples // max(1, math.prod(shape[1:])))
     for begin in range(0, shape[0], step):
         for inner in pieces(shape[1:], n_samples):
             yield slice(begin, begin + step), *inner
