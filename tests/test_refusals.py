@@ -510,7 +510,7 @@ class TestPair:
     def test_whose_diagonal_is_the_logits(self):
         z = Z.copy()
         self.refuse(ValueError, "out overlaps logits", (None, z), logits=z)
-        self.refuse(ValueError, "out overlaps the gradient's|out overlaps the logits", (z, z), logits=z)
+        self.refuse(ValueError, "out overlaps the gradient's|out overlaps logits", (z, z), logits=z)
         _, grad, _ = softxent.cross_entropy_grad_hess(z, Y, out=(z, None))
         assert grad is z
 
