@@ -422,15 +422,105 @@ def test_half_weights_and_upstream_gradients_are_taken(problem, half, isa, rng):
             np.testing.assert_allclose(wide(values), wide(want), rtol=8 * EPS32)
 
 
-def test_an_output_must_have_the_logits_dtype(half):
+# ----------------------------------------------------------------------------------------------------------------------
+# Results in float32: what the halves are rounded from.
+
+SIZES = [1, 2, 9, 33, 63, 64, 65, 129, 700, 4097]
+
+
+@pytest.fixture(params=["C", "Fortran"])
+def order(request):
+    return request.param
+
+
+def calls_with_outputs(n_classes, rng):
+    """Functions of logits, labels and an output, which they return filled."""
+    weights, target = rng.random(n_classes), rng.random(n_classes)
+    options = {
+        "plain": {},
+        "smoothed": {"label_smoothing": 0.1},
+        "weighted": {"class_weight": weights, "label_smoothing": 0.1},
+        "tempered": {"temperature": 0.7, "z_loss": 1e-3},
+    }
+    calls = {
+        name: lambda z, y, out, o=o: softxent.cross_entropy_and_grad(z, y, out=out, grad_output=3.0, **o)[1]
+        for name, o in options.items()
+    }
+    return calls | {
+        "target": lambda z, y, out: softxent.cross_entropy_and_grad(z, np.broadcast_to(target, z.shape), out=out)[1],
+        "ignoring": lambda z, y, out: softxent.cross_entropy_and_grad(z, y, ignore_index=int(y[0]), out=out)[1],
+        "hessian": lambda z, y, out: softxent.cross_entropy_grad_hess(z, y, out=(out, np.empty_like(out)))[1],
+        "product": lambda z, y, out: softxent.cross_entropy_hvp(z, y, np.broadcast_to(weights, z.shape), out=out),
+        "softmax": lambda z, y, out: softxent.softmax(z, out=out),
+        "log_softmax": lambda z, y, out: softxent.log_softmax(z, out=out),
+    }
+
+
+@pytest.mark.parametrize("n_classes", SIZES)
+def test_outputs_may_be_float32_and_are_what_the_halves_are_rounded_from(n_classes, order, half, isa, rng):
+    z = laid_out(rng.normal(size=(37, n_classes)) * 4, order, half.dtype)
+    labels = rng.integers(0, n_classes, 37)
+    for name, call in calls_with_outputs(n_classes, rng).items():
+        narrow, single = np.empty_like(z), np.empty_like(z, dtype=np.float32)
+        assert call(z, labels, narrow) is narrow
+        assert call(z, labels, single) is single
+        np.testing.assert_array_equal(half.rounded(single), narrow, err_msg=name)
+        exact = np.empty(z.shape)
+        call(wide(z), labels, exact)
+        np.testing.assert_allclose(single, exact, rtol=300 * EPS32, atol=4 * EPS32 * np.abs(exact).max(), err_msg=name)
+    for function in (
+        lambda out: softxent.cross_entropy(z, labels, reduction="none", out=out),
+        lambda out: softxent.logsumexp(z, out=out),
+    ):
+        losses = function(np.empty(37, np.float32))
+        assert losses.dtype == np.float32
+        np.testing.assert_array_equal(half.rounded(losses), function(np.empty(37, half.dtype)))
+
+
+@pytest.mark.parametrize("n_classes", SIZES)
+def test_adding_to_float32_adds_what_the_halves_are_rounded_from(n_classes, order, half, isa, rng):
+    z = laid_out(rng.normal(size=(37, n_classes)) * 4, order, half.dtype)
+    labels = rng.integers(0, n_classes, 37)
+    labels[5] = -1
+    before = rng.normal(size=z.shape).astype(np.float32)
+    sums, single = before.copy(), np.empty_like(before)
+    softxent.cross_entropy_and_grad(z, labels, ignore_index=-1, out=single)
+    softxent.cross_entropy_and_grad(z, labels, ignore_index=-1, out=sums, accumulate=True)
+    np.testing.assert_array_equal(sums, before + single)
+
+
+def test_a_float32_gradient_keeps_what_is_lost_in_float16(isa, rng):
+    z, labels = (rng.normal(size=(2000, 1000)) * 4).astype(np.float16), rng.integers(0, 1000, 2000)
+    single = np.empty(z.shape, np.float32)
+    softxent.cross_entropy_and_grad(z, labels, out=single)
+    _, narrow = softxent.cross_entropy_and_grad(z, labels)
+    _, scaled = softxent.cross_entropy_and_grad(z, labels, grad_output=2.0**11)
+    assert np.mean(narrow == 0) > 0.3
+    assert np.mean(single == 0) == 0
+    # Loss scaling: half a step of the half type, or of its smallest numbers, divided by the scale.
+    np.testing.assert_allclose(wide(scaled) / 2**11, single, rtol=2.0**-11, atol=2.0**-25 / 2**11)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_float32_outputs_of_any_byte_order_and_alignment_are_taken(shift, half, isa, rng):
+    z, labels = (rng.normal(size=(300, 70)) * 4).astype(half.dtype), rng.integers(0, 70, 300)
+    expected = softxent.cross_entropy_and_grad(z, labels, out=np.empty(z.shape, np.float32))
+    memory = np.zeros(z.size * 4 + shift, np.uint8)
+    out = memory[shift:].view(np.dtype(np.float32).newbyteorder()).reshape(z.shape)
+    loss, _ = softxent.cross_entropy_and_grad(z, labels, out=out)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(out, expected[1])
+
+
+def test_an_output_must_have_the_logits_dtype_or_float32(half):
     z, labels = np.zeros((4, 3), half.dtype), np.zeros(4, int)
-    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype}; got float32"):
-        softxent.cross_entropy_and_grad(z, labels, out=np.zeros((4, 3), np.float32))
+    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype} or float32; got float64"):
+        softxent.cross_entropy_and_grad(z, labels, out=np.zeros((4, 3)))
     with pytest.raises(TypeError, match=f"out must have dtype float32; got {half.dtype}"):
         softxent.cross_entropy_and_grad(z.astype(np.float32), labels, out=z)
-    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype}; got float32"):
-        softxent.cross_entropy(z, labels, reduction="none", out=np.zeros(4, np.float32))
-    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype}; got float64"):
+    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype} or float32; got float64"):
+        softxent.cross_entropy(z, labels, reduction="none", out=np.zeros(4))
+    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype} or float32; got float64"):
         softxent.logsumexp(z, out=np.zeros(4))
 
 
@@ -439,7 +529,7 @@ def test_a_half_result_cannot_be_taken_for_another_half(half):
     import ml_dtypes
 
     other = np.dtype(np.float16 if half.bits == 8 else ml_dtypes.bfloat16)
-    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype}; got {other}"):
+    with pytest.raises(TypeError, match=f"out must have dtype {half.dtype} or float32; got {other}"):
         softxent.softmax(np.zeros((4, 3), half.dtype), out=np.zeros((4, 3), other))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import reference
+from softxent import _kernels, reference
+from softxent._options import DEFAULTS, Options
 
 
 @pytest.fixture(params=[(60, 10), (60, 100)], ids=["few classes", "rows"])
@@ -170,3 +171,84 @@ def test_gradient_rows_sum_to_zero(problem, dtype, isa):
     z, labels = problem
     _, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
     assert np.abs(grad.sum(axis=1)).max() < 50 * np.finfo(dtype).eps
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Spellings of the plain call, and what is not one.
+
+
+def test_other_spellings_of_the_plain_call_have_its_bits(problem, dtype, isa):
+    z, labels = problem
+    losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
+    loss, mean_grad = softxent.cross_entropy_and_grad(z, labels)
+    for options in (
+        {"axis": 1},
+        {"normalizer": float(len(z))},
+        {"normalizer": len(z)},
+        {"temperature": 1},
+        {"temperature": np.float64(1)},
+        {"label_smoothing": np.float32(0), "z_loss": 0},
+        {"sample_weight": np.ones(len(z), dtype)},
+        {"class_weight": np.ones(z.shape[1])},
+        {"grad_output": 1.0},
+        {"grad_output": 1},
+    ):
+        got = softxent.cross_entropy_and_grad(z, labels, **options)
+        assert got[0] == loss
+        np.testing.assert_array_equal(got[1], mean_grad)
+    for options in (
+        {"axis": 1},
+        {"axis": np.int8(-1)},
+        {"out": np.empty_like(losses)},
+        {"sample_weight": [1] * len(z)},
+    ):
+        np.testing.assert_array_equal(softxent.cross_entropy(z, labels, reduction="none", **options), losses)
+    for options in ({"out": np.empty_like(z)}, {"out": z.copy(), "grad_output": np.ones(len(z))}):
+        got = softxent.cross_entropy_and_grad(z, labels, reduction="none", **options)
+        np.testing.assert_array_equal(got[0], losses)
+        np.testing.assert_array_equal(got[1], grad)
+
+
+def plain(options, defaults=DEFAULTS):
+    z, labels = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
+    return _kernels.plain_cross_entropy(
+        False, 1, z, labels, -1, None, "mean", None, None, tuple(options), tuple(defaults)
+    )
+
+
+@pytest.mark.parametrize("name", Options._fields)
+@pytest.mark.parametrize("value", [0.5, 2, np.float64(1), np.float32(0), True, False, np.ones(3), "1", b"", [0.0]])
+def test_the_plain_call_declines_every_option_that_is_not_at_its_default(name, value):
+    assert plain(Options()) == pytest.approx(np.log(3))
+    assert plain(Options(**{name: value})) is None
+
+
+def test_the_plain_call_declines_an_option_that_it_has_never_heard_of():
+    assert plain((*Options(), None), (*DEFAULTS, None)) is not None
+    assert plain((*Options(), 0.0), (*DEFAULTS, 0.0)) is not None
+    assert plain((*Options(), 0.25), (*DEFAULTS, 0.0)) is None
+    assert plain((*Options(), "margin"), (*DEFAULTS, None)) is None
+
+
+def test_each_option_has_its_place(rng):
+    """They go down by position: here each has a value that no other would bear."""
+    z, labels = rng.normal(size=(6, 5)), rng.integers(0, 5, 6)
+    options = {
+        "class_weight": rng.random(5),
+        "sample_weight": rng.random(6),
+        "where": np.arange(5) < 5,
+        "label_smoothing": 0.125,
+        "temperature": 3.0,
+        "softcap": 20.0,
+        "z_loss": 0.5,
+        "base": 2.0,
+    }
+    assert tuple(options) == Options._fields
+    for left_out in (None, *options):
+        given = {name: value for name, value in options.items() if name != left_out}
+        expected = reference.cross_entropy_and_grad(z, labels, **given)
+        got = softxent.cross_entropy_and_grad(z, labels, **given)
+        assert softxent.cross_entropy(z, labels, **given) == got[0]
+        assert softxent.cross_entropy_and_rank(z, labels, **given)[0] == got[0]
+        np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
+        np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-15)

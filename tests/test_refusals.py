@@ -509,8 +509,8 @@ class TestPair:
 
     def test_whose_diagonal_is_the_logits(self):
         z = Z.copy()
-        self.refuse(ValueError, "out overlaps the logits", (None, z), logits=z)
-        self.refuse(ValueError, "out overlaps the gradient's|out overlaps the logits", (z, z), logits=z)
+        self.refuse(ValueError, "out overlaps logits", (None, z), logits=z)
+        self.refuse(ValueError, "out overlaps the gradient's|out overlaps logits", (z, z), logits=z)
         _, grad, _ = softxent.cross_entropy_grad_hess(z, Y, out=(z, None))
         assert grad is z
 
@@ -555,7 +555,7 @@ class TestOverlap:
 
     def test_of_losses_with_logits_or_labels(self):
         z = np.zeros((4, 4))
-        with pytest.raises(ValueError, match="out overlaps the logits"):
+        with pytest.raises(ValueError, match="out overlaps logits"):
             softxent.cross_entropy(z, Y, reduction="none", out=z[0])
         with pytest.raises(ValueError, match="out overlaps labels"):
             softxent.cross_entropy(Z, z.view(np.int64)[0], reduction="none", out=z[0])

@@ -275,3 +275,67 @@ def test_few_classes_have_the_same_bits_in_every_layout_with_options(n_classes, 
     for other in (np.asfortranarray(z), np.repeat(z, 2, axis=1)[:, ::2], z[:, ::-1].copy()[:, ::-1]):
         for got, want in zip(results_of(other, labels, v, options), expected, strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Halves that the kernels cannot read or write where they are.
+
+
+def unaligned(array):
+    """The same numbers at an odd address."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    copy = memory[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned or array.dtype.alignment == 1
+    return copy
+
+
+def other_byte_order(array):
+    return array.astype(array.dtype.newbyteorder())
+
+
+CONVERSIONS = [("float16", unaligned), ("float16", other_byte_order), ("bfloat16", unaligned)]
+CALLS_ON_HALVES = {
+    "plain": {},
+    "mean of weighted samples": {"sample_weight": "samples", "reduction": "mean"},
+    "smoothed": {"label_smoothing": 0.1},
+    "dense": {"label_smoothing": 0.1, "class_weight": "classes"},
+    "general": {"temperature": 0.7},
+}
+
+
+@pytest.mark.parametrize(("name", "convert"), CONVERSIONS)
+@pytest.mark.parametrize("shape", [(24000, 3), (1100, 64), (1100, 65), (4, 70, 257), (15, 5000)])
+def test_same_bits_of_halves_that_must_be_converted(name, convert, shape, isa, rng):
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name)) if name == "bfloat16" else np.dtype(name)
+    z, labels = (rng.normal(size=shape) * 4).astype(dtype), rng.integers(0, shape[-1], shape[:-1])
+    arrays = {"samples": rng.random(shape[:-1]), "classes": rng.random(shape[-1])}
+    for options in CALLS_ON_HALVES.values():
+        given = {"reduction": "sum", **{key: arrays.get(value, value) for key, value in options.items()}}
+        loss, grad = softxent.cross_entropy_and_grad(z, labels, **given)
+        losses = softxent.cross_entropy(z, labels, **given | {"reduction": "none"})
+        for logits, old in ((convert(z), None), (z, convert(z)), (convert(z), convert(z))):
+            got = softxent.cross_entropy_and_grad(logits, labels, **given, out=old)
+            assert got[0] == loss == softxent.cross_entropy(logits, labels, **given)
+            np.testing.assert_array_equal(got[1].astype(dtype).view(np.uint16), grad.view(np.uint16))
+        got = softxent.cross_entropy(convert(z), labels, **given | {"reduction": "none"}, out=convert(losses))
+        np.testing.assert_array_equal(got.astype(dtype).view(np.uint16), losses.view(np.uint16))
+    p = softxent.softmax(z)
+    np.testing.assert_array_equal(softxent.softmax(convert(z)).view(np.uint16), p.view(np.uint16))
+    t = softxent.cross_entropy_and_grad(z, p, reduction="sum")
+    got = softxent.cross_entropy_and_grad(convert(z), convert(p), reduction="sum")
+    assert got[0] == t[0]
+    np.testing.assert_array_equal(got[1].view(np.uint16), t[1].view(np.uint16))
+
+
+@pytest.mark.parametrize("code", [">f4", ">f8"])
+@pytest.mark.parametrize("shape", [(9000, 10), (40, 30, 70), (5, 3, 7, 700)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_sum_of_logits_in_the_other_byte_order(code, shape, order, isa, rng):
+    """They are computed in pieces, which the sum of the losses must not show."""
+    z = np.asarray(rng.normal(size=shape) * 4, code, order=order)
+    z = np.moveaxis(z, 0, -1) if order == "F" else z  # the classes lie side by side
+    labels = rng.integers(0, z.shape[-1], z.shape[:-1])
+    native = z.astype(z.dtype.newbyteorder("="), order="K")
+    for options in ({"sample_weight": rng.random(labels.shape).astype(native.dtype)}, {"reduction": "sum"}):
+        assert softxent.cross_entropy(z, labels, **options) == softxent.cross_entropy(native, labels, **options)

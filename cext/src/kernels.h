@@ -42,7 +42,8 @@ static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
     if (b->n_classes > MOST_COUNTED_CLASSES) return 1;
-    if (op > OP_FINISH || b->where || b->hess || (b->out && b->out_type != b->logits_type)) return 1;
+    if (op > OP_FINISH || b->where || b->hess) return 1;
+    if (b->out && b->out_type != b->logits_type && b->out_type != SOFTXENT_REAL) return 1;
     return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
 }
 

@@ -9,7 +9,7 @@
  * own; all else is shared. */
 
 /* What of a call is known when its sweeps are compiled: whether the third finds the exps where the second stored them,
- * the element type, and where the target's density lies. */
+ * the element types, and where the target's density lies. */
 #ifndef SOFTXENT_ROW_KIND
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
@@ -17,7 +17,7 @@ enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 19 };
 enum { GROUP = 4 }; /* vectors that are ranked together */
 typedef struct {
     softxent_op op;
-    int output, type;
+    int output, type, out_type;
     softxent_density density;
     int rare;       /* any output, strided or added to; nothing is known before the call */
     int has_excess; /* as T(known) has it */
@@ -445,11 +445,12 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
  * cache, which holds both if the rows are not too long for it. */
 SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t classes, const row_kind kind)
 {
-    const ptrdiff_t size = T(size_of_element)(kind.type);
+    const ptrdiff_t size = T(size_of_element)(kind.type), lines = T(size_of_element)(kind.out_type) / size;
     UNROLL_4
     for (ptrdiff_t line = 0; line < classes * size; line += CACHE_LINE) {
         PREFETCH(row->z + row->to_next_z + k * size + line);
-        if (kind.output == STORED) PREFETCH_TO_WRITE(row->out + row->to_next_out + k * size + line);
+        for (ptrdiff_t i = 0; i < lines && kind.output == STORED; ++i)
+            PREFETCH_TO_WRITE(row->out + row->to_next_out + lines * (k * size + line) + i * CACHE_LINE);
     }
 }
 
@@ -493,7 +494,7 @@ SIMD_INLINE T(row) T(first_row)(const T(batch) * r, const row_kind kind)
     row.to_next_z = further * row.z_step, row.target_step = b->target_sample_stride * target_size;
     if (b->target) row.target = (const char *)b->target + r->known.begin * row.target_step;
     if (kind.output == NO_OUTPUT) return row;
-    row.out = T(out_of)(r, 0, kind.type), row.out_step = b->out_sample_stride * size;
+    row.out = T(out_of)(r, 0, kind.out_type), row.out_step = b->out_sample_stride * T(size_of_element)(kind.out_type);
     row.to_next_out = further * row.out_step;
     return row;
 }
@@ -509,8 +510,9 @@ SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const ro
     if (row.target) row.target += i * row.target_step;
     if (kind.output == NO_OUTPUT) return row;
     row.out += i * row.out_step;
-    row.exps = !kind.rare && kind.type == SOFTXENT_REAL ? (real *)(void *)row.out
-                                                        : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
+    row.exps = !kind.rare && kind.out_type == SOFTXENT_REAL
+                   ? (real *)(void *)row.out
+                   : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
     return row;
 }
 
@@ -572,12 +574,12 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
 SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
 {
     const ptrdiff_t stride = kind.rare ? row->out_stride : 1;
-    char *p = row->out + k * stride * T(size_of_element)(kind.type);
+    char *p = row->out + k * stride * T(size_of_element)(kind.out_type);
     if (kind.rare) {
-        if (row->accumulate) x = V(add)(T(load_any)(p, kind.type, stride, left), x);
-        T(store_any)(p, kind.type, stride, left, x);
+        if (row->accumulate) x = V(add)(T(load_any)(p, kind.out_type, stride, left), x);
+        T(store_any)(p, kind.out_type, stride, left, x);
     } else if (left >= LANES) {
-        T(store_vector)(p, kind.type, x);
+        T(store_vector)(p, kind.out_type, x);
     } else {
         *row->tail = x;
     }
@@ -636,7 +638,7 @@ SIMD_INLINE void T(write_zeros)(const T(batch) * r)
     const softxent_block *b = r->call->b;
     for (int i = 0; i < r->known.n_samples && !b->accumulate && !r->known.all_counted; ++i)
         for (ptrdiff_t k = 0; k < b->n_classes && !T(has_part)(r, i); ++k)
-            T(set_element)(T(out_of)(r, i, r->kind.type), r->kind.type, k * b->out_class_stride, 0);
+            T(set_element)(T(out_of)(r, i, b->out_type), b->out_type, k * b->out_class_stride, 0);
 }
 
 /* ---- A batch of rows, and a block of them ------------------------------------------------------------------------ */
@@ -657,7 +659,7 @@ SIMD_INLINE void T(look_up_labels)(T(batch) * r)
 SIMD_INLINE void T(write_tails)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    const int type = r->kind.type, n_rows = r->known.n_samples;
+    const int type = r->kind.out_type, n_rows = r->known.n_samples;
     const ptrdiff_t size = T(size_of_element)(type), left = b->n_classes % LANES, step = b->out_sample_stride * size;
     const int64_t *label = r->known.label;
     char *end = T(out_of)(r, 0, type) + (b->n_classes - left) * size;
@@ -668,7 +670,7 @@ SIMD_INLINE void T(write_tails)(const T(batch) * r)
 /* What the output holds at the labels, to be added to. */
 SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 {
-    const int type = r->kind.type;
+    const int type = r->kind.out_type;
     const ptrdiff_t stride = r->call->b->out_class_stride;
     for (int i = 0; i < r->known.n_samples; ++i)
         if (r->known.label[i] >= 0)
@@ -678,7 +680,7 @@ SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 /* Over what is at the labels. */
 SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
 {
-    const int type = r->kind.type;
+    const int type = r->kind.out_type;
     const ptrdiff_t stride = r->call->b->out_class_stride;
     for (int i = 0; i < r->known.n_samples; ++i)
         if (r->known.label[i] >= 0)
@@ -752,7 +754,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
     const T(call) call = K(call_of)(b);
     T(batch) r;
     r.call = &call, r.kind = kind, r.at_once = T(rows_at_once)(b->n_classes);
-    r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.type);
+    r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.out_type);
     T(labels) labels;
     T(no_labels)(&labels), T(know_nothing)(&r.known);
     r.found.share = T(even_share)(&call);
@@ -768,38 +770,42 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 /* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
 /* Sums are the same for every operation. */
-#define ROW_SUM(name, output, type, density)                                                                           \
+#define ROW_SUM(name, output, type, out_type, density)                                                                 \
       static void K(name)(T(batch) * r)                                                                                \
       {                                                                                                                \
-          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, density, 0, 0}, 1);                               \
+          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, out_type, density, 0, 0}, 1);                     \
       }
-ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, EVEN)
-ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
 /* so much to do for each class that one branch is nothing */
-ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, DENSE)
+ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
-ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_SUM(sum_rows_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_SUM(sum_rows_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_SUM(sum_and_store_f16_in_real, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, AT_LABEL)
 #endif
 #undef ROW_SUM
 
-#define ROW_WRITE(name, op, output, type, density)                                                                     \
-      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, density, 0, 0}, 1); }
-ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, EVEN)
-ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, DENSE)
-ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, AT_LABEL)
+#define ROW_WRITE(name, op, output, type, out_type, density)                                                           \
+      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, out_type, density, 0, 0}, 1); }
+ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
+ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
+ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
 #if HALF_PRECISION
-ROW_WRITE(write_gradient_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_WRITE(write_gradient_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_WRITE(write_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_WRITE(write_gradient_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_WRITE(write_gradient_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_WRITE(write_gradient_f16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_gradient_bf16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
+ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
 #endif
 #undef ROW_WRITE
 
@@ -814,10 +820,12 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
     const int is_loss = has_loss(op), has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
-    const int can_store = T(is_short)(b->n_classes) || (is_usual && b->logits_type == SOFTXENT_REAL);
+    const int out_type = has_output ? b->out_type : b->logits_type;
+    const softxent_density density = is_loss ? density_of(b) : AT_LABEL;
+    const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && density == AT_LABEL));
+    const int can_store = T(is_short)(b->n_classes) || (has_own_code && out_type == SOFTXENT_REAL);
     const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
-    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, is_loss ? density_of(b) : AT_LABEL, 0,
-                     0};
+    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, out_type, density, 0, 0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.density]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)
@@ -826,13 +834,17 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         return K(row_block)(b, kind, sums[kind.output == STORED][kind.density], write);
     }
 #if HALF_PRECISION
-    static T(sweep) *const half_sums[][2] = {{K(sum_rows_f16), K(sum_and_store_f16)},
-                                             {K(sum_rows_bf16), K(sum_and_store_bf16)}};
-    static T(sweep) *const half_gradients[][2] = {{K(write_long_f16), K(write_gradient_f16)},
-                                                  {K(write_long_bf16), K(write_gradient_bf16)}};
-    const int is_stored = kind.output == STORED, is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
-    if (is_usual && is_loss && kind.density == AT_LABEL)
-        return K(row_block)(b, kind, half_sums[is_bf16][is_stored], half_gradients[is_bf16][is_stored]);
+    static T(sweep) *const half_sums[][3] = {
+        {K(sum_rows_f16), K(sum_and_store_f16), K(sum_and_store_f16_in_real)},
+        {K(sum_rows_bf16), K(sum_and_store_bf16), K(sum_and_store_bf16_in_real)},
+    };
+    static T(sweep) *const half_gradients[][3] = {
+        {K(write_long_f16), K(write_gradient_f16), K(write_gradient_f16_in_real)},
+        {K(write_long_bf16), K(write_gradient_bf16), K(write_gradient_bf16_in_real)},
+    };
+    const int where = out_type == SOFTXENT_REAL ? 2 : kind.output == STORED;
+    const int is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
+    if (has_own_code) return K(row_block)(b, kind, half_sums[is_bf16][where], half_gradients[is_bf16][where]);
 #endif
     kind.rare = 1;
     return K(row_block)(b, kind, K(sum_any), K(write_any));

@@ -6,20 +6,25 @@ How the kernels are handed what is here is in ``_pieces.py``; what is computed, 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.array_utils import byte_bounds
+
+from . import _kernels
 
 Array = npt.NDArray[Any]
 
-FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+# In native byte order.
+FLOATS = frozenset(np.dtype(t) for t in (np.float16, np.float32, np.float64))
+HALVES = frozenset([np.dtype(np.float16)])  # and ml_dtypes' type
 
 
 def as_array(value: npt.ArrayLike, name: str) -> Array:
     """``value`` as an array; NumPy's own error does not know the argument's name."""
+    if type(value) is np.ndarray:
+        return value
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -30,6 +35,8 @@ def as_array(value: npt.ArrayLike, name: str) -> Array:
 
 def as_real_array(value: npt.ArrayLike, name: str) -> Array:
     """``value`` as an array of real numbers, or a TypeError that says what it was."""
+    if type(value) is np.ndarray and value.dtype in FLOATS:
+        return value
     array = as_array(value, name)
     if is_real(array.dtype):
         return array
@@ -50,71 +57,86 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of losses and gradients: the logits' own if it is a float's, else float64."""
+    if dtype in FLOATS:
+        return dtype
     if dtype.kind == "f" or is_bfloat16(dtype):
         return dtype.newbyteorder("=")
     return np.dtype(np.float64)
 
 
-def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that the kernels compute in."""
-    return np.dtype(np.float64 if result_dtype(dtype).itemsize == 8 else np.float32)
+def is_computed_in_float32(dtype: np.dtype[Any]) -> bool:
+    """Whether the kernels compute with logits of this dtype in float32; else it is float64."""
+    return result_dtype(dtype).itemsize < 8
 
 
-def as_logits(logits: npt.ArrayLike, axis: int) -> Array:
-    """The logits as a real array with its class axis moved last."""
+def as_logits(logits: npt.ArrayLike, axis: int) -> tuple[Array, int]:
+    """The logits as a real array, and its class axis, counted from the first."""
     z = as_real_array(logits, "logits")
-    if z.ndim == 0:
+    n_axes = z.ndim
+    if n_axes == 0:
         raise ValueError("logits must have at least one axis, the classes; got a single number")
     try:
         axis = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer; got {axis!r}") from None
-    if not -z.ndim <= axis < z.ndim:
-        raise np.exceptions.AxisError(axis, z.ndim)
-    z = class_axis_last(z, axis)
-    if z.shape[-1] == 0:
+    if not -n_axes <= axis < n_axes:
+        raise np.exceptions.AxisError(axis, n_axes)
+    axis %= n_axes
+    if z.shape[axis] == 0:
         raise ValueError("logits must have at least one class; their class axis is empty")
-    return z
+    return z, axis
 
 
-def class_axis_last(array: Array, axis: int) -> Array:
-    """A view with the class axis moved last; np.moveaxis takes ten times as long to find that it is there."""
-    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1)
+def sample_shape(logits: Array, class_axis: int) -> tuple[int, ...]:
+    """The shape without the class axis."""
+    shape = logits.shape
+    return shape[:class_axis] + shape[class_axis + 1 :]
 
 
-def check_out(out: Array, like: Array, name_of_like: str, inputs: Mapping[str, Array | None]) -> Array:
-    """``out`` itself, if results of the shape and dtype of ``like`` can be written to it.
+def new_output(logits: Array, class_axis: int, with_classes: bool) -> Array:
+    """An array for results of the logits' shape, in the same order in memory; or of the samples'."""
+    dtype = result_dtype(logits.dtype)
+    if with_classes:
+        return np.empty_like(logits, dtype=dtype, subok=False)
+    return np.empty(sample_shape(logits, class_axis), dtype)
 
-    It may be one of the ``inputs`` where that is the logits, entry by entry; it may not overlap them otherwise.
+
+def check_out(
+    out: Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    name_of_shape: str,
+    inputs: Iterable[tuple[str, Array | None]],
+    may_be: Array | None = None,
+) -> Array:
+    """``out`` itself, if results of this shape for logits of this dtype can be written to it.
+
+    It may not overlap the inputs, but that it may be the array ``may_be``, entry by entry.
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
-    if out.shape != like.shape:
-        raise ValueError(f"out must have the shape of {name_of_like}, {like.shape}; got {out.shape}")
-    if out.dtype.newbyteorder("=") != result_dtype(like.dtype):
-        raise TypeError(f"out must have dtype {result_dtype(like.dtype)}; got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have the shape of {name_of_shape}, {shape}; got {out.shape}")
+    if out.dtype != dtype or dtype not in FLOATS:
+        check_out_dtype(out.dtype, result_dtype(dtype))
     if not out.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written to")
-    if spans_less_than_it_holds(out):
+    if _kernels.extent(out) < out.nbytes:
         raise ValueError(f"out has entries that share their memory (strides {out.strides}); give an array of its own")
-    for name, array in inputs.items():
-        if array is None or (name == "logits" and is_same_view(out, array)):
+    for name, array in inputs:
+        if array is None or _kernels.are_apart(out, array) or (array is may_be and _kernels.is_same_view(out, array)):
             continue
         if overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory; give an array of its own, or the logits themselves")
     return out
 
 
-def spans_less_than_it_holds(array: Array) -> bool:
-    """Whether there are fewer bytes between its first and last entry than its entries need: some share theirs."""
-    low, high = byte_bounds(array)
-    return array.size > 0 and high - low < array.size * array.itemsize
-
-
-def is_same_view(a: Array, b: Array) -> bool:
-    """Whether both are the same entries of the same memory, in the same order."""
-    same_place = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-    return same_place and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
+def check_out_dtype(dtype: np.dtype[Any], result: np.dtype[Any]) -> None:
+    """The results' own, in any byte order; or float32 for those that would be halves: it is what they are formed in."""
+    native = dtype.newbyteorder("=")
+    if native == result or (native == np.float32 and result.itemsize == 2):
+        return
+    raise TypeError(f"out must have dtype {result}{' or float32' if result.itemsize == 2 else ''}; got {dtype}")
 
 
 def overlap(a: Array, b: Array) -> bool:

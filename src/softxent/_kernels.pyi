@@ -1,6 +1,6 @@
 # What _kernels.pyx offers to the Python floor.
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy.typing as npt
 
@@ -12,63 +12,64 @@ def limit_of_threads(n_threads: int) -> tuple[int, str | None]: ...
 def usable_isas() -> list[str]: ...
 def isa_in_use() -> str: ...
 def use_isa(name: str | None) -> None: ...
-def check_labels(n_threads: int, labels: _Array, n_classes: int, ignore_index: int | None) -> int: ...
+def is_behaved(array: _Array) -> bool: ...
+def are_apart(a: _Array, b: _Array) -> bool: ...
+def extent(array: _Array) -> int: ...
+def is_same_view(a: _Array, b: _Array) -> bool: ...
+def sample_axes(array: _Array, class_axis: int) -> list[int]: ...
+
+class Call:
+    class_axis: int
+    f32: bool
+    logits: _Array
+    labels: _Array | None
+    target: _Array | None
+    where: _Array | None
+    sample_weight: _Array | None
+    direction: _Array | None
+    grad_output: _Array | None
+    class_weight: _Array | None
+    given_class_weight: _Array | None
+    loss: Any  # the outputs: arrays, where they are wanted
+    out: Any
+    hess: Any
+    rank: Any
+    top: Any
+    label_smoothing: float
+    temperature: float
+    softcap: float
+    z_loss: float
+    log_base: float
+    grad_scale: float
+    ignore_index: int | None
+    hess_kind: str
+    accumulate: bool
+    n_all: int
+    def take_logits(self, logits: object, axis: object) -> bool: ...
+    def take_labels(self, labels: object) -> bool: ...
+    def take_sample_weight(self, weights: object) -> bool: ...
+    def take_class_weight(self, weights: object) -> bool: ...
+    def can_write(self, out: object, with_classes: bool, may_be_logits: bool) -> bool: ...
+    def new_output(self, with_classes: bool) -> _Array | None: ...
+    @property
+    def n_samples(self) -> int: ...
+    def run(self, op: str, n_threads: int) -> bool | None: ...
+    @property
+    def total(self) -> float: ...
+    def count_labels(self, n_threads: int) -> int: ...
+    def total_weight(self) -> float | None: ...
+
+def not_defaults(options: tuple[object, ...], defaults: tuple[object, ...]) -> list[int]: ...
 def plain_cross_entropy(
     with_grad: bool,
     n_threads: int,
     logits: object,
     labels: object,
     axis: object,
-    class_weight: object,
-    sample_weight: object,
-    where: object,
     ignore_index: object,
-    label_smoothing: object,
-    temperature: object,
-    softcap: object,
-    z_loss: object,
-    base: object,
     reduction: object,
     normalizer: object,
     out: object,
+    options: tuple[object, ...],
+    defaults: tuple[object, ...],
 ) -> Any: ...
-
-class _Compute(Protocol):
-    def __call__(
-        self,
-        op: str,
-        n_threads: int,
-        logits: _Array,
-        *,
-        labels: _Array | None = None,
-        ignore_index: int | None = None,
-        target: _Array | None = None,
-        where: _Array | None = None,
-        direction: _Array | None = None,
-        sample_weight: _Array | None = None,
-        grad_output: _Array | None = None,
-        class_weight: _Array | None = None,
-        options: tuple[float, float, float, float, float] | None = None,
-        loss: _Array | None = None,
-        out: _Array | None = None,
-        hess: _Array | None = None,
-        hess_kind: str = "exact",
-        rank: _Array | None = None,
-        top: _Array | None = None,
-        accumulate: bool = False,
-        grad_scale: float = 1.0,
-    ) -> tuple[float, bool]: ...
-
-class _TotalWeight(Protocol):
-    def __call__(
-        self,
-        labels: _Array,
-        n_classes: int,
-        ignore_index: int | None,
-        sample_weight: _Array | None,
-        class_weight: _Array | None,
-    ) -> float: ...
-
-# One compiled form for each dtype, by the name of its C type.
-compute: dict[str, _Compute]
-total_weight: dict[str, _TotalWeight]

@@ -3,16 +3,17 @@
 """Which thread takes which samples: blocks of samples spread over threads, and the way from NumPy to them.
 
 Two ways lead to the C library. `plain_cross_entropy` takes the common call (contiguous floats, index labels, no
-option) straight from the public function through the NumPy C-API. `compute` takes everything else, every array with
-two sample axes and, where it has one, the class axis, as the Python floor has checked and folded it. Both describe the
-work in a `Job`, and `run` carries it out.
+option) straight from the public function through the NumPy C-API. A `Call` takes everything else, as the Python floor
+has checked it. Both describe the work in a `Job`, and `run` carries it out.
 """
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
+from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from softxent._openmp cimport (
     SOFTXENT_OPENMP_VERSION, omp_get_max_threads, omp_in_parallel, softxent_add_team, softxent_forked,
@@ -135,45 +136,61 @@ DEF ROUND_LOGITS = 1 << 28
 DEF SERIAL_LOGITS = 32768
 
 
-# From one sample to the next in one array, in bytes: along the outer and the inner sample axis.
-cdef struct Steps:
-    Py_ssize_t outer
-    Py_ssize_t inner
+# NumPy's own limit.
+DEF MAX_AXES = 64
 
 
-# The block describes sample (0, 0) and the strides of the inner sample axis.
+# The arrays that have an entry, or a row of them, for each sample.
+cdef enum:
+    LOGITS
+    LABELS
+    TARGET
+    WHERE
+    SAMPLE_WEIGHT
+    DIRECTION
+    GRAD_OUTPUT
+    LOSS
+    OUT
+    HESS
+    RANKS
+    TOPS
+    N_ARRAYS
+
+
+# What the parts of a call have come to. A call may be done in several runs, of pieces of its samples: then a part may
+# begin in one of them and end in another.
+cdef struct Sums:
+    Py_ssize_t n_done
+    double loss
+    double unfinished[4]
+
+
+# The block describes the first sample and the strides of the last sample axis. There is one axis at least; along it an
+# array has so many bytes from one sample to the next.
 cdef struct Job:
     softxent_block block
     softxent_options options
     Op op
     bint f32
-    Py_ssize_t n_outer
-    Py_ssize_t n_inner
-    Py_ssize_t part_samples
+    Py_ssize_t n_samples
     Py_ssize_t n_logits
-    Steps logits
-    Steps labels
-    Steps target
-    Steps where
-    Steps sample_weight
-    Steps direction
-    Steps loss
-    Steps out
-    Steps hess
-    Steps rank
-    Steps top
-    Steps grad_output
+    Py_ssize_t part_samples
+    int n_axes
+    Py_ssize_t shape[MAX_AXES]
+    Py_ssize_t steps[N_ARRAYS][MAX_AXES]
 
 
-# What a part leaves: the sum of its losses, and the first sample whose label is no class (or -1).
+# What a part leaves: four sums of its losses, and the first sample whose label is no class (or -1).
 cdef struct Part:
-    double loss
+    double loss[4]
     Py_ssize_t bad_sample
 
 
-cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_outer, Py_ssize_t n_inner,
+# Of samples whose axes are told later; those of `n_all` samples are divided into parts.
+cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
                     Py_ssize_t n_classes) except *:
-    memset(job, 0, sizeof(Job))
+    memset(&job.block, 0, sizeof(softxent_block))
+    memset(&job.options, 0, sizeof(softxent_options))
     job.block.size = sizeof(softxent_block)
     job.block.isa = isa()
     job.block.n_classes = n_classes
@@ -181,11 +198,10 @@ cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_outer, Py_ssize_t n_
     job.options.size = sizeof(softxent_options)
     job.op = op
     job.f32 = f32
-    job.n_outer = n_outer
-    job.n_inner = n_inner
+    job.n_samples = n_samples
     cdef Py_ssize_t sample_logits = n_classes * n_classes if op == JACOBIAN else n_classes
-    job.n_logits = n_outer * n_inner * sample_logits
-    job.part_samples = part_samples(n_outer * n_inner, sample_logits)
+    job.n_logits = n_samples * sample_logits
+    job.part_samples = part_samples(n_all, sample_logits)
 
 
 cdef Py_ssize_t part_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
@@ -212,72 +228,89 @@ cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *
     return (softxent_logsumexp_f32 if job.f32 else softxent_logsumexp_f64)(b)
 
 
-cdef inline void *moved(const void *p, const Steps *steps, Py_ssize_t outer, Py_ssize_t inner) noexcept nogil:
-    return NULL if p == NULL else <char *> p + outer * steps.outer + inner * steps.inner
+cdef inline void *moved(const void *p, const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
+    cdef Py_ssize_t offset = 0
+    cdef int i
+    if p == NULL:
+        return NULL
+    for i in range(n_axes):
+        offset += index[i] * steps[i]
+    return <char *> p + offset
 
 
-# Makes `b` the block of `n` samples from (outer, inner) on, all of one outer index.
-cdef void set_block(softxent_block *b, const Job *job, Py_ssize_t outer, Py_ssize_t inner,
-                    Py_ssize_t n) noexcept nogil:
+# Makes `b` the block of samples from `begin` on, to `end` or to the end of the last axis; returns their number.
+cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t index[MAX_AXES]
+    cdef Py_ssize_t left = begin
+    cdef int n = job.n_axes, i
+    for i in range(n - 1, 0, -1):
+        index[i] = left % job.shape[i]
+        left //= job.shape[i]
+    index[0] = left
     b[0] = job.block
-    b.n_samples = n
-    b.logits = moved(b.logits, &job.logits, outer, inner)
-    b.labels = moved(b.labels, &job.labels, outer, inner)
-    b.target = moved(b.target, &job.target, outer, inner)
-    b.where = <const unsigned char *> moved(b.where, &job.where, outer, inner)
-    b.sample_weight = moved(b.sample_weight, &job.sample_weight, outer, inner)
-    b.direction = moved(b.direction, &job.direction, outer, inner)
-    b.loss = moved(b.loss, &job.loss, outer, inner)
-    b.out = moved(b.out, &job.out, outer, inner)
-    b.hess = moved(b.hess, &job.hess, outer, inner)
-    b.rank = <int64_t *> moved(b.rank, &job.rank, outer, inner)
-    b.top = <int64_t *> moved(b.top, &job.top, outer, inner)
-    b.grad_output = moved(b.grad_output, &job.grad_output, outer, inner)
+    b.n_samples = min(end - begin, job.shape[n - 1] - index[n - 1])
+    b.logits = moved(b.logits, job.steps[LOGITS], index, n)
+    b.labels = moved(b.labels, job.steps[LABELS], index, n)
+    b.target = moved(b.target, job.steps[TARGET], index, n)
+    b.where = <const unsigned char *> moved(b.where, job.steps[WHERE], index, n)
+    b.sample_weight = moved(b.sample_weight, job.steps[SAMPLE_WEIGHT], index, n)
+    b.direction = moved(b.direction, job.steps[DIRECTION], index, n)
+    b.grad_output = moved(b.grad_output, job.steps[GRAD_OUTPUT], index, n)
+    b.loss = moved(b.loss, job.steps[LOSS], index, n)
+    b.out = moved(b.out, job.steps[OUT], index, n)
+    b.hess = moved(b.hess, job.steps[HESS], index, n)
+    b.rank = <int64_t *> moved(b.rank, job.steps[RANKS], index, n)
+    b.top = <int64_t *> moved(b.top, job.steps[TOPS], index, n)
+    return b.n_samples
 
 
-cdef inline double sum_of(const real *x, Py_ssize_t n) noexcept nogil:
+# Adds the losses to four sums in turn, the first to number `first % 4`: how they are cut into blocks does not matter.
+cdef inline void add_losses(double *sums, const real *x, Py_ssize_t n, Py_ssize_t first) noexcept nogil:
     cdef double s[4]
     cdef Py_ssize_t i = 0
-    s[0] = s[1] = s[2] = s[3] = 0
+    cdef int k
+    for k in range(4):
+        s[k] = sums[(first + k) & 3]
     while i + 4 <= n:
         s[0] += x[i]
         s[1] += x[i + 1]
         s[2] += x[i + 2]
         s[3] += x[i + 3]
         i += 4
-    while i < n:
-        s[0] += x[i]
-        i += 1
-    return (s[0] + s[1]) + (s[2] + s[3])
+    for k in range(3):
+        if i + k < n:
+            s[k] += x[i + k]
+    for k in range(4):
+        sums[(first + k) & 3] = s[k]
 
 
-cdef Part run_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+cdef inline double total_of(const double *sums) noexcept nogil:
+    return (sums[0] + sums[1]) + (sums[2] + sums[3])
+
+
+# The samples from `begin` to `end`, of which the first is number `first` of its part.
+cdef void run_part(const Job *job, Part *part, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first) noexcept nogil:
     cdef double losses[LOSS_BUFFER]
     cdef softxent_block b
-    cdef Part part
-    cdef Py_ssize_t outer, inner, n
+    cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
     cdef bint summed = job.op in (CROSS_ENTROPY, RANK) and job.block.loss == NULL
-    part.loss = 0
     part.bad_sample = -1
     while begin < end:
-        outer = begin // job.n_inner
-        inner = begin - outer * job.n_inner
-        n = min(end - begin, job.n_inner - inner)
-        if summed:
-            n = min(n, <Py_ssize_t> LOSS_BUFFER)
-        set_block(&b, job, outer, inner, n)
+        n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
         if summed:
             b.loss = losses
             b.loss_stride = 1
             b.loss_type = SOFTXENT_REAL
         if call_kernel(job, &b, &bad) != SOFTXENT_OK:
             part.bad_sample = begin + bad
-            return part
-        if summed:
-            part.loss += sum_of(<float *> losses, n) if job.f32 else sum_of(losses, n)
+            return
+        if summed and job.f32:
+            add_losses(part.loss, <float *> losses, n, first)
+        elif summed:
+            add_losses(part.loss, losses, n, first)
         begin += n
-    return part
+        first += n
 
 
 # A call's share of the threads that it may have: it divides them with the calls that run at the same time. What has
@@ -291,17 +324,26 @@ cdef void leave_teams() noexcept nogil:
     softxent_add_team(-1)
 
 
-# Every part, over the threads, in rounds. Returns the sum of the losses, and through `bad_sample` the first bad sample
-# or -1. The GIL is let go here and not outside: Cython's prange asks there whether it is held, and where there are
-# subinterpreters Python's answer is always yes.
-cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) except? -1:
-    cdef Part parts[MAX_PARTS]
-    cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, step = job.part_samples
-    cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
+# Part number `p` of those that the job has samples of: the first may have been begun before.
+cdef void run_nth_part(const Job *job, Part *parts, Py_ssize_t p, const Sums *before) noexcept nogil:
+    cdef Py_ssize_t step = job.part_samples, first = before.n_done % step, begin = p * step - first
+    if p == 0:
+        memcpy(parts[p].loss, before.unfinished, sizeof(parts[p].loss))
+    else:
+        memset(parts[p].loss, 0, sizeof(parts[p].loss))
+    run_part(job, &parts[p], max(begin, 0), min(begin + step, job.n_samples), first if p == 0 else 0)
+
+
+# Every part, over the threads, in rounds. Adds the losses to `sums` and returns the first bad sample, or -1. The GIL is
+# let go here and not outside: Cython's prange asks there whether it is held, and where there are subinterpreters
+# Python's answer is always yes.
+cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
+    cdef Part parts[MAX_PARTS + 1]
+    cdef Py_ssize_t step = job.part_samples, n_begun = sums.n_done % step
+    cdef Py_ssize_t n_parts = (n_begun + job.n_samples + step - 1) // step
     cdef Py_ssize_t at_once = max(1, ROUND_LOGITS // max(1, job.n_logits // max(1, n_parts)))
     cdef Py_ssize_t p, chunk, begin = 0, end = min(n_parts, at_once)
     cdef bint is_parallel = n_threads > 1 and n_parts > 1 and job.n_logits >= SERIAL_LOGITS
-    cdef double loss = 0
     if is_parallel:
         n_threads = join_teams(<int> min(<Py_ssize_t> n_threads, n_parts))
     try:
@@ -310,23 +352,27 @@ cdef double run(const Job *job, int n_threads, Py_ssize_t *bad_sample) except? -
                 if is_parallel:
                     chunk = max(1, (end - begin) // (n_threads * FETCHES))
                     for p in prange(begin, end, num_threads=n_threads, schedule="dynamic", chunksize=chunk):
-                        parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
+                        run_nth_part(job, parts, p, sums)
                 else:
                     for p in range(begin, end):
-                        parts[p] = run_part(job, p * step, min((p + 1) * step, n_samples))
+                        run_nth_part(job, parts, p, sums)
             begin, end = end, min(n_parts, end + at_once)
             if begin < n_parts:
                 PyErr_CheckSignals()
     finally:
         if is_parallel:
             leave_teams()
-    bad_sample[0] = -1
     for p in range(n_parts):
-        loss += parts[p].loss
         if parts[p].bad_sample >= 0:
-            bad_sample[0] = parts[p].bad_sample
-            break
-    return loss
+            return parts[p].bad_sample
+    sums.n_done += job.n_samples
+    memset(sums.unfinished, 0, sizeof(sums.unfinished))
+    for p in range(n_parts):
+        if (p + 1) * step <= n_begun + job.n_samples:
+            sums.loss += total_of(parts[p].loss)
+        else:
+            memcpy(sums.unfinished, parts[p].loss, sizeof(sums.unfinished))
+    return -1
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -343,19 +389,6 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
     return -1
 
 
-# Takes native, aligned integer labels of two sample axes.
-cdef void set_labels(Job *job, cnp.ndarray labels, ignore_index) except *:
-    job.block.labels = cnp.PyArray_DATA(labels)
-    job.block.label_type = label_type_of(labels)
-    job.labels = steps_of(labels)
-    job.block.labels_stride = job.labels.inner // cnp.PyArray_ITEMSIZE(labels)
-    set_ignore_index(job, ignore_index)
-
-
-cdef inline Steps steps_of(cnp.ndarray array) noexcept:
-    return Steps(cnp.PyArray_STRIDE(array, 0), cnp.PyArray_STRIDE(array, 1))
-
-
 # A number that does not fit in 64 bits is no index's: it ignores nothing.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
     if ignore_index is not None and -2**63 <= ignore_index < 2**63:
@@ -365,25 +398,21 @@ cdef inline void set_ignore_index(Job *job, ignore_index) except *:
 
 # The number of labels of a part that count, or -1 if one is no class.
 cdef Py_ssize_t count_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t outer, inner, n, counted = 0
+    cdef Py_ssize_t counted = 0
     cdef ptrdiff_t n_counted = 0
     cdef softxent_block b
     while begin < end:
-        outer = begin // job.n_inner
-        inner = begin - outer * job.n_inner
-        n = min(end - begin, job.n_inner - inner)
-        set_block(&b, job, outer, inner, n)
+        begin += set_block(&b, job, begin, end)
         if softxent_check_labels(&b, &n_counted, NULL) != SOFTXENT_OK:
             return -1
         counted += n_counted
-        begin += n
     return counted
 
 
 # The number of labels that count, or -1 if one is no class.
 cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept:
     cdef Py_ssize_t counts[MAX_PARTS]
-    cdef Py_ssize_t n_samples = job.n_outer * job.n_inner, counted = 0, p
+    cdef Py_ssize_t n_samples = job.n_samples, counted = 0, p
     cdef Py_ssize_t step = max(<Py_ssize_t> PART_LABELS, (n_samples + MAX_PARTS - 1) // MAX_PARTS)
     cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
     if n_parts <= 1:
@@ -402,188 +431,539 @@ cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept:
     return counted
 
 
-def check_labels(int n_threads, cnp.ndarray labels, Py_ssize_t n_classes, ignore_index):
-    """The number of labels (2-D, native integers) that are not ignored; -1 if one of them is no class."""
-    cdef Job job
-    start_job(&job, CROSS_ENTROPY, False, labels.shape[0], labels.shape[1], n_classes)
-    set_labels(&job, labels, ignore_index)
-    return count_labels(&job, n_threads)
+# ------------------------------------------------------------------------------------------------------------------
+# Arrays: what the kernels can take.
+
+# The number of ml_dtypes' type, once an array of it has been seen: telling names takes long.
+cdef int bfloat16_number = -1
 
 
-def total_weight(cnp.ndarray labels, Py_ssize_t n_classes, ignore_index, const real[:, :] sample_weight,
-                 const real[::1] class_weight):
-    """The sum of the labels' class weights times the samples' weights, over those not ignored; -1 as above."""
-    cdef Job job
-    cdef double total = 0, part = 0
-    cdef Py_ssize_t outer
-    cdef int status = SOFTXENT_OK
-    cdef softxent_block b
-    start_job(&job, CROSS_ENTROPY, real is float, labels.shape[0], labels.shape[1], n_classes)
-    set_labels(&job, labels, ignore_index)
-    set_weights[real](&job, sample_weight, None, class_weight)
+cdef inline bint is_bfloat16(cnp.ndarray array) except -1:
+    global bfloat16_number
+    cdef int number = cnp.PyArray_TYPE(array)
+    if number == bfloat16_number:
+        return True
+    if cnp.PyArray_ITEMSIZE(array) != 2 or array.dtype.name != "bfloat16":
+        return False
+    bfloat16_number = number
+    return True
+
+
+cpdef bint is_behaved(cnp.ndarray array) except -1:
+    """Whether it is in native byte order, aligned, and its strides are whole elements.
+
+    Strides of aligned arrays are not, where the processor wants less alignment than an element is long.
+    """
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(array)
+    cdef int axis
+    if not cnp.PyArray_ISBEHAVED_RO(array):
+        return False
+    for axis in range(cnp.PyArray_NDIM(array)):
+        if cnp.PyArray_STRIDE(array, axis) % size != 0:
+            return False
+    return True
+
+
+# The C library's name for the elements of an array that it can take, or -1. Where it takes halves, beside float, it
+# widens them itself.
+cdef int element_type(cnp.ndarray array, bint f32, bint may_be_half) except -2:
+    cdef int number = cnp.PyArray_TYPE(array)
+    if not is_behaved(array):
+        return -1
+    if number == <int> (cnp.NPY_FLOAT32 if f32 else cnp.NPY_FLOAT64):
+        return SOFTXENT_REAL
+    if not (f32 and may_be_half):
+        return -1
+    return SOFTXENT_FLOAT16 if number == cnp.NPY_FLOAT16 else SOFTXENT_BFLOAT16 if is_bfloat16(array) else -1
+
+
+# The first byte of an array and the one after its last.
+cdef inline void extent_of(cnp.ndarray array, uintptr_t *low, uintptr_t *high) noexcept:
+    cdef Py_ssize_t step
+    cdef int axis
+    low[0] = <uintptr_t> cnp.PyArray_DATA(array)
+    high[0] = low[0] + <uintptr_t> cnp.PyArray_ITEMSIZE(array)
+    for axis in range(cnp.PyArray_NDIM(array)):
+        if cnp.PyArray_DIM(array, axis) == 0:
+            high[0] = low[0]
+            return
+        step = (cnp.PyArray_DIM(array, axis) - 1) * cnp.PyArray_STRIDE(array, axis)
+        if step < 0:
+            low[0] += <uintptr_t> step
+        else:
+            high[0] += <uintptr_t> step
+
+
+cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether one lies behind the other in memory. If not they may be interleaved, and share no byte all the same."""
+    cdef uintptr_t a_low = 0, a_high = 0, b_low = 0, b_high = 0
+    extent_of(a, &a_low, &a_high)
+    extent_of(b, &b_low, &b_high)
+    return a_high <= b_low or b_high <= a_low
+
+
+cpdef Py_ssize_t extent(cnp.ndarray array) noexcept:
+    """The bytes from its first to its last."""
+    cdef uintptr_t low = 0, high = 0
+    extent_of(array, &low, &high)
+    return <Py_ssize_t> (high - low)
+
+
+cpdef bint is_same_view(cnp.ndarray a, cnp.ndarray b) except -1:
+    """Whether both are the same entries of the same memory, in the same order."""
+    cdef int axis
+    if cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or not cnp.PyArray_SAMESHAPE(a, b):
+        return False
+    for axis in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
+            return False
+    return cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b) and a.dtype == b.dtype
+
+
+cdef inline bint all_lie_in(const real *x, Py_ssize_t n, double high) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int outside = 0
+    for i in range(n):
+        outside |= not (0 <= x[i] <= high)
+    return not outside
+
+
+# Whether these are contiguous floats of the type that is computed in, all from 0 to the largest.
+cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
+    cdef void *data = cnp.PyArray_DATA(array)
+    cdef bint result
+    if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        return False
     with nogil:
-        for outer in range(job.n_outer):
-            set_block(&b, &job, outer, 0, job.n_inner)
-            if real is float:
-                status = softxent_total_weight_f32(&b, &part, NULL)
-            else:
-                status = softxent_total_weight_f64(&b, &part, NULL)
-            if status != SOFTXENT_OK:
-                break
-            total += part
-    return total if status == SOFTXENT_OK else -1.0
+        result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
+    return result
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# The general call. What may be in half precision comes as an array, for a fused type would need a form for each way
-# to mix them; weights, always of the type that is computed in, come as typed memoryviews.
+# The general call.
 
-cdef inline int element_type(cnp.ndarray array) noexcept:
-    if cnp.PyArray_ITEMSIZE(array) != 2:
-        return SOFTXENT_REAL
-    return SOFTXENT_FLOAT16 if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT16 else SOFTXENT_BFLOAT16
+# The axes of samples that have more than one, the farthest steps in `array` first; returns how many.
+cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
+    cdef int n = 0, axis, i
+    for axis in range(cnp.PyArray_NDIM(array)):
+        if axis == class_axis or cnp.PyArray_DIM(array, axis) == 1:
+            continue
+        i = n
+        while i > 0 and abs(cnp.PyArray_STRIDE(array, order[i - 1])) < abs(cnp.PyArray_STRIDE(array, axis)):
+            order[i] = order[i - 1]
+            i -= 1
+        order[i] = axis
+        n += 1
+    return n
 
 
-# The stride of an axis, in elements.
+def sample_axes(cnp.ndarray array, int class_axis):
+    """The axes of samples in the order in which a `Call` goes through them, but for those of one sample."""
+    cdef int order[MAX_AXES]
+    return [order[i] for i in range(order_axes(array, class_axis, order))]
+
+
+# Makes one axis of two where in every array the second continues the first.
+cdef void fold_axes(Job *job, int n_arrays, const int *which) noexcept:
+    cdef int last = 0, axis, i
+    cdef bint go_on
+    for axis in range(1, job.n_axes):
+        go_on = True
+        for i in range(n_arrays):
+            go_on &= job.steps[which[i]][last] == job.steps[which[i]][axis] * job.shape[axis]
+        if go_on:
+            job.shape[last] *= job.shape[axis]
+        else:
+            last += 1
+            job.shape[last] = job.shape[axis]
+        for i in range(n_arrays):
+            job.steps[which[i]][last] = job.steps[which[i]][axis]
+    job.n_axes = last + 1
+
+
+# The axes that a job's samples have, and the arrays that have them.
+cdef struct Axes:
+    int class_axis
+    int n
+    int order[MAX_AXES]
+    int n_arrays
+    int arrays[N_ARRAYS]
+
+
+cdef inline void set_steps(Job *job, Axes *axes, int which, cnp.ndarray array, bint has_classes) noexcept:
+    cdef int i, axis
+    job.steps[which][0] = 0
+    for i in range(axes.n):
+        axis = axes.order[i]
+        job.steps[which][i] = cnp.PyArray_STRIDE(array, axis - (not has_classes and axis > axes.class_axis))
+    axes.arrays[axes.n_arrays] = which
+    axes.n_arrays += 1
+
+
 cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
-# What the block says of an array of three axes, or more: its first entry is returned.
-cdef inline void *describe(cnp.ndarray array, Steps *steps, ptrdiff_t *sample_stride, ptrdiff_t *class_stride,
-                           int *type_) noexcept:
-    steps[0] = steps_of(array)
-    sample_stride[0] = stride_of(array, 1)
-    class_stride[0] = stride_of(array, cnp.PyArray_NDIM(array) - 1)
-    type_[0] = element_type(array)
-    return cnp.PyArray_DATA(array)
+cdef class Call:
+    """A call as the Python floor has checked it: its arrays, as the user gave them, and its numbers.
 
-
-cdef void set_weights(Job *job, const real[:, :] sample_weight, const real[:, :] grad_output,
-                      const real[::1] class_weight) noexcept:
-    cdef Py_ssize_t size = sizeof(real)
-    if sample_weight is not None:
-        job.block.sample_weight = &sample_weight[0, 0]
-        job.sample_weight = Steps(sample_weight.strides[0], sample_weight.strides[1])
-        job.block.sample_weight_stride = sample_weight.strides[1] // size
-    if grad_output is not None:
-        job.block.grad_output = &grad_output[0, 0]
-        job.grad_output = Steps(grad_output.strides[0], grad_output.strides[1])
-        job.block.grad_output_stride = grad_output.strides[1] // size
-    if class_weight is not None:
-        job.options.class_weight = &class_weight[0]
-        job.block.options = &job.options
-
-
-cdef void set_inputs(Job *job, cnp.ndarray logits, cnp.ndarray target, cnp.ndarray where,
-                     cnp.ndarray direction) noexcept:
-    cdef softxent_block *b = &job.block
-    cdef int bools
-    b.logits = describe(logits, &job.logits, &b.logits_sample_stride, &b.logits_class_stride, &b.logits_type)
-    if target is not None:
-        b.target = describe(target, &job.target, &b.target_sample_stride, &b.target_class_stride, &b.target_type)
-    if where is not None:
-        b.where = <const unsigned char *> describe(where, &job.where, &b.where_sample_stride, &b.where_class_stride,
-                                                   &bools)
-    if direction is not None:
-        b.direction = describe(direction, &job.direction, &b.direction_sample_stride, &b.direction_class_stride,
-                               &b.direction_type)
-
-
-# Of int64.
-cdef void set_ranks(Job *job, cnp.ndarray rank, cnp.ndarray top) noexcept:
-    job.block.rank = <int64_t *> cnp.PyArray_DATA(rank)
-    job.block.top = <int64_t *> cnp.PyArray_DATA(top)
-    job.rank = steps_of(rank)
-    job.top = steps_of(top)
-    job.block.rank_stride = stride_of(rank, 1)
-    job.block.top_stride = stride_of(top, 1)
-
-
-cdef void set_outputs(Job *job, cnp.ndarray loss, cnp.ndarray out, cnp.ndarray hess) except *:
-    cdef softxent_block *b = &job.block
-    cdef int hess_type
-    if loss is not None:
-        b.loss = cnp.PyArray_DATA(loss)
-        job.loss = steps_of(loss)
-        b.loss_stride = stride_of(loss, 1)
-        b.loss_type = element_type(loss)
-    if out is not None:
-        b.out = describe(out, &job.out, &b.out_sample_stride, &b.out_class_stride, &b.out_type)
-        b.out_row_stride = stride_of(out, 2)
-    if hess is not None:
-        b.hess = describe(hess, &job.hess, &b.hess_sample_stride, &b.hess_class_stride, &hess_type)
-        if hess_type != b.out_type:
-            raise TypeError("hess and out must have the same dtype")
-
-
-def compute(str op, int n_threads, cnp.ndarray logits, *, cnp.ndarray labels=None, ignore_index=None,
-            cnp.ndarray target=None, cnp.ndarray where=None, cnp.ndarray direction=None,
-            const real[:, :] sample_weight=None, const real[:, :] grad_output=None, const real[::1] class_weight=None,
-            options=None, cnp.ndarray loss=None, cnp.ndarray out=None, cnp.ndarray hess=None, str hess_kind="exact",
-            cnp.ndarray rank=None, cnp.ndarray top=None, bint accumulate=False, double grad_scale=1.0):
-    """What `op` names, of every sample; `options` are (label_smoothing, temperature, softcap, z_loss, log_base), 0 for
-    what is left out. Losses that have no array to go to are summed.
-
-    Returns (sum of the losses, whether every label was a class).
+    What is None, or 0, is left out. Labels are native integers, `where` bools, rank and top native int64 and the class
+    weights contiguous reals of the type that is computed in. The others may be of any type: where it is one that the
+    kernels do not take, the methods return None and have done nothing.
     """
-    cdef Job job
-    cdef Py_ssize_t bad = -1
-    cdef double total
-    start_job(&job, OPS[op], real is float, logits.shape[0], logits.shape[1], logits.shape[2])
-    set_inputs(&job, logits, target, where, direction)
-    set_weights[real](&job, sample_weight, grad_output, class_weight)
-    set_outputs(&job, loss, out, hess)
-    if rank is not None:
-        set_ranks(&job, rank, top)
-    if labels is not None:
-        set_labels(&job, labels, ignore_index)
-    if options is not None:
-        job.options.label_smoothing, job.options.temperature, job.options.softcap = options[0], options[1], options[2]
-        job.options.z_loss, job.options.log_base = options[3], options[4]
-        job.block.options = &job.options
-    job.block.hess_kind = HESS_KINDS[hess_kind]
-    job.block.accumulate = accumulate
-    job.block.grad_scale = grad_scale
-    total = run(&job, n_threads, &bad)
-    return total, bad < 0
+    cdef public int class_axis
+    cdef public bint f32
+    cdef public cnp.ndarray logits, labels, target, where, sample_weight, direction, grad_output, class_weight
+    cdef public cnp.ndarray loss, out, hess, rank, top
+    cdef public cnp.ndarray given_class_weight  # by the user: outputs may not overlap it
+    cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
+    cdef public object ignore_index
+    cdef public str hess_kind
+    cdef public bint accumulate
+    cdef public Py_ssize_t n_all
+    cdef Sums sums
 
+    def __cinit__(self):
+        self.grad_scale = 1
+        self.hess_kind = "exact"
+
+    # What is usual is checked here, quickly. Where one of these declines, it has done nothing, and the Python floor
+    # finds out what to do, or what is wrong.
+
+    def take_logits(self, logits, axis):
+        """Takes them if they are native floats in an array, and the axis is one of its."""
+        if not (cnp.PyArray_CheckExact(logits) and type(axis) is int):
+            return False
+        cdef cnp.ndarray z = logits
+        cdef int number = cnp.PyArray_TYPE(z), n_axes = cnp.PyArray_NDIM(z)
+        if number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or not cnp.PyArray_ISNOTSWAPPED(z):
+            return False
+        if not -n_axes <= axis < n_axes:
+            return False
+        cdef int class_axis = axis
+        class_axis += n_axes if class_axis < 0 else 0
+        if cnp.PyArray_DIM(z, class_axis) == 0:
+            return False
+        self.logits, self.class_axis, self.f32 = z, class_axis, number != cnp.NPY_FLOAT64
+        return True
+
+    def take_labels(self, labels):
+        """Takes them if they are native integers of the samples' shape, or native floats of the logits'."""
+        if not (cnp.PyArray_CheckExact(labels) and is_behaved(labels)):
+            return False
+        cdef cnp.ndarray y = labels
+        if label_type_of(y) >= 0:
+            if not self.has_shape_of(y, False):
+                return False
+            self.labels = y
+            return True
+        if not (cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True)):
+            return False
+        self.target = y
+        return True
+
+    def take_sample_weight(self, weights):
+        """Takes them if they are good ones in an array of the type that is computed in, contiguous."""
+        if not (cnp.PyArray_CheckExact(weights) and self.has_shape_of(weights, False) and
+                are_weights(weights, self.f32)):
+            return False
+        self.sample_weight = weights
+        return True
+
+    def take_class_weight(self, weights):
+        """The same for these."""
+        if not (cnp.PyArray_CheckExact(weights) and cnp.PyArray_NDIM(weights) == 1 and
+                cnp.PyArray_DIM(weights, 0) == cnp.PyArray_DIM(self.logits, self.class_axis) and
+                are_weights(weights, self.f32)):
+            return False
+        self.class_weight = self.given_class_weight = weights
+        return True
+
+    # Of the logits or of the samples.
+    cdef bint has_shape_of(self, cnp.ndarray array, bint with_classes) noexcept:
+        cdef int n_axes = cnp.PyArray_NDIM(self.logits), axis, i = 0
+        if cnp.PyArray_NDIM(array) != n_axes - (not with_classes):
+            return False
+        for axis in range(n_axes):
+            if not with_classes and axis == self.class_axis:
+                continue
+            if cnp.PyArray_DIM(array, i) != cnp.PyArray_DIM(self.logits, axis):
+                return False
+            i += 1
+        return True
+
+    def can_write(self, out, bint with_classes, bint may_be_logits):
+        """Whether results can go there: of the logits' type, of their shape or of the samples', and apart from all
+        arrays of the call, but that it may be the very logits."""
+        if not cnp.PyArray_CheckExact(out):
+            return False
+        cdef cnp.ndarray a = out
+        if not (cnp.PyArray_ISWRITEABLE(a) and self.has_shape_of(a, with_classes)):
+            return False
+        if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(self.logits) or not is_behaved(a):
+            return False
+        if not cnp.PyArray_IS_C_CONTIGUOUS(a) and extent(a) < cnp.PyArray_NBYTES(a):
+            return False
+        for other in (self.logits, self.labels, self.target, self.where, self.sample_weight, self.direction,
+                      self.grad_output, self.given_class_weight, self.loss, self.out, self.hess):
+            if other is None or are_apart(a, other):
+                continue
+            if not (may_be_logits and other is self.logits and is_same_view(a, other)):
+                return False
+        return True
+
+    def new_output(self, bint with_classes):
+        """An array for results; None where the logits are not contiguous native floats."""
+        cdef cnp.ndarray z = self.logits
+        cdef cnp.npy_intp shape[MAX_AXES]
+        cdef int n_axes = cnp.PyArray_NDIM(z), number = cnp.PyArray_TYPE(z), axis, n = 0
+        if number not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or not cnp.PyArray_IS_C_CONTIGUOUS(z):
+            return None
+        for axis in range(n_axes):
+            if with_classes or axis != self.class_axis:
+                shape[n] = cnp.PyArray_DIM(z, axis)
+                n += 1
+        return cnp.PyArray_EMPTY(n, shape, number, 0)
+
+    @property
+    def n_samples(self):
+        """The number of samples in the logits."""
+        return cnp.PyArray_SIZE(self.logits) // cnp.PyArray_DIM(self.logits, self.class_axis)
+
+    # Makes the job; False where an array is in a type that the kernels do not take.
+    cdef bint describe(self, Job *job, Op op) except -1:
+        cdef Axes axes
+        self.start(job, &axes, op, self.logits, self.class_axis)
+        self.set_labels(job, &axes)
+        if not (self.set_weights(job, &axes) and self.set_inputs(job, &axes) and self.set_outputs(job, &axes)):
+            return False
+        fold_axes(job, axes.n_arrays, axes.arrays)
+        self.set_sample_strides(job)
+        return True
+
+    # Of the samples that are in `first`.
+    cdef int start(self, Job *job, Axes *axes, Op op, cnp.ndarray first, int class_axis) except -1:
+        cdef Py_ssize_t n_samples = 1
+        cdef int i
+        axes.class_axis = class_axis
+        axes.n = order_axes(first, class_axis, axes.order)
+        axes.n_arrays = 0
+        for i in range(axes.n):
+            job.shape[i] = cnp.PyArray_DIM(first, axes.order[i])
+            n_samples *= job.shape[i]
+        start_job(job, op, self.f32, n_samples, self.n_all or n_samples, cnp.PyArray_DIM(self.logits, self.class_axis))
+        job.n_axes = max(axes.n, 1)
+        if axes.n == 0:
+            job.shape[0] = 1
+        return 0
+
+    cdef int set_labels(self, Job *job, Axes *axes) except -1:
+        if self.labels is not None:
+            set_steps(job, axes, LABELS, self.labels, False)
+            job.block.labels = cnp.PyArray_DATA(self.labels)
+            job.block.label_type = label_type_of(self.labels)
+            set_ignore_index(job, self.ignore_index)
+        return 0
+
+    cdef bint set_weights(self, Job *job, Axes *axes) except -1:
+        if self.sample_weight is not None:
+            if element_type(self.sample_weight, self.f32, False) < 0:
+                return False
+            set_steps(job, axes, SAMPLE_WEIGHT, self.sample_weight, False)
+            job.block.sample_weight = cnp.PyArray_DATA(self.sample_weight)
+        if self.class_weight is not None:
+            job.options.class_weight = cnp.PyArray_DATA(self.class_weight)
+        job.options.label_smoothing = self.label_smoothing
+        job.options.temperature = self.temperature
+        job.options.softcap = self.softcap
+        job.options.z_loss = self.z_loss
+        job.options.log_base = self.log_base
+        job.block.options = &job.options
+        return True
+
+    cdef bint set_inputs(self, Job *job, Axes *axes) except -1:
+        cdef softxent_block *b = &job.block
+        cdef int class_axis = self.class_axis
+        set_steps(job, axes, LOGITS, self.logits, True)
+        b.logits = cnp.PyArray_DATA(self.logits)
+        b.logits_type = element_type(self.logits, self.f32, True)
+        b.logits_class_stride = stride_of(self.logits, class_axis)
+        if self.target is not None:
+            set_steps(job, axes, TARGET, self.target, True)
+            b.target = cnp.PyArray_DATA(self.target)
+            b.target_type = element_type(self.target, self.f32, True)
+            b.target_class_stride = stride_of(self.target, class_axis)
+        if self.where is not None:
+            set_steps(job, axes, WHERE, self.where, True)
+            b.where = <const unsigned char *> cnp.PyArray_DATA(self.where)
+            b.where_class_stride = stride_of(self.where, class_axis)
+        if self.direction is not None:
+            set_steps(job, axes, DIRECTION, self.direction, True)
+            b.direction = cnp.PyArray_DATA(self.direction)
+            b.direction_type = element_type(self.direction, self.f32, True)
+            b.direction_class_stride = stride_of(self.direction, class_axis)
+        if self.grad_output is not None:
+            if element_type(self.grad_output, self.f32, False) < 0:
+                return False
+            set_steps(job, axes, GRAD_OUTPUT, self.grad_output, False)
+            b.grad_output = cnp.PyArray_DATA(self.grad_output)
+        return b.logits_type >= 0 and b.target_type >= 0 and b.direction_type >= 0
+
+    cdef bint set_outputs(self, Job *job, Axes *axes) except -1:
+        cdef softxent_block *b = &job.block
+        cdef int class_axis = self.class_axis
+        if self.loss is not None:
+            set_steps(job, axes, LOSS, self.loss, False)
+            b.loss = cnp.PyArray_DATA(self.loss)
+            b.loss_type = element_type(self.loss, self.f32, True)
+        if self.out is not None:
+            set_steps(job, axes, OUT, self.out, True)
+            b.out = cnp.PyArray_DATA(self.out)
+            b.out_type = element_type(self.out, self.f32, True)
+            b.out_row_stride = stride_of(self.out, class_axis)
+            b.out_class_stride = stride_of(self.out, class_axis + (job.op == JACOBIAN))
+        if self.hess is not None:
+            set_steps(job, axes, HESS, self.hess, True)
+            b.hess = cnp.PyArray_DATA(self.hess)
+            b.hess_class_stride = stride_of(self.hess, class_axis)
+            if element_type(self.hess, self.f32, True) != b.out_type:
+                return False
+        if self.rank is not None:
+            set_steps(job, axes, RANKS, self.rank, False)
+            set_steps(job, axes, TOPS, self.top, False)
+            b.rank = <int64_t *> cnp.PyArray_DATA(self.rank)
+            b.top = <int64_t *> cnp.PyArray_DATA(self.top)
+        b.hess_kind = HESS_KINDS[self.hess_kind]
+        b.accumulate = self.accumulate
+        b.grad_scale = self.grad_scale
+        return b.loss_type >= 0 and b.out_type >= 0
+
+    cdef void set_sample_strides(self, Job *job) noexcept:
+        cdef softxent_block *b = &job.block
+        cdef int last = job.n_axes - 1
+        if b.labels != NULL:
+            b.labels_stride = job.steps[LABELS][last] // cnp.PyArray_ITEMSIZE(self.labels)
+        if b.sample_weight != NULL:
+            b.sample_weight_stride = job.steps[SAMPLE_WEIGHT][last] // cnp.PyArray_ITEMSIZE(self.sample_weight)
+        if b.logits == NULL:
+            return
+        b.logits_sample_stride = job.steps[LOGITS][last] // cnp.PyArray_ITEMSIZE(self.logits)
+        if b.target != NULL:
+            b.target_sample_stride = job.steps[TARGET][last] // cnp.PyArray_ITEMSIZE(self.target)
+        if b.where != NULL:
+            b.where_sample_stride = job.steps[WHERE][last]
+        if b.direction != NULL:
+            b.direction_sample_stride = job.steps[DIRECTION][last] // cnp.PyArray_ITEMSIZE(self.direction)
+        if b.grad_output != NULL:
+            b.grad_output_stride = job.steps[GRAD_OUTPUT][last] // cnp.PyArray_ITEMSIZE(self.grad_output)
+        if b.loss != NULL:
+            b.loss_stride = job.steps[LOSS][last] // cnp.PyArray_ITEMSIZE(self.loss)
+        if b.out != NULL:
+            b.out_sample_stride = job.steps[OUT][last] // cnp.PyArray_ITEMSIZE(self.out)
+        if b.hess != NULL:
+            b.hess_sample_stride = job.steps[HESS][last] // cnp.PyArray_ITEMSIZE(self.hess)
+        if b.rank != NULL:
+            b.rank_stride = job.steps[RANKS][last] // 8
+            b.top_stride = job.steps[TOPS][last] // 8
+
+    def run(self, str op, int n_threads):
+        """What `op` names, of every sample: whether every label was a class.
+
+        To be done in pieces: `n_all` is the number of samples in all, and the arrays are those of one piece at a time.
+        """
+        cdef Job job
+        if not self.describe(&job, OPS[op]):
+            return None
+        return run(&job, n_threads, &self.sums) < 0
+
+    @property
+    def total(self):
+        """The sum of the losses so far, but for those that were written to `loss`."""
+        return self.sums.loss + total_of(self.sums.unfinished)
+
+    def count_labels(self, int n_threads):
+        """The number of labels that are not ignored; -1 if one of them is no class."""
+        cdef Job job
+        cdef Axes axes
+        self.start(&job, &axes, CROSS_ENTROPY, self.labels, cnp.PyArray_NDIM(self.labels))
+        self.set_labels(&job, &axes)
+        fold_axes(&job, axes.n_arrays, axes.arrays)
+        self.set_sample_strides(&job)
+        return count_labels(&job, n_threads)
+
+    def total_weight(self):
+        """The labels' class weights times the samples' weights, summed over those not ignored; -1 as above. For a
+        target the sum of the samples' weights."""
+        cdef Job job
+        cdef Axes axes
+        cdef softxent_block b
+        cdef double total = 0, part = 0
+        cdef Py_ssize_t begin = 0
+        cdef int status = SOFTXENT_OK
+        cdef cnp.ndarray first = self.sample_weight if self.labels is None else self.labels
+        self.start(&job, &axes, CROSS_ENTROPY, first, cnp.PyArray_NDIM(first))
+        self.set_labels(&job, &axes)
+        if not self.set_weights(&job, &axes):
+            return None
+        if self.labels is None:  # it is enough that there is a target
+            job.block.target = cnp.PyArray_DATA(self.target)
+            memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
+        fold_axes(&job, axes.n_arrays, axes.arrays)
+        self.set_sample_strides(&job)
+        with nogil:
+            while begin < job.n_samples and status == SOFTXENT_OK:
+                begin += set_block(&b, &job, begin, job.n_samples)
+                status = (softxent_total_weight_f32 if job.f32 else softxent_total_weight_f64)(&b, &part, NULL)
+                total += part
+        return total if status == SOFTXENT_OK else -1.0
 
 # ------------------------------------------------------------------------------------------------------------------
 # The plain call.
-
-cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether two contiguous arrays share no byte."""
-    cdef uintptr_t p = <uintptr_t> cnp.PyArray_DATA(a), q = <uintptr_t> cnp.PyArray_DATA(b)
-    return p + <uintptr_t> cnp.PyArray_NBYTES(a) <= q or q + <uintptr_t> cnp.PyArray_NBYTES(b) <= p
-
 
 cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
 
 
-cdef inline bint is_float(object x, double value) noexcept:
-    """Whether it is a float of this value; nothing else, whatever it may be equal to."""
-    return type(x) is float and <double> x == value
+cdef inline bint is_divisor(object x) noexcept:
+    """Whether it is a float, positive and normal, as is one over it."""
+    return type(x) is float and 2 * DBL_MIN <= <double> x <= DBL_MAX / 4
 
 
-def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object class_weight,
-                        object sample_weight, object where, object ignore_index, object label_smoothing,
-                        object temperature, object softcap, object z_loss, object base, object reduction,
-                        object normalizer, object out):
+cdef inline bint is_default(object option, object default) noexcept:
+    """Whether it is the very default, or a float of its value; nothing else, whatever it may be equal to."""
+    return option is default or (type(option) is float and type(default) is float and
+                                 PyFloat_AS_DOUBLE(option) == PyFloat_AS_DOUBLE(default))
+
+
+cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
+    cdef Py_ssize_t i
+    for i in range(len(defaults)):
+        if not is_default(options[i], defaults[i]):
+            return False
+    return True
+
+
+def not_defaults(tuple options not None, tuple defaults not None):
+    """The places of those that are not at their defaults."""
+    return [i for i in range(len(defaults)) if not is_default(options[i], defaults[i])]
+
+
+def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
+                        object reduction, object normalizer, object out, tuple options not None,
+                        tuple defaults not None):
     """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int, reduction "mean" or "sum", `out` None or such an array, apart from the inputs or the logits themselves,
-    every other option at its default. Returns the loss and, for with_grad, the pair of loss and gradient.
+    or an int, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
+    apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for
+    with_grad, the pair of loss and gradient.
     """
-    if not (type(axis) is int and axis == -1 and class_weight is None and sample_weight is None and where is None and
-            softcap is None and base is None and normalizer is None and is_float(label_smoothing, 0) and
-            is_float(temperature, 1) and is_float(z_loss, 0)):
+    if not (is_plain(logits) and is_plain(labels) and type(axis) is int and type(reduction) is str and
+            (ignore_index is None or type(ignore_index) is int) and (normalizer is None or is_divisor(normalizer)) and
+            are_defaults(options, defaults)):
         return None
-    if not (is_plain(logits) and is_plain(labels) and (ignore_index is None or type(ignore_index) is int)):
-        return None
-    cdef cnp.ndarray z = logits, y = labels, gradient = None
+    cdef cnp.ndarray z = logits, y = labels, gradient = None, losses = None
     cdef int ndim = cnp.PyArray_NDIM(z), dtype = cnp.PyArray_TYPE(z), label_type = label_type_of(y)
     cdef Py_ssize_t n_samples = 1, n_classes, n_counted
     cdef int i
@@ -594,23 +974,27 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
             return None
         n_samples *= cnp.PyArray_DIM(z, i)
     n_classes = cnp.PyArray_DIM(z, ndim - 1)
-    if type(reduction) is not str:
+    cdef bint is_mean = reduction == "mean", is_sum = not is_mean and reduction == "sum"
+    if n_samples == 0 or n_classes == 0 or not (axis == -1 or axis == ndim - 1):
         return None
-    cdef bint is_mean = reduction == "mean"
-    if n_samples == 0 or n_classes == 0 or not (is_mean or reduction == "sum"):
+    if not (is_mean or is_sum or reduction == "none"):
         return None
 
     cdef Job job
-    cdef Py_ssize_t bad = -1
-    cdef double total
-    start_job(&job, CROSS_ENTROPY, dtype == cnp.NPY_FLOAT32, 1, n_samples, n_classes)
-    job.logits.inner = job.out.inner = n_classes * cnp.PyArray_ITEMSIZE(z)
-    job.labels.inner = cnp.PyArray_ITEMSIZE(y)
+    cdef Sums sums
+    cdef double total, divisor = 1
+    memset(&sums, 0, sizeof(Sums))
+    start_job(&job, CROSS_ENTROPY, dtype == cnp.NPY_FLOAT32, n_samples, n_samples, n_classes)
+    job.n_axes = 1
+    job.shape[0] = n_samples
+    job.steps[LOGITS][0] = job.steps[OUT][0] = n_classes * cnp.PyArray_ITEMSIZE(z)
+    job.steps[LABELS][0] = cnp.PyArray_ITEMSIZE(y)
+    job.steps[LOSS][0] = cnp.PyArray_ITEMSIZE(z)
     job.block.logits = cnp.PyArray_DATA(z)
     job.block.logits_sample_stride = job.block.out_sample_stride = n_classes
     job.block.logits_class_stride = job.block.out_class_stride = 1
     job.block.labels = cnp.PyArray_DATA(y)
-    job.block.labels_stride = 1
+    job.block.labels_stride = job.block.loss_stride = 1
     job.block.label_type = label_type
     set_ignore_index(&job, ignore_index)
     if with_grad:
@@ -622,19 +1006,25 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
             gradient = out
             if cnp.PyArray_TYPE(gradient) != dtype or not cnp.PyArray_SAMESHAPE(gradient, z):
                 return None
-            if not (apart(gradient, z) or cnp.PyArray_DATA(gradient) == cnp.PyArray_DATA(z)) or not apart(gradient, y):
+            if not (are_apart(gradient, z) or cnp.PyArray_DATA(gradient) == cnp.PyArray_DATA(z)):
+                return None
+            if not are_apart(gradient, y):
                 return None
         job.block.out = cnp.PyArray_DATA(gradient)
+    if not (is_mean or is_sum):
+        losses = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(z), dtype, 0)
+        job.block.loss = cnp.PyArray_DATA(losses)
     n_counted = n_samples
     # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
     if out is not None or job.block.use_ignore_index:
         n_counted = count_labels(&job, n_threads)
-    if n_counted > 0:
-        if is_mean:
-            job.block.grad_scale = 1.0 / n_counted
-        total = run(&job, n_threads, &bad)
-    if n_counted <= 0 or bad >= 0:
+    if n_counted <= 0:
         return None
     if is_mean:
-        total /= n_counted
-    return (total, gradient) if with_grad else total
+        divisor = n_counted if normalizer is None else <double> normalizer
+        job.block.grad_scale = 1.0 / divisor
+    if run(&job, n_threads, &sums) >= 0:
+        return None
+    total = (sums.loss + total_of(sums.unfinished)) / divisor
+    result = total if losses is None else losses
+    return (result, gradient) if with_grad else result

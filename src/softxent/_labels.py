@@ -8,36 +8,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_array, as_real_array, class_axis_last
-from ._pieces import is_native
+from . import _kernels
+from ._arrays import Array, as_array, as_real_array, sample_shape
 
 
-def labels_or_target(
-    labels: npt.ArrayLike, given_logits: Array, logits: Array, axis: int
-) -> tuple[Array | None, Array | None]:
-    """Class indices, or a target distribution with the class axis last: told by the number of axes."""
+def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:
+    """Class indices, or a target distribution: told by the number of axes."""
     array = as_array(labels, "labels")
     if array.dtype.kind in "OUSMm":
         raise TypeError(f"labels must hold real numbers (class indices or a distribution); got dtype {array.dtype}")
-    if array.ndim == given_logits.ndim:
+    if array.ndim == logits.ndim:
         target = as_real_array(array, "labels")
-        if target.shape != given_logits.shape:
+        if target.shape != logits.shape:
             raise ValueError(
-                f"labels with as many axes as the logits are distributions, of the logits' shape {given_logits.shape}; "
+                f"labels with as many axes as the logits are distributions, of the logits' shape {logits.shape}; "
                 f"got {target.shape}"
             )
-        return None, class_axis_last(target, axis)
-    if array.ndim != given_logits.ndim - 1 or array.shape != logits.shape[:-1]:
+        return None, target
+    shape = sample_shape(logits, class_axis)
+    if array.shape != shape:
         raise ValueError(
-            f"labels must have the samples' shape {logits.shape[:-1]} (class indices) or the logits' shape "
-            f"{given_logits.shape} (distributions); got {array.shape}"
+            f"labels must have the samples' shape {shape} (class indices) or the logits' shape "
+            f"{logits.shape} (distributions); got {array.shape}"
         )
     if array.size == 0 and array.dtype == np.float64 and not isinstance(labels, np.ndarray):
         array = array.astype(np.intp)  # an empty list has no dtype of its own
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels that are class indices must have an integer dtype; got {array.dtype}")
-    native = array.dtype.newbyteorder("=")
-    return (array if is_native(array, native) else array.astype(native)), None
+    return (array if _kernels.is_behaved(array) else array.astype(array.dtype.newbyteorder("="))), None
 
 
 def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | None]:

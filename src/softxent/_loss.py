@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
+from ._options import DEFAULTS
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
@@ -75,7 +76,8 @@ def cross_entropy(
         What the mean divides by. By default the sum of ``s_n w[label_n]`` over the samples that are not ignored, or of
         ``s_n`` if the labels are distributions: without weights, the number of samples.
     out : ndarray, optional
-        With ``reduction="none"``: where the losses go; shape of the sample axes, dtype of the logits.
+        With ``reduction="none"``: where the losses go; shape of the sample axes, dtype of the logits, or float32 where
+        the logits are of a half type.
     n_threads : int, optional
         The number of threads; by default :func:`softxent.get_num_threads`. The result is the same, to the bit, for any.
 
@@ -120,45 +122,15 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], label_smoothing=0.1, base=2, reduction="none")
     array([2.16404256, 1.        ])
     """
+    threads = threads_for(n_threads)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if out is None:
         loss = _kernels.plain_cross_entropy(
-            False,
-            threads_for(n_threads),
-            logits,
-            labels,
-            axis,
-            class_weight,
-            sample_weight,
-            where,
-            ignore_index,
-            label_smoothing,
-            temperature,
-            softcap,
-            z_loss,
-            base,
-            reduction,
-            normalizer,
-            None,
+            False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
         )
         if loss is not None:
             return loss  # type: ignore[no-any-return]
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
     if out is not None:
         problem.write_losses_to(out)
     return problem.solve()
@@ -202,7 +174,8 @@ def cross_entropy_and_grad(
         loss scaling, costs none: also a probability below the smallest number counts, down to 2**-214.
     out : ndarray, optional
         Where the gradient goes: shape and dtype of the logits, any strides. It may be ``logits`` itself. A prepared
-        array saves the time of the page faults of a new one, which is often longer than the computation.
+        array saves the time of the page faults of a new one, which is often longer than the computation. For logits of
+        a half type it may be float32: see the notes.
     accumulate : bool, default False
         Add the gradient to what ``out`` holds.
 
@@ -230,6 +203,10 @@ def cross_entropy_and_grad(
 
         s ((p_k W - w_k t_k) / ln(base) + 2 z_loss lse p_k) / (temperature cosh(logits_k / softcap)^2)
 
+    The gradient of a mean over many samples has entries that float16 cannot hold: below 3e-8 they become 0. Either let
+    it be float32, by ``out``: these are the numbers that the halves are rounded from. Or scale the loss, by
+    ``grad_output=2.0**k``, and divide by the same after conversion; no digit is lost in a power of two.
+
     Examples
     --------
     >>> import numpy as np, softxent
@@ -239,49 +216,29 @@ def cross_entropy_and_grad(
     >>> loss, grad = softxent.cross_entropy_and_grad(np.zeros((1, 4)), np.array([2]), where=[True, True, True, False])
     >>> grad.round(3)
     array([[ 0.333,  0.333, -0.667,  0.   ]])
+
+    Half precision, with a gradient in float32, or with a scaled loss:
+
+    >>> logits, labels = np.array([[0, 18]], np.float16), np.array([1])
+    >>> softxent.cross_entropy_and_grad(logits, labels)[1]
+    array([[ 0., -0.]], dtype=float16)
+    >>> softxent.cross_entropy_and_grad(logits, labels, out=np.empty((1, 2), np.float32))[1]
+    array([[ 1.522998e-08, -1.522998e-08]], dtype=float32)
+    >>> softxent.cross_entropy_and_grad(logits, labels, grad_output=2.0**16)[1].astype(np.float32) / 2**16
+    array([[ 1.5235855e-08, -1.5235855e-08]], dtype=float32)
     """
+    threads = threads_for(n_threads)
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if grad_output is None and accumulate is False:
         result = _kernels.plain_cross_entropy(
-            True,
-            threads_for(n_threads),
-            logits,
-            labels,
-            axis,
-            class_weight,
-            sample_weight,
-            where,
-            ignore_index,
-            label_smoothing,
-            temperature,
-            softcap,
-            z_loss,
-            base,
-            reduction,
-            normalizer,
-            out,
+            True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
         )
         if result is not None:
             return result  # type: ignore[no-any-return]
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
     problem.multiply_gradient(grad_output)
     problem.write_gradient_to(out, accumulate)
-    return problem.solve(), problem.outputs["out"]
+    return problem.solve(), problem.call.out
 
 
 def cross_entropy_and_rank(
@@ -350,27 +307,12 @@ def cross_entropy_and_rank(
     >>> float(np.mean(rank == 0)), float(np.mean((rank >= 0) & (rank < 3)))  # top-1 and top-3 accuracy
     (0.0, 0.6666666666666666)
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
         problem.write_losses_to(out)
     problem.write_ranks()
-    return problem.solve("rank"), problem.outputs["rank"], problem.outputs["top"]
+    return problem.solve("rank"), problem.call.rank, problem.call.top
 
 
 def cross_entropy_grad_hess(
@@ -401,8 +343,8 @@ def cross_entropy_grad_hess(
     temperature, base, reduction, normalizer, n_threads
         As for :func:`cross_entropy`. Boosting libraries want ``reduction="sum"``: each sample's own derivatives.
     out : pair of ndarray or None, optional
-        Where the gradient and the diagonal go: shape and dtype of the logits, any strides. The gradient's may be
-        ``logits`` itself.
+        Where the gradient and the diagonal go: shape and dtype of the logits (or float32 for a half type), any strides.
+        The gradient's may be ``logits`` itself.
     kind : {"exact", "xgboost", "lightgbm"}, default "exact"
         With ``w = s sum_k w_k t_k / (temperature^2 ln(base))``, divided by the normalizer in a mean:
         ``"exact"`` is the diagonal, ``w p (1 - p)``; ``"xgboost"`` is ``max(2 w p (1 - p), 1e-16)``; ``"lightgbm"`` is
@@ -435,25 +377,12 @@ def cross_entropy_grad_hess(
     >>> hess
     array([0.1875, 0.1875, 0.25  ])
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
     problem.write_gradient_to(grad_out)
     problem.write_hessian_to(hess_out, kind)
-    return problem.solve(), problem.outputs["out"], problem.outputs["hess"]
+    return problem.solve(), problem.call.out, problem.call.hess
 
 
 def cross_entropy_hvp(
@@ -485,7 +414,8 @@ def cross_entropy_hvp(
     temperature, base, reduction, normalizer, n_threads
         As for :func:`cross_entropy`. With ``"none"`` it is the Hessian of the losses' sum.
     out : ndarray, optional
-        Where the product goes: shape and dtype of the logits, any strides. It may be ``logits`` itself.
+        Where the product goes: shape and dtype of the logits (or float32 for a half type), any strides. It may be
+        ``logits`` itself.
 
     Returns
     -------
@@ -507,24 +437,12 @@ def cross_entropy_hvp(
     >>> softxent.cross_entropy_hvp(np.log([1.0, 1.0, 2.0]), 2, [0, 0, 1])
     array([-0.125, -0.125,  0.25 ])
     """
-    problem = Problem(
-        logits,
-        labels,
-        axis,
-        ignore_index,
-        reduction,
-        n_threads,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-        normalizer=normalizer,
-    )
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)
     problem.solve("hvp")
-    return problem.outputs["out"]
+    product: Array = problem.call.out
+    return product
 
 
 def _pair(out: Any) -> tuple[Array | None, Array | None]:

@@ -1,74 +1,93 @@
-"""The options of a loss: what the user gave, checked, in the form that the kernels take. What they mean is told by the
+"""The options of a loss: what the user gave, and what becomes of it for the kernels. What they mean is told by the
 docstring of ``cross_entropy``; how they are computed, by the C library."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_array, as_number, as_real_array, class_axis_last
+from . import _kernels
+from ._arrays import Array, as_array, as_number, as_real_array, sample_shape
 
 # What the kernels' arithmetic bears: a logit over the temperature, or over the softcap, is still an ordinary number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
 
-
-@dataclass(frozen=True)
-class Options:
-    """Checked options; None or 0 where there is none."""
-
-    class_weight: Array | None  # (C,), contiguous, in the dtype that is computed in
-    given_class_weight: Array | None  # the user's own
-    sample_weight: Array | None  # of the sample axes' shape
-    where: Array | None  # bool, of the logits' shape, class axis last
-    normalizer: float | None
-    # label_smoothing, temperature, softcap, z_loss, ln(base)
-    numbers: tuple[float, float, float, float, float] | None
-
-    def arrays(self) -> dict[str, Array | None]:
-        """Those with a value for each sample."""
-        return {"where": self.where, "sample_weight": self.sample_weight}
-
-    def inputs(self) -> dict[str, Array | None]:
-        """The user's arrays, which no output may overlap."""
-        return {**self.arrays(), "class_weight": self.given_class_weight}
+# The largest weight, by whether it is computed in float32.
+LARGEST_WEIGHT = {is_f32: float(np.finfo(np.float32 if is_f32 else np.float64).max) for is_f32 in (False, True)}
 
 
-def check_options(
-    logits: Array,
-    axis: int,
-    dtype: np.dtype[Any],
-    *,
-    class_weight: npt.ArrayLike | None,
-    sample_weight: npt.ArrayLike | None,
-    where: npt.ArrayLike | None,
-    label_smoothing: float,
-    temperature: float,
-    base: float | None,
-    normalizer: float | None,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-) -> Options:
-    """The options for logits with the class axis last that will be computed in ``dtype``, or an error."""
-    weights = check_class_weight(class_weight, logits.shape[-1], dtype)
-    numbers = (
-        check_label_smoothing(label_smoothing),
-        check_scale(temperature, "temperature"),
-        0.0 if softcap is None else check_scale(softcap, "softcap"),
-        check_z_loss(z_loss),
-        check_base(base),
-    )
-    return Options(
-        class_weight=None if weights is None else np.ascontiguousarray(weights, dtype),
-        given_class_weight=weights,
-        sample_weight=check_sample_weight(sample_weight, logits.shape[:-1], dtype),
-        where=check_where(where, logits, axis),
-        normalizer=None if normalizer is None else as_number(normalizer, "normalizer"),
-        numbers=None if numbers == (0.0, 1.0, 0.0, 0.0, 0.0) else numbers,
-    )
+class Options(NamedTuple):
+    """The options that the plain call leaves at their defaults, as the user gives them."""
+
+    class_weight: npt.ArrayLike | None = None
+    sample_weight: npt.ArrayLike | None = None
+    where: npt.ArrayLike | None = None
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+    softcap: float | None = None
+    z_loss: float = 0.0
+    base: float | None = None
+
+
+DEFAULTS = tuple(Options())
+
+
+def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
+    """Checks the options, in the order of ``Options``, and hands those that are given to the call, whose logits are
+    known."""
+    for i in _kernels.not_defaults(options, DEFAULTS):
+        SETTERS[i](call, options[i])
+
+
+def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if call.take_class_weight(value):
+        return
+    call.given_class_weight = check_class_weight(value, call.logits.shape[call.class_axis], call.f32)
+    call.class_weight = for_kernels(call.given_class_weight, call.f32)
+
+
+def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if not call.take_sample_weight(value):
+        call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
+
+
+def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.where = check_where(value, call.logits)
+
+
+def set_label_smoothing(call: _kernels.Call, value: float) -> None:
+    call.label_smoothing = check_label_smoothing(value)
+
+
+def set_temperature(call: _kernels.Call, value: float) -> None:
+    call.temperature = check_scale(value, "temperature")
+
+
+def set_softcap(call: _kernels.Call, value: float) -> None:
+    call.softcap = check_scale(value, "softcap")
+
+
+def set_z_loss(call: _kernels.Call, value: float) -> None:
+    call.z_loss = check_z_loss(value)
+
+
+def set_base(call: _kernels.Call, value: float) -> None:
+    call.log_base = check_base(value)
+
+
+# In the order of Options.
+SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
+
+
+def for_kernels(class_weight: Array, f32: bool) -> Array:
+    """The weights, or a copy, as the kernels take them: contiguous and aligned, in the type that is computed in."""
+    dtype = np.dtype(np.float32 if f32 else np.float64)
+    if class_weight.dtype == dtype and class_weight.flags.carray:
+        return class_weight
+    return np.array(class_weight, dtype, order="C")
 
 
 def check_label_smoothing(value: float) -> float:
@@ -79,7 +98,7 @@ def check_label_smoothing(value: float) -> float:
 
 
 def check_scale(value: float, name: str) -> float:
-    scale = as_number(value, name)
+    scale = value if type(value) is float else as_number(value, name)
     if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
     return scale
@@ -92,39 +111,33 @@ def check_z_loss(value: float) -> float:
     return a
 
 
-def check_base(value: float | None) -> float:
-    """The natural logarithm of the base; 0 for None."""
-    if value is None:
-        return 0.0
+def check_base(value: float) -> float:
+    """The natural logarithm of the base."""
     b = as_number(value, "base")
     if not 0 < b < math.inf or b == 1:
         raise ValueError(f"base must be positive, finite and not 1 (2 for bits, None for nats); got {b}")
     return math.log(b)
 
 
-def check_class_weight(value: npt.ArrayLike | None, n_classes: int, dtype: np.dtype[Any]) -> Array | None:
-    if value is None:
-        return None
+def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array:
     given = as_real_array(value, "class_weight")
     if given.shape != (n_classes,):
         raise ValueError(f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}")
-    check_weights(given, "class_weight", dtype)
+    check_weights(given, "class_weight", f32)
     return given
 
 
-def check_sample_weight(value: npt.ArrayLike | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-    if value is None:
-        return None
+def check_sample_weight(value: npt.ArrayLike, shape: tuple[int, ...], f32: bool) -> Array:
     given = as_real_array(value, "sample_weight")
     if given.shape != shape:
         raise ValueError(f"sample_weight must have the samples' shape {shape}; got {given.shape}")
-    check_weights(given, "sample_weight", dtype)
+    check_weights(given, "sample_weight", f32)
     return given
 
 
-def check_weights(weights: Array, name: str, dtype: np.dtype[Any]) -> None:
+def check_weights(weights: Array, name: str, f32: bool) -> None:
     """None is negative, nan, or too large for the dtype that is computed in."""
-    most = np.finfo(dtype).max
+    most = LARGEST_WEIGHT[f32]
     with np.errstate(all="ignore"):
         if not weights.size or (weights.min() >= 0 and weights.max() <= most):  # not so if one is nan
             return
@@ -134,15 +147,14 @@ def check_weights(weights: Array, name: str, dtype: np.dtype[Any]) -> None:
     raise ValueError(f"{name} must be non-negative and finite; {entry} is {weights[place]}")
 
 
-def check_where(value: npt.ArrayLike | None, logits: Array, axis: int) -> Array | None:
-    """``where`` in the shape of the logits, the class axis last; not a copy."""
-    if value is None:
-        return None
+def check_where(value: npt.ArrayLike, logits: Array) -> Array:
+    """``where`` in the shape of the logits; not a copy."""
     given = as_array(value, "where")
     if given.dtype != np.bool_:
         raise TypeError(f"where must hold bools, True for the classes that take part; got dtype {given.dtype}")
-    shape = np.moveaxis(logits, -1, axis).shape
+    if given.shape == logits.shape:
+        return given
     try:
-        return class_axis_last(np.broadcast_to(given, shape), axis)
+        return np.broadcast_to(given, logits.shape)
     except ValueError:
-        raise ValueError(f"where must broadcast to the logits' shape {shape}; got {given.shape}") from None
+        raise ValueError(f"where must broadcast to the logits' shape {logits.shape}; got {given.shape}") from None

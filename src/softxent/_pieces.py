@@ -1,31 +1,30 @@
-"""From whole arrays to calls of the kernels: sample axes folded, and converted piece by piece where they must be.
+"""From arrays of any type to calls of the kernels: converted piece by piece where they must be.
 
-The kernels take native float32 or float64 (and float16 and bfloat16 beside float32) in three axes: two of samples, one
-of classes. Sample axes that lie behind each other in memory in every array are folded into one, without a copy; should
-more than two remain, the pieces of the leading ones are taken in turn. Arrays in another dtype, byte order or alignment
-are converted in pieces of bounded size, so that nothing of the logits' size is ever made.
+The kernels take native float32 or float64 (and float16 and bfloat16 beside float32) in any strides. Arrays in another
+dtype, byte order or alignment are converted in pieces of bounded size: nothing of the logits' size is ever made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, is_bfloat16
-
-# The two compiled forms, looked up here because finding the form for the arguments takes longer than a small problem.
-_COMPUTE = {
-    np.dtype(np.float32): _kernels.compute["float"],
-    np.dtype(np.float64): _kernels.compute["double"],
-}
-_TOTAL_WEIGHT = {
-    np.dtype(np.float32): _kernels.total_weight["float"],
-    np.dtype(np.float64): _kernels.total_weight["double"],
-}
+from ._arrays import (
+    HALVES,
+    Array,
+    as_logits,
+    check_out,
+    is_bfloat16,
+    is_computed_in_float32,
+    new_output,
+    sample_shape,
+)
+from ._kernels import Call
 
 # Logits in a piece that is converted: it stays in the second-level cache. Where so many are of few samples there may be
 # more, up to a vector's width of samples: the kernels take as many at once if the classes do not lie side by side.
@@ -33,178 +32,157 @@ PIECE_LOGITS, MOST_LOGITS, PIECE_SAMPLES = 1 << 16, 1 << 18, 16
 # Samples in a piece of which nothing but the weights is converted.
 PIECE_WEIGHTS = 1 << 16
 
-# Outputs; every other array is an input. Weights come in the dtype that is computed in, the others in half too.
-OUTPUTS = ("loss", "out", "hess", "rank", "top")
+# The arrays of a Call that have an entry, or a row of them, for each sample. Weights come in the dtype that is computed
+# in, the other reals in half precision too.
 WEIGHTS = ("sample_weight", "grad_output")
+REALS = ("logits", "target", "direction", *WEIGHTS, "loss", "out", "hess")
+OUTPUTS = ("loss", "out", "hess", "rank", "top")
+WITH_CLASSES = ("logits", "target", "where", "direction", "out", "hess")
+ARRAYS = ("logits", "labels", "target", "where", "direction", *WEIGHTS, *OUTPUTS)
 
 
-def compute(
-    op: str,
-    dtype: np.dtype[Any],
-    n_sample_axes: int,
-    n_threads: int,
-    arrays: Mapping[str, Array | None],
-    *,
-    accumulate: bool = False,
-    **rest: Any,
-) -> tuple[float, bool]:
-    """What ``_kernels.compute`` does, for arrays of any sample axes, dtypes and strides, their class axis last.
-
-    ``arrays`` has the logits first. Returns the sum of the losses that were not kept, and whether every label was a
-    class; if not, the outputs hold some of the results.
-    """
-    folded = fold(n_sample_axes, arrays)
-    logits = folded["logits"]
-    ready = {name: is_ready(name, a, dtype) for name, a in folded.items()}
-    if "hess" in ready:  # the kernels take it in the gradient's type
-        ready["out"] = ready["hess"] = ready["out"] and ready["hess"]
-    kernel, sums = _COMPUTE[dtype], []
-    for index in pieces(logits, piece_samples(logits.shape[-1], ready)):
-        outputs = {
-            name: OutputPiece(folded[name][index], None if ready[name] else dtype, accumulate)
-            for name in OUTPUTS
-            if name in folded
-        }
-        buffers: dict[str, Any] = {name: piece.buffer for name, piece in outputs.items()}
-        inputs: dict[str, Any] = {
-            name: input_piece(a[index], None if ready[name] else dtype)
-            for name, a in folded.items()
-            if name not in outputs and name != "logits"
-        }
-        loss, labels_are_good = kernel(
-            op,
-            n_threads,
-            input_piece(logits[index], None if ready["logits"] else dtype),
-            **inputs,
-            **buffers,
-            accumulate=accumulate,
-            **rest,
-        )
-        if not labels_are_good:
-            return math.nan, False
-        for piece in outputs.values():
-            piece.write_back()
-        sums.append(loss)
-    # In order, and so the same for any number of threads. fsum would raise where infinities of both signs meet.
-    return (sums[0] if len(sums) == 1 else float(np.sum(sums))), True
+def call_of(logits: npt.ArrayLike, axis: int) -> Call:
+    """A call that has its logits."""
+    call = Call()
+    if not call.take_logits(logits, axis):
+        call.logits, call.class_axis = as_logits(logits, axis)
+        call.f32 = is_computed_in_float32(call.logits.dtype)
+    return call
 
 
-def count_labels(n_threads: int, labels: Array, n_classes: int, ignore_index: int | None) -> int:
-    """The number of labels that are not ignored; -1 if one is no class."""
-    counted = 0
-    folded = fold(labels.ndim, {"labels": labels})["labels"]
-    for index in indices(folded.shape[:-2]):
-        n = _kernels.check_labels(n_threads, folded[index], n_classes, ignore_index)
-        if n < 0:
-            return -1
-        counted += n
-    return counted
+def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be_logits: bool = False) -> Array:
+    """What the user gave for results, if these can go there; or a new array."""
+    z = call.logits
+    if given is None:
+        new = call.new_output(with_classes)
+        return new_output(z, call.class_axis, with_classes) if new is None else new
+    if call.can_write(given, with_classes, may_be_logits):
+        return given
+    inputs = (
+        ("logits", z),
+        ("labels", call.target if call.labels is None else call.labels),
+        ("grad_output", call.grad_output),
+        ("v", call.direction),
+        ("where", call.where),
+        ("sample_weight", call.sample_weight),
+        ("class_weight", call.given_class_weight),
+        ("the gradient's", call.out),
+    )
+    shape, name = (z.shape, "the logits") if with_classes else (sample_shape(z, call.class_axis), "the samples")
+    return check_out(given, shape, z.dtype, name, inputs, may_be=z if may_be_logits else None)
 
 
-def total_weight(
-    labels: Array,
-    n_classes: int,
-    ignore_index: int | None,
-    sample_weight: Array | None,
-    class_weight: Array | None,
-    dtype: np.dtype[Any],
-) -> float:
+def compute(call: Call, op: str, n_threads: int) -> bool:
+    """What ``op`` names, for arrays of any type. Returns whether every label was a class; if not, the outputs hold some
+    of the results."""
+    good = call.run(op, n_threads)
+    if good is not None:
+        return good
+    return not call.logits.size or all(call.run(op, n_threads) for _ in in_pieces(call, ARRAYS))
+
+
+def total_weight(call: Call) -> float:
     """The labels' class weights times the samples' weights, summed over those not ignored; -1 if one is no class."""
+    total = call.total_weight()
+    if total is not None:
+        return total
     total = 0.0
-    folded = fold(labels.ndim, {"labels": labels, "sample_weight": sample_weight})
-    weights = folded.get("sample_weight")
-    ready = is_ready("sample_weight", weights, dtype)
-    for index in pieces(folded["labels"][..., np.newaxis], None if ready else PIECE_WEIGHTS):
-        weights_piece = None if weights is None else input_piece(weights[index], None if ready else dtype)
-        part = _TOTAL_WEIGHT[dtype](folded["labels"][index], n_classes, ignore_index, weights_piece, class_weight)
+    for _ in in_pieces(call, ("labels", "sample_weight")):
+        part = call.total_weight()
+        assert part is not None
         if part < 0:
             return -1.0
         total += part
     return total
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Folding and pieces.
+def in_pieces(call: Call, names: Sequence[str]) -> Iterator[None]:
+    """Makes these arrays of the call those of one piece of the samples after the other, and at last what they were.
 
-
-def fold(n_sample_axes: int, arrays: Mapping[str, Array | None]) -> dict[str, Array]:
-    """Views of the arrays that there are, their leading sample axes folded into as few as possible, but two at least.
-
-    The first array decides their order, the largest stride first.
+    What a piece has written is put into its place when the next one is asked for.
     """
-    given = {name: a for name, a in arrays.items() if a is not None}
-    if n_sample_axes == 1:
-        return {name: a[np.newaxis] for name, a in given.items()}
-    first = next(iter(given.values()))
-    shape = first.shape[:n_sample_axes]
-    axes = [axis for axis in range(n_sample_axes) if shape[axis] != 1]
-    axes.sort(key=lambda axis: -abs(first.strides[axis]))
-    groups: list[list[int]] = []
-    for axis in axes:
-        if groups and all(a.strides[groups[-1][-1]] == a.strides[axis] * shape[axis] for a in given.values()):
-            groups[-1].append(axis)
+    given = {name: a for name in names if (a := getattr(call, name)) is not None}
+    arrays = in_order(given, call.class_axis)
+    new_types = types_to_convert_to(arrays, call.f32)
+    class_axis, n_all = call.class_axis, call.n_all
+    sample_shape, n_samples = next(iter(arrays.values())).shape, PIECE_WEIGHTS
+    if "logits" in arrays:
+        n_samples, sample_shape = piece_samples(sample_shape[-1], new_types), sample_shape[:-1]
+        call.class_axis, call.n_all = len(sample_shape), math.prod(sample_shape)
+    try:
+        for index in pieces(sample_shape, n_samples):
+            written = []
+            for name, array in arrays.items():
+                piece = array[index]
+                if name in new_types:
+                    is_new = name in OUTPUTS and not call.accumulate
+                    copy = np.empty(piece.shape, new_types[name]) if is_new else converted(piece, new_types[name])
+                    written += [(piece, copy)] if name in OUTPUTS else []
+                    piece = copy
+                setattr(call, name, piece)
+            yield
+            with np.errstate(all="ignore"):
+                for piece, copy in written:
+                    piece[...] = copy
+    finally:
+        call.class_axis, call.n_all = class_axis, n_all
+        for name, array in given.items():
+            setattr(call, name, array)
+
+
+def in_order(arrays: dict[str, Array], class_axis: int) -> dict[str, Array]:
+    """Views, their sample axes in the order in which the kernels go through those of the first, the classes after them.
+
+    The losses are summed in that order: it decides the sum's last bit.
+    """
+    first = next(iter(arrays.values()))
+    if "logits" not in arrays:
+        class_axis = first.ndim
+    order = _kernels.sample_axes(first, class_axis)
+    order = [axis for axis in range(first.ndim) if axis != class_axis and axis not in order] + order
+    views = {}
+    for name, array in arrays.items():
+        if name in WITH_CLASSES:
+            axes = [*order, class_axis, *range(first.ndim, array.ndim)]
         else:
-            groups.append([axis])
-    order = [axis for axis in range(n_sample_axes) if shape[axis] == 1] + [axis for group in groups for axis in group]
-    sizes = [1] * max(0, 2 - len(groups)) + [math.prod(shape[axis] for axis in group) for group in groups]
-
-    def folded(a: Array) -> Array:
-        others = range(n_sample_axes, a.ndim)
-        return a.transpose(*order, *others).reshape(*sizes, *a.shape[n_sample_axes:])  # always a view
-
-    return {name: folded(a) for name, a in given.items()}
+            axes = [axis - (axis > class_axis) for axis in order]
+        views[name] = np.asarray(array).transpose(axes)  # of plain arrays: a subclass may have its own idea of axes
+    return views
 
 
-def indices(shape: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    """All indices into an array of the shape; np.ndindex takes long over none."""
-    return np.ndindex(*shape) if shape else [()]
+def types_to_convert_to(arrays: dict[str, Array], f32: bool) -> dict[str, np.dtype[Any]]:
+    """For each array that the kernels cannot take as it is, the dtype in which they can."""
+    working = np.dtype(np.float32 if f32 else np.float64)
+    types = {name: kernel_dtype(name, a.dtype, working) for name, a in arrays.items() if name in REALS}
+    if "hess" in types and types["hess"] != types["out"]:  # the kernels take it in the gradient's type
+        types["hess"] = types["out"] = working
+    return {name: t for name, t in types.items() if arrays[name].dtype != t or not _kernels.is_behaved(arrays[name])}
 
 
-def piece_samples(n_classes: int, ready: Mapping[str, bool]) -> int | None:
-    """How many samples a piece may have; None for all of them, where nothing is to be converted."""
-    if all(ready.values()):
-        return None
-    if all(is_ready for name, is_ready in ready.items() if name not in WEIGHTS):
+def kernel_dtype(name: str, dtype: np.dtype[Any], working: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which the kernels take an array of ``dtype``: a half type stays what it is wherever it may, as the
+    results of the kernels for halves differ from others in the last bit."""
+    native = dtype.newbyteorder("=")
+    is_half = native in HALVES or is_bfloat16(dtype)
+    return native if is_half and working == np.float32 and name not in WEIGHTS else working
+
+
+def piece_samples(n_classes: int, new_types: dict[str, np.dtype[Any]]) -> int:
+    """How many samples a piece may have."""
+    if all(name in WEIGHTS for name in new_types):
         return PIECE_WEIGHTS
     return max(1, PIECE_LOGITS // n_classes, min(PIECE_SAMPLES, MOST_LOGITS // n_classes))
 
 
-def pieces(logits: Array, n_samples: int | None) -> Iterator[tuple[Any, ...]]:
-    """Indices into folded arrays that leave two sample axes, of so many samples at most."""
-    *leading, n_outer, n_inner, _ = logits.shape
-    outer_step = 1 if n_samples is None else max(1, n_samples // n_inner)
-    for index in indices(leading):
-        if n_samples is None:
-            yield index
-            continue
-        for outer in range(0, n_outer, outer_step):
-            for inner in range(0, n_inner, n_samples):
-                yield (*index, slice(outer, outer + outer_step), slice(inner, inner + n_samples))
-
-
-def is_native(array: Array | None, dtype: np.dtype[Any]) -> bool:
-    """Whether the kernels can take the array as reals of this dtype."""
-    if array is None:
-        return True
-    if array.dtype != dtype or not array.flags.aligned:
-        return False
-    # Aligned strides are whole elements, but where the processor wants less alignment than an element is long.
-    return dtype.alignment == dtype.itemsize or all(stride % dtype.itemsize == 0 for stride in array.strides)
-
-
-def is_ready(name: str, array: Array | None, dtype: np.dtype[Any]) -> bool:
-    """Whether the kernels can take the array as it is."""
-    if array is None or name in ("labels", "where", "rank", "top"):  # checked by those who made them
-        return True
-    if array.dtype == dtype:
-        return is_native(array, dtype)
-    is_half = array.dtype == np.float16 or is_bfloat16(array.dtype)
-    return is_half and dtype == np.float32 and name not in WEIGHTS and is_native(array, array.dtype)
-
-
-def input_piece(piece: Array, dtype: np.dtype[Any] | None) -> Array:
-    """A piece of an input: itself, or a copy in a dtype that it needs."""
-    return piece if dtype is None else converted(piece, dtype)
+def pieces(shape: tuple[int, ...], n_samples: int) -> Iterator[Any]:
+    """Indices of samples, in order, that together are all of this shape; so many in a piece at most."""
+    if not shape:
+        yield (...,)  # it makes a view of one entry too
+        return
+    step = max(1, n_samples // max(1, math.prod(shape[1:])))
+    for begin in range(0, shape[0], step):
+        for inner in pieces(shape[1:], n_samples):
+            yield slice(begin, begin + step), *inner
 
 
 def converted(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -214,19 +192,3 @@ def converted(array: Array, dtype: np.dtype[Any]) -> Array:
     """
     with np.errstate(all="ignore"):
         return np.array(array, dtype=dtype, order="C")
-
-
-class OutputPiece:
-    """A piece of an output as the kernels can write it: itself, or a buffer in a dtype that it needs, until
-    ``write_back``. ``load`` if its old values count.
-    """
-
-    def __init__(self, piece: Array, dtype: np.dtype[Any] | None, load: bool) -> None:
-        self.piece = self.buffer = piece
-        if dtype is not None:
-            self.buffer = converted(piece, dtype) if load else np.empty(piece.shape, dtype)
-
-    def write_back(self) -> None:
-        if self.buffer is not self.piece:
-            with np.errstate(all="ignore"):
-                self.piece[...] = self.buffer

@@ -5,18 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import (
-    Array,
-    as_array,
-    as_logits,
-    as_real_array,
-    check_out,
-    class_axis_last,
-    result_dtype,
-    working_dtype,
-)
+from ._arrays import Array, as_real_array, result_dtype, sample_shape
 from ._options import check_scale, check_where
-from ._pieces import compute
+from ._pieces import call_of, compute, output
 from ._threads import threads_for
 
 
@@ -44,7 +35,8 @@ def softmax(
     temperature : float, default 1
         Divides the logits: above 1 it flattens the distribution.
     out : ndarray, optional
-        Where the result goes: shape and dtype of the result, any strides. It may be ``logits`` itself.
+        Where the result goes: shape and dtype of the logits (or float32 for a half type), any strides. It may be
+        ``logits`` itself.
     n_threads : int, optional
         The number of threads; by default :func:`softxent.get_num_threads`.
 
@@ -133,7 +125,8 @@ def logsumexp(
     logits, axis, where, temperature, n_threads
         As for :func:`softmax`.
     out : ndarray, optional
-        Where the result goes: shape of the sample axes, dtype of the logits, not overlapping them.
+        Where the result goes: shape of the sample axes, dtype of the logits (or float32 for a half type), not
+        overlapping them.
 
     Returns
     -------
@@ -246,29 +239,28 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    z = as_logits(as_array(logits, "logits"), axis)
-    threads = threads_for(n_threads)
-    shape = (*z.shape, z.shape[-1])
+    call, threads = call_of(logits, axis), threads_for(n_threads)
+    z = call.logits
+    shape = (*sample_shape(z, call.class_axis), z.shape[call.class_axis], z.shape[call.class_axis])
     try:
         jacobian = np.empty(shape, result_dtype(z.dtype))
     except ValueError:  # NumPy's, for more bytes than an address can say
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
-    if z.size:
-        compute("jacobian", working_dtype(z.dtype), z.ndim - 1, threads, {"logits": z, "out": jacobian})
+    # Its two axes of classes are its last: so is that of the logits.
+    call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
+    compute(call, "jacobian", threads)
     return jacobian
 
 
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
-    given = as_array(logits, "logits")
-    z = as_logits(given, axis)
+    call = call_of(logits, axis)
     v = as_real_array(vector, name)
-    if v.shape != given.shape:
-        raise ValueError(f"{name} must have the logits' shape {given.shape}; got {v.shape}")
+    if v.shape != call.logits.shape:
+        raise ValueError(f"{name} must have the logits' shape {call.logits.shape}; got {v.shape}")
     threads = threads_for(n_threads)
-    product = np.empty_like(given, dtype=result_dtype(z.dtype), subok=False)
-    arrays = {"logits": z, "direction": class_axis_last(v, axis), "out": class_axis_last(product, axis)}
-    if z.size:
-        compute("jvp", working_dtype(z.dtype), z.ndim - 1, threads, arrays)
+    call.direction, call.out = v, output(call, None)
+    compute(call, "jvp", threads)
+    product: Array = call.out
     return product
 
 
@@ -281,22 +273,16 @@ def _run(
     out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    given = as_array(logits, "logits")
-    z = as_logits(given, axis)
-    allowed = check_where(where, z, axis)
-    scale = check_scale(temperature, "temperature")
+    """What has an entry for each class, or for logsumexp one for each sample."""
+    call = call_of(logits, axis)
+    if where is not None:
+        call.where = check_where(where, call.logits)
+    if type(temperature) is not float or temperature != 1:
+        call.temperature = check_scale(temperature, "temperature")
     threads = threads_for(n_threads)
-    per_sample = op == "logsumexp"
-    like = z[..., 0] if per_sample else given
-    if out is None:
-        result = np.empty_like(like, dtype=result_dtype(z.dtype), subok=False)
+    if op == "logsumexp":
+        result = call.loss = output(call, out, with_classes=False)
     else:
-        inputs = {"logits": given, "where": allowed}
-        result = check_out(out, like, "the samples" if per_sample else "the logits", inputs)
-    plain = np.asarray(result)  # a subclass may have its own idea of axes
-    written = {"loss": plain} if per_sample else {"out": class_axis_last(plain, axis)}
-    options = None if scale == 1.0 else (0.0, scale, 0.0, 0.0, 0.0)
-    if z.size:
-        arrays = {"logits": z, "where": allowed, **written}
-        compute(op, working_dtype(z.dtype), z.ndim - 1, threads, arrays, options=options)
+        result = call.out = output(call, out, may_be_logits=True)
+    compute(call, op, threads)
     return result

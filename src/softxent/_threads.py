@@ -44,7 +44,7 @@ def set_num_threads(n: int | None) -> None:
     >>> softxent.set_num_threads(None)
     """
     global _chosen
-    _chosen = None if n is None else check_n_threads(n, "n")
+    _chosen = None if n is None else min(check_n_threads(n, "n"), MOST_THREADS)
 
 
 def get_num_threads() -> int:
@@ -86,22 +86,19 @@ def check_n_threads(n: int, name: str = "n_threads") -> int:
 def threads_for(n_threads: int | None) -> int:
     """The number of threads of one call, from its ``n_threads``."""
     if n_threads is not None:
-        n = check_n_threads(n_threads)
-        return min(n, MOST_THREADS)
-    return _chosen_or_default()[0]
+        return min(check_n_threads(n_threads), MOST_THREADS)
+    return _chosen or _found_default()[0]
 
 
 def num_threads_and_reason() -> tuple[int, str]:
     """The number of threads by default, and what decided it."""
-    n, reason = _chosen_or_default()
+    n, reason = (_chosen, "set_num_threads") if _chosen else _found_default()
     allowed, limit = _kernels.limit_of_threads(n)
     return allowed, limit or reason
 
 
-def _chosen_or_default() -> tuple[int, str]:
+def _found_default() -> tuple[int, str]:
     global _default
-    if _chosen is not None:
-        return min(_chosen, MOST_THREADS), "set_num_threads"
     if _default is None:
         n, reason = _from_environment() or _from_system()
         _default = min(n, MOST_THREADS), reason
