@@ -20,7 +20,6 @@ import softxent
 from softxent import _arrays
 
 from . import diagnosis, plots, terminal
-from ._stand_in import cross_entropy_and_rank
 from .files import Array, CommandError, Output, new_npy, whole_file
 from .formats import open_array, split_name
 from .measures import Calibration, Losses
@@ -149,8 +148,10 @@ class _Evaluation:
     def _measure(self, box: Box) -> Array:
         """Measure a block; return the losses of its samples."""
         logits, labels = self.pair.logits[box], self.pair.labels_of(box)
-        out = np.empty(logits.shape[:-1], self.dtype)
-        losses, rank, top = cross_entropy_and_rank(logits, labels, **self.options, reduction="none", out=out)
+        losses = np.empty(logits.shape[:-1], self.dtype)
+        _, rank, top = softxent.cross_entropy_and_rank(
+            _at_least_single(logits), labels, **self.options, reduction="none", out=losses
+        )
         weights, kept_losses = None, losses
         if self.pair.indexed:
             kept = self.pair.kept(labels)
@@ -162,7 +163,7 @@ class _Evaluation:
         if self.calibration is not None:
             self.calibration.add(self._losses_of_top(logits, top), rank == 0)
         self._look(box, logits, labels, losses)
-        return np.asarray(losses)
+        return losses
 
     def _losses_of_top(self, logits: Array, top: Array) -> Array:
         """`-log` of the first class's probability; nan where there is none."""
