@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+import softxent
 from command_line import cut, sample, store
 from softxent._cli import pair
 
@@ -155,6 +156,26 @@ def test_fractions_are_not_told_to_be_class_indices(refused, tmp_path):
     assert message.endswith("dtype float64: class indices are integers\n")
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("block", [48, 1 << 24])
+def test_an_entry_that_no_distribution_has_is_named(refused, tmp_path, monkeypatch, swapped, block):
+    def cross_entropy_and_rank(logits, labels, **options):  # one that refuses such a target, with places of a block
+        if not (labels >= 0).all():
+            raise ValueError("labels[0, 0] is bad")
+        return library(logits, labels, **options)
+
+    library = softxent.cross_entropy_and_rank
+    monkeypatch.setattr(softxent, "cross_entropy_and_rank", cross_entropy_and_rank)
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    p = np.random.default_rng(0).dirichlet(np.ones(3), size=(4, 5))
+    logits = p if swapped else 2 + p
+    labels = p.copy()
+    labels[2, 3, 1] = -0.5
+    message = refused("evaluate", *store(tmp_path, logits, labels))
+    words = "labels[2, 3, 1] is -0.5: a distribution's entries are at least 0"
+    assert words + ("; the files seem to be swapped: the logits come first\n" if swapped else "\n") in message
+
+
 # What is measured, with a note --------------------------------------------------------------------
 
 
@@ -210,6 +231,13 @@ def test_every_reason_for_a_loss_that_is_no_number_is_told(noted, tmp_path, logi
 def test_the_class_that_a_distribution_wants_is_named(noted, tmp_path):
     files = store(tmp_path, [[0, -math.inf, -math.inf]], [[0.5, 0, 0.5]])
     assert "1 is inf, the first because logits[0, 2] is -inf, and its class is the label's" in noted(files)
+
+
+def test_label_smoothing_wants_every_class(noted, tmp_path):
+    files = store(tmp_path, [[1.0, 2, 0], [0, 1, -math.inf]], np.array([0, 1]))
+    assert noted(files) == ""
+    found = noted(files, "--label-smoothing", 0.1)
+    assert found.endswith("1 is inf, the first because logits[1, 2] is -inf, and label smoothing wants every class")
 
 
 def test_a_nan_in_an_ignored_sample_is_nobodys_concern(noted, tmp_path):

@@ -198,7 +198,7 @@ class _Evaluation:
         where = self.not_finite.look(losses)
         if where is not None:
             place = self.pair.place(box, where)
-            k, what = diagnosis.culprit(logits[tuple(where)], labels[tuple(where)])
+            k, what = diagnosis.culprit(logits[tuple(where)], labels[tuple(where)], self.options["label_smoothing"] > 0)
             self.first_not_finite = f"{self.pair.logit_at(place, ':' if k is None else k)} {what}"
 
     def _as_told(self, error: Exception, box: Box) -> CommandError:
