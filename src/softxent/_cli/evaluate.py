@@ -120,7 +120,8 @@ class _Evaluation:
     def __init__(self, pair: Pair, options: dict[str, Any], calibrate: bool) -> None:
         self.pair, self.options = pair, options
         self.n_kept, self.normalizer = pair.check_labels(options["class_weight"])
-        self.dtype = np.dtype(np.float32) if _is_half(pair.logits) else _arrays.result_dtype(pair.logits.dtype)
+        dtype = _arrays.result_dtype(pair.logits.dtype)
+        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # of the results
         self.losses = Losses()
         self.right = np.zeros(2, dtype=np.int64)  # first, and among the first five
         self.calibration = Calibration() if calibrate else None
@@ -149,9 +150,7 @@ class _Evaluation:
         """Measure a block; return the losses of its samples."""
         logits, labels = self.pair.logits[box], self.pair.labels_of(box)
         losses = np.empty(logits.shape[:-1], self.dtype)
-        _, rank, top = softxent.cross_entropy_and_rank(
-            _at_least_single(logits), labels, **self.options, reduction="none", out=losses
-        )
+        _, rank, top = softxent.cross_entropy_and_rank(logits, labels, **self.options, reduction="none", out=losses)
         weights, kept_losses = None, losses
         if self.pair.indexed:
             kept = self.pair.kept(labels)
@@ -167,15 +166,15 @@ class _Evaluation:
 
     def _losses_of_top(self, logits: Array, top: Array) -> Array:
         """`-log` of the first class's probability; nan where there is none."""
-        z = _at_least_single(logits)
         same = {name: self.options[name] for name in ("temperature", "n_threads")}
-        losses = np.asarray(softxent.cross_entropy(z, top, ignore_index=-1, reduction="none", **same))
+        losses = np.empty(top.shape, self.dtype)
+        softxent.cross_entropy(logits, top, ignore_index=-1, reduction="none", out=losses, **same)
         losses[top < 0] = math.nan
         return losses
 
     def _differentiate(self, box: Box, grad: Array) -> None:
         softxent.cross_entropy_and_grad(
-            _at_least_single(self.pair.logits[box]),
+            self.pair.logits[box],
             self.pair.labels_of(box),
             **self.options,
             reduction="sum",
@@ -237,15 +236,6 @@ class _Evaluation:
             top5_accuracy=float(top5),
             calibration_error=self.calibration.error() if self.calibration is not None else None,
         )
-
-
-def _is_half(logits: Array) -> bool:
-    return logits.dtype.itemsize == 2 and logits.dtype.kind not in "iu"
-
-
-def _at_least_single(logits: Array) -> Array:
-    """Half precision as float32, so that what comes of it is float32; all else as it is."""
-    return logits.astype(np.float32) if _is_half(logits) else logits
 
 
 def _open_class_weight(path: str, n_classes: int) -> Array:
