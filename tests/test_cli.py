@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import graphlib
+import importlib
 import json
 import math
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -15,6 +21,7 @@ import pytest
 import softxent
 from command_line import CONTROL, absent, posix, shell
 from softxent._cli import demo, terminal
+from softxent._cli.main import main
 
 # demo ---------------------------------------------------------------------------------------------
 
@@ -103,6 +110,64 @@ def test_demo_says_in_one_line_that_the_plot_needs_matplotlib(refused, monkeypat
 
 def test_demo_refuses_a_plot_that_is_not_a_png(refused, tmp_path):
     assert ".png" in refused("demo", "--plot", tmp_path / "curve.pdf")
+
+
+def test_demo_does_not_train_for_a_plot_that_cannot_be_written(refused, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(demo, "train", None)
+    assert "cannot be written" in refused("demo", "--plot", tmp_path / "nowhere" / "curve.png")
+    (tmp_path / "curve.png").write_bytes(b"precious")
+    (tmp_path / "curve.png").chmod(0o444)
+    assert "read-only (mode 0444)" in refused("demo", "--plot", tmp_path / "curve.png")
+
+
+def test_demo_leaves_no_plot_when_it_is_stopped(run, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "train", stopped)
+    assert run("demo", "--plot", tmp_path / "curve.png")[0] == 130
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 1_000_000])
+@pytest.mark.parametrize("columns", [1, 2, 10, 19, 20, 21, 30, 50, 70, 71, 72, 100])
+def test_curve_fits_any_width(columns, steps):
+    lines = terminal.curve(np.geomspace(1000, 1, steps), "step", "loss (nats)", columns).splitlines()
+    assert max(map(len, lines)) <= columns
+    if columns > 2:
+        assert re.search("[\u2801-\u28ff]", "".join(lines))
+    if columns > 30:
+        assert lines[1].startswith("1000.000 ┤")
+        assert lines[-1].split() == ["0", "step", str(steps - 1)]
+
+
+@posix
+@pytest.mark.parametrize("rich", [True, False])
+@pytest.mark.parametrize("columns", [24, 50])
+def test_demo_draws_no_wider_than_the_terminal(columns, rich):
+    import pty
+
+    if rich:
+        pytest.importorskip("rich")
+    code = "import sys;" + ("" if rich else "sys.modules['rich'] = None;")
+    code += "from softxent._cli.main import main; sys.exit(main())"
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-c", code, "demo", "--steps", "2"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # when the program has ended
+            while more := os.read(ours, 4096):
+                shown += more
+    os.close(ours)
+    assert process.returncode == 0
+    drawn = [line for line in shown.decode().splitlines() if re.search("[└─\u2801-\u28ff]", line)]
+    assert len(drawn) > 10
+    assert max(len(line.rstrip()) for line in drawn) <= columns
 
 
 def test_curve_falls_from_the_top_left_to_the_bottom_right():
@@ -207,3 +272,22 @@ def test_importing_the_library_does_not_import_the_command_line():
     }
     code = f"import sys, softxent; sys.exit(bool({names} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_modules_of_the_command_line_import_only_downward():
+    folder = pathlib.Path(softxent._cli.__file__).parent
+    above = {}
+    for path in folder.glob("*.py"):
+        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        relative = [node for node in found if node.level == 1]
+        above[path.stem] = {node.module or alias.name for node in relative for alias in node.names}
+    order = list(graphlib.TopologicalSorter(above).static_order())  # fails where there is a circle
+    assert {"files", "evaluate", "parser"} < set(order)
+    assert above["files"] == above["terminal"] == set()
+
+
+def test_the_console_script_is_what_python_m_runs():
+    pyproject = tomllib.loads((pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text())
+    module, _, name = pyproject["project"]["scripts"]["softxent"].partition(":")
+    assert getattr(importlib.import_module(module), name) is main
+    assert importlib.import_module("softxent.__main__").main is main

@@ -174,12 +174,16 @@ def test_blocks_cover_every_sample_once_and_stay_small(shape, most):
 
 
 def test_evaluate_reads_a_file_larger_than_a_block(tmp_path):
-    logits, labels = sample((60_000, 100), -1, dtype=np.float32)
+    logits = np.random.default_rng(0).standard_normal((120_000, 150), np.float32)
+    labels = np.arange(120_000) % 150
     files = store(tmp_path, logits, labels)
     assert files[0].stat().st_size > pair.BLOCK_BYTES
     result = shell("evaluate", *files, "--json")
     assert (result.returncode, result.stderr) == (0, "")
-    assert numbers(result.stdout) == pytest.approx(expected(logits, labels)[0], rel=1e-6, nan_ok=True)
+    at_label = logits[np.arange(len(labels)), labels]
+    loss = np.mean(np.log(np.exp(logits).sum(axis=-1)) - at_label, dtype=np.float64)
+    assert json.loads(result.stdout)["loss"] == pytest.approx(loss, rel=1e-6)
+    assert json.loads(result.stdout)["top1_accuracy"] == np.mean(logits.max(axis=-1) == at_label)
 
 
 @posix
@@ -204,3 +208,179 @@ def test_evaluate_shows_its_progress_on_a_terminal_and_keeps_stdout_clean(files,
     assert process.returncode == 0
     assert json.loads(out)["samples"] == 20
     assert b"evaluating" in shown
+
+
+# Options ------------------------------------------------------------------------------------------
+
+
+OPTIONS = {
+    "temperature": (["--temperature", 2.5], {"temperature": 2.5}),
+    "label smoothing": (["--label-smoothing", 0.1], {"label_smoothing": 0.1}),
+    "class weights": (["--class-weight", "weights.npy"], {"class_weight": [0.5, 3, 0, 1, 2, 7]}),
+    "all": (
+        ["--temperature", 0.5, "--label-smoothing", 0.3, "--class-weight", "weights.npy"],
+        {"temperature": 0.5, "label_smoothing": 0.3, "class_weight": [0.5, 3, 0, 1, 2, 7]},
+    ),
+}
+
+
+@pytest.mark.parametrize("block", [100, 1 << 24])
+@pytest.mark.parametrize("kind", ["indices", "some ignored", "distribution"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_mean_what_they_mean_in_the_library(run, tmp_path, monkeypatch, option, kind, block):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    monkeypatch.chdir(tmp_path)
+    logits, labels = sample((90, 6), -1)
+    if kind == "distribution":
+        labels = np.random.default_rng(1).dirichlet(np.ones(6), size=90)
+    elif kind == "some ignored":
+        labels[::4] = -100
+    arguments, meaning = OPTIONS[option]
+    ignore_index = -100 if kind == "some ignored" else None
+    files = store(tmp_path, logits, labels)
+    np.save("weights.npy", meaning.get("class_weight", [0]))
+    if ignore_index is not None:
+        arguments = [*arguments, "--ignore-index", ignore_index]
+    _, out, err = run("evaluate", *files, *arguments, "--grad", "grad.npy", "--json")
+    report, gradient = expected(logits, labels, ignore_index=ignore_index, **meaning)
+    assert err == ""
+    assert numbers(out) == pytest.approx(report, rel=1e-11)
+    np.testing.assert_allclose(np.load("grad.npy"), gradient, rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("block", [1, 500, 1 << 24])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5, 8, 6), -1), ((5, 6, 8), 1), ((6, 5, 8), 0), ((8, 6), -1), ((6, 8), 0)]
+)
+@pytest.mark.parametrize("distribution", [False, True])
+def test_shift_measures_logits_against_the_next_label(
+    run, tmp_path, monkeypatch, order, block, shape, axis, distribution
+):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    logits, labels = sample(shape, axis)
+    if distribution:
+        labels = np.abs(np.random.default_rng(1).standard_normal(shape))
+    files = store(tmp_path, logits, labels, order)
+    outputs = tmp_path / "grad.npy", tmp_path / "losses.npy"
+    arguments = ["--axis", axis, "--shift", "--grad", outputs[0], "--per-sample", outputs[1], "--json"]
+    _, out, err = run("evaluate", *files, *arguments)
+    z, t = np.moveaxis(logits, axis, -1), np.moveaxis(labels, axis, -1) if distribution else labels
+    z, t = z[..., :-1, :], t[..., 1:, :] if distribution else t[..., 1:]
+    report, gradient = expected(z, t)
+    assert err == ""
+    assert numbers(out) == pytest.approx(report, rel=1e-11)
+    found = np.moveaxis(np.load(outputs[0]), axis, -1)
+    assert not found[..., -1, :].any()
+    np.testing.assert_allclose(found[..., :-1, :], gradient, rtol=1e-10, atol=1e-16)
+    assert np.load(outputs[1]).shape == z.shape[:-1]
+    assert np.load(outputs[1]).mean() == pytest.approx(report["loss"])
+
+
+def test_shift_names_the_places_of_both_files(run, refused, tmp_path):
+    logits, labels = sample((4, 8, 6), -1)
+    labels[2, 5] = 6
+    message = refused("evaluate", *store(tmp_path, logits, labels), "--shift")
+    assert "labels[2, 5] is 6: not a class in [0, 6)" in message
+    labels[2, 5] = 0
+    logits[1, 3, 2] = math.nan
+    _, _, err = run("evaluate", *store(tmp_path, logits, labels), "--shift")
+    assert "of 28 losses 1 is nan, the first because logits[1, 3, 2] is nan" in err
+
+
+def test_shift_needs_an_axis_to_shift_along(refused, tmp_path):
+    assert "no axis to shift along" in refused("evaluate", *store(tmp_path, np.ones(3), 1), "--shift")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_per_sample_losses_are_those_of_the_library(run, tmp_path, monkeypatch, dtype, order):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", 300)
+    logits, labels = sample((6, 5, 9), 1, dtype=dtype)
+    labels[0, 0] = -1
+    files = store(tmp_path, logits, labels, order)
+    run("evaluate", *files, "--axis", 1, "--ignore-index", -1, "--per-sample", tmp_path / "losses.npy")
+    found = np.load(tmp_path / "losses.npy")
+    z = logits.astype(np.float32) if dtype == "f2" else logits
+    losses = softxent.cross_entropy(z, labels, axis=1, ignore_index=-1, reduction="none")
+    assert found.dtype == losses.dtype
+    np.testing.assert_allclose(found, losses, rtol=1e-6 if found.dtype == np.float32 else 1e-14)
+
+
+def test_gradients_of_half_precision_do_not_underflow(run, tmp_path):
+    logits = np.random.default_rng(0).standard_normal((3000, 1000)).astype(np.float16)
+    files = store(tmp_path, logits, np.zeros(3000, int))
+    run("evaluate", *files, "--grad", tmp_path / "grad.npy")
+    found = np.load(tmp_path / "grad.npy")
+    assert found.dtype == np.float32
+    assert (found != 0).all()
+    np.testing.assert_allclose(found, expected(logits, np.zeros(3000, int))[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [300, 1 << 24])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_calibration_error_is_that_of_its_definition(run, tmp_path, monkeypatch, block, dtype, temperature):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", block)
+    logits, labels = sample((400, 6), -1, dtype=dtype)
+    labels[::3] = logits[::3].argmax(axis=-1)
+    labels[5] = -1
+    files = store(tmp_path, logits, labels)
+    options = ["--temperature", temperature, "--ignore-index", -1, "--label-smoothing", 0.1]
+    _, out, _ = run("evaluate", *files, *options, "--calibration", "--json")
+    z = np.delete(logits, 5, axis=0).astype(np.float64) / temperature
+    p = np.exp(z - z.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    right, confidence = p.argmax(axis=-1) == np.delete(labels, 5), p.max(axis=-1)
+    error = 0.0
+    for k in range(15):
+        inside = (k / 15 < confidence) & (confidence <= (k + 1) / 15)
+        error += abs(right[inside].sum() - confidence[inside].sum()) / len(z)
+    assert error > 0.05
+    assert json.loads(out)["calibration_error"] == pytest.approx(error, rel=1e-5)
+    assert f"{error:.4g} (ECE, 15 bins)" in run("evaluate", *files, *options, "--calibration")[1]
+
+
+def test_calibration_of_certain_answers_is_exact(run, tmp_path):
+    files = store(tmp_path, 1e4 * np.eye(3), np.array([0, 1, 0]))
+    _, out, _ = run("evaluate", *files, "--calibration", "--json")
+    assert json.loads(out)["calibration_error"] == pytest.approx(1 / 3, rel=1e-15)
+    files = store(tmp_path, np.full((3, 2), math.nan), np.zeros(3, int))
+    _, out, _ = run("evaluate", *files, "--calibration", "--json")
+    assert json.loads(out)["calibration_error"] is None
+
+
+def test_reliability_diagram_is_drawn_as_png(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    files = store(tmp_path, *sample((50, 4), -1))
+    _, out, _ = run("evaluate", *files, "--plot", tmp_path / "plot.png", "--json")
+    assert "calibration_error" in json.loads(out)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_standard_error_is_how_much_the_loss_varies_between_draws(run, tmp_path):
+    rng = np.random.default_rng(0)
+    logits, weights = rng.standard_normal((40_000, 5)), np.array([1.0, 2, 3, 4, 0.1])
+    labels = rng.integers(5, size=40_000)
+    np.save(tmp_path / "w.npy", weights)
+    losses = softxent.cross_entropy(logits, labels, class_weight=weights, reduction="none").reshape(400, 100)
+    means = losses.sum(axis=1) / weights[labels].reshape(400, 100).sum(axis=1)
+    files = store(tmp_path, logits[:10_000], labels[:10_000])
+    _, out, _ = run("evaluate", *files, "--class-weight", tmp_path / "w.npy", "--json")
+    assert json.loads(out)["standard_error"] == pytest.approx(means.std() / 10, rel=0.15)
+
+
+def test_ranks_of_ties_and_nans_are_numpys(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pair, "BLOCK_BYTES", 5000)
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 6, size=(2000, 40)).astype(np.float32)  # some six or seven of each
+    logits[rng.random(2000) < 0.1, rng.integers(40)] = math.nan
+    logits[rng.random(2000) < 0.1, rng.integers(40)] = -math.inf
+    labels = rng.integers(40, size=2000)
+    valid = ~np.isnan(logits).any(axis=-1)
+    labels[::2] = np.argsort(-logits, axis=-1, kind="stable")[np.arange(0, 2000, 2), rng.integers(8, size=1000)]
+    place = (np.argsort(-logits, axis=-1, kind="stable") == labels[:, np.newaxis]).argmax(axis=-1)
+    report = json.loads(run("evaluate", *store(tmp_path, logits, labels), "--json")[1])
+    assert report["top1_accuracy"] == (valid & (place == 0)).mean()
+    assert report["top5_accuracy"] == (valid & (place < 5)).mean()
+    assert 0 < report["top1_accuracy"] < report["top5_accuracy"] < valid.mean() < 1

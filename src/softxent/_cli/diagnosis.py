@@ -110,10 +110,11 @@ class NotFinite:
         return " and ".join(parts)
 
 
-def culprit(logits: Array, target: Array) -> tuple[int | None, str]:
+def culprit(logits: Array, target: Array, smoothed: bool) -> tuple[int | None, str]:
     """Which logit of one sample makes its loss nan or infinite, and what is the matter with it.
 
-    `target` is a class index or a distribution. None for the class: it is all of them, or none in particular.
+    `target` is a class index or a distribution, smoothed or not. None for the class: it is all of them, or none in
+    particular.
     """
     logits = logits.astype(np.float64)
     for is_wrong, what in ((np.isnan(logits), "nan"), (logits == math.inf, "inf")):
@@ -125,6 +126,8 @@ def culprit(logits: Array, target: Array) -> tuple[int | None, str]:
     wanted = target > 0 if target.ndim else np.arange(len(logits)) == target
     if (absent & wanted).any():
         return int((absent & wanted).argmax()), "is -inf, and its class is the label's"
+    if absent.any() and smoothed:
+        return int(absent.argmax()), "is -inf, and label smoothing wants every class"
     return None, "are too far apart for the loss to be held"
 
 

@@ -20,7 +20,6 @@ import softxent
 from softxent import _arrays
 
 from . import diagnosis, plots, terminal
-from ._stand_in import cross_entropy_and_rank
 from .files import Array, CommandError, Output, new_npy, whole_file
 from .formats import open_array, split_name
 from .measures import Calibration, Losses
@@ -121,7 +120,8 @@ class _Evaluation:
     def __init__(self, pair: Pair, options: dict[str, Any], calibrate: bool) -> None:
         self.pair, self.options = pair, options
         self.n_kept, self.normalizer = pair.check_labels(options["class_weight"])
-        self.dtype = np.dtype(np.float32) if _is_half(pair.logits) else _arrays.result_dtype(pair.logits.dtype)
+        dtype = _arrays.result_dtype(pair.logits.dtype)
+        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # of the results
         self.losses = Losses()
         self.right = np.zeros(2, dtype=np.int64)  # first, and among the first five
         self.calibration = Calibration() if calibrate else None
@@ -149,8 +149,8 @@ class _Evaluation:
     def _measure(self, box: Box) -> Array:
         """Measure a block; return the losses of its samples."""
         logits, labels = self.pair.logits[box], self.pair.labels_of(box)
-        out = np.empty(logits.shape[:-1], self.dtype)
-        losses, rank, top = cross_entropy_and_rank(logits, labels, **self.options, reduction="none", out=out)
+        losses = np.empty(logits.shape[:-1], self.dtype)
+        _, rank, top = softxent.cross_entropy_and_rank(logits, labels, **self.options, reduction="none", out=losses)
         weights, kept_losses = None, losses
         if self.pair.indexed:
             kept = self.pair.kept(labels)
@@ -162,19 +162,19 @@ class _Evaluation:
         if self.calibration is not None:
             self.calibration.add(self._losses_of_top(logits, top), rank == 0)
         self._look(box, logits, labels, losses)
-        return np.asarray(losses)
+        return losses
 
     def _losses_of_top(self, logits: Array, top: Array) -> Array:
         """`-log` of the first class's probability; nan where there is none."""
-        z = _at_least_single(logits)
         same = {name: self.options[name] for name in ("temperature", "n_threads")}
-        losses = np.asarray(softxent.cross_entropy(z, top, ignore_index=-1, reduction="none", **same))
+        losses = np.empty(top.shape, self.dtype)
+        softxent.cross_entropy(logits, top, ignore_index=-1, reduction="none", out=losses, **same)
         losses[top < 0] = math.nan
         return losses
 
     def _differentiate(self, box: Box, grad: Array) -> None:
         softxent.cross_entropy_and_grad(
-            _at_least_single(self.pair.logits[box]),
+            self.pair.logits[box],
             self.pair.labels_of(box),
             **self.options,
             reduction="sum",
@@ -197,7 +197,7 @@ class _Evaluation:
         where = self.not_finite.look(losses)
         if where is not None:
             place = self.pair.place(box, where)
-            k, what = diagnosis.culprit(logits[tuple(where)], labels[tuple(where)])
+            k, what = diagnosis.culprit(logits[tuple(where)], labels[tuple(where)], self.options["label_smoothing"] > 0)
             self.first_not_finite = f"{self.pair.logit_at(place, ':' if k is None else k)} {what}"
 
     def _as_told(self, error: Exception, box: Box) -> CommandError:
@@ -236,15 +236,6 @@ class _Evaluation:
             top5_accuracy=float(top5),
             calibration_error=self.calibration.error() if self.calibration is not None else None,
         )
-
-
-def _is_half(logits: Array) -> bool:
-    return logits.dtype.itemsize == 2 and logits.dtype.kind not in "iu"
-
-
-def _at_least_single(logits: Array) -> Array:
-    """Half precision as float32, so that what comes of it is float32; all else as it is."""
-    return logits.astype(np.float32) if _is_half(logits) else logits
 
 
 def _open_class_weight(path: str, n_classes: int) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-BLOCK_BYTES = 1 << 24  # of a file at a time: long enough to keep every thread busy, soon enough for Ctrl-C
+BLOCK_BYTES = 1 << 26  # of a file at a time: long enough to keep every thread busy, soon enough for Ctrl-C
 
 
 class CommandError(Exception):

@@ -49,11 +49,12 @@ class Losses:
         return self._sum() / normalizer if normalizer > 0 else math.nan
 
     def standard_error(self, normalizer: float) -> float:
-        if self.n < 2 or not normalizer > 0:
+        total = self._sum()
+        if self.n < 2 or not normalizer > 0 or not math.isfinite(total):
             return math.nan
-        ratio = np.array([1.0, -self._sum() / normalizer])
+        ratio = np.array([1.0, -total / normalizer])
         variance = float(ratio @ self._moments @ ratio) * self.n / (self.n - 1)
-        return math.sqrt(max(variance, 0.0)) / normalizer if math.isfinite(variance) else math.nan
+        return math.sqrt(max(variance, 0.0)) / normalizer
 
     def _sum(self) -> float:
         """The exact sum of the blocks', rounded once; where it is not finite, whatever addition makes of it."""

@@ -72,7 +72,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--class-weight", metavar="FILE", help="a weight for each class: the mean is a weighted one")
     add("--calibration", action="store_true", help="expected calibration error, 15 bins; a second pass of each block")
     add("--plot", metavar="FILE.png", help="draw a reliability diagram there (needs matplotlib)")
-    add("--per-sample", metavar="OUT.npy", help="write the loss of each sample there")
+    add("--per-sample", metavar="OUT.npy", help="write the loss of each sample there (ignored: 0)")
     add("--grad", metavar="OUT.npy", help="write the gradient of the mean loss there; half precision as float32")
     add("--json", action="store_true", help="print one JSON object (nan, inf: null)")
     add("--threads", dest="n_threads", type=_positive, metavar="N", help="threads of the kernels")
