@@ -7,6 +7,19 @@
 
 #include "softxent.h"
 
+/* 32-bit x86 computes in SSE2 between these two: the x87 unit that compilers take there by default keeps more digits
+ * than a float or a double has, here and there, and so breaks all that is derived from results rounded once. */
+#if !defined(__i386__)
+#  define BEGIN_SSE2
+#  define END_SSE2
+#elif defined(__clang__)
+#  define BEGIN_SSE2 _Pragma("clang attribute push(__attribute__((target(\"sse2\"))), apply_to = function)")
+#  define END_SSE2 _Pragma("clang attribute pop")
+#else
+#  define BEGIN_SSE2 _Pragma("GCC push_options") _Pragma("GCC target(\"sse2,fpmath=sse\")")
+#  define END_SSE2 _Pragma("GCC pop_options")
+#endif
+
 /* What to compute of each sample. */
 typedef enum {
     OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */

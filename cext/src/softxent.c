@@ -210,6 +210,7 @@ int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptr
     return SOFTXENT_OK;
 }
 
+BEGIN_SSE2
 static int total_weight(const softxent_block *given, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
 {
     request own;
@@ -233,6 +234,7 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
     *total = sum;
     return SOFTXENT_OK;
 }
+END_SSE2
 
 int softxent_total_weight_f32(const softxent_block *b, double *total, ptrdiff_t *bad)
 {

@@ -3,7 +3,17 @@
 #include "kernels.h"
 #include "labels.h"
 
+#include <float.h>
 #include <math.h>
+
+/* Every operation must be rounded once, to its own type. What the compiler says of that is true of its flags and not of
+ * a pragma: gcc says what a pragma did in __SSE2_MATH__, and clang always takes SSE2 where it is on. FLT_EVAL_METHOD is
+ * 16 where the processor has arithmetic in halves, and anything where -ffast-math asks for anything. */
+#if defined(__i386__) && (defined(__clang__) || defined(__SSE2_MATH__))
+#elif defined(_MSC_VER) || defined(__FAST_MATH__)
+#elif FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#  error "softxent needs float and double computed in their own precision: on x86, compile with -msse2 -mfpmath=sse"
+#endif
 
 #define STAMP_PASTE_(a, b) a##b
 #define STAMP_PASTE(a, b) STAMP_PASTE_(a, b)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Looks for what the C tests alone do not show: they run under the sanitizers of addresses and undefined behaviour and
-# under valgrind, and then fuzz.c tries what nobody has thought of.
+# under valgrind, then fuzz.c tries what nobody has thought of, and last they run as 32-bit programs.
 #
 #   sh cext/tests/quality.sh [seconds]      for which the fuzzer runs: 60
 #   CC=gcc-13 sh cext/tests/quality.sh      where there is no clang, whose libFuzzer and sanitizers come first
@@ -99,6 +99,28 @@ if $cc $sanitize "$work/probe.c" -o "$work/probe" 2>"$work/probe.txt"; then
     verdict $status "fuzzer"
 else
     say "$cc: no sanitizers, neither the tests with them nor the fuzzer ran"
+fi
+
+# ---- 32-bit x86, where compilers take the x87 unit unless they are told otherwise --------------------------------------
+
+# With the flags that people have, and not -std=c11, by which gcc rounds more often.
+if "${CC:-cc}" -m32 "$work/probe.c" -o "$work/probe" 2>"$work/probe.txt"; then
+    say "32-bit x86: C tests"
+    CFLAGS='-m32 -std=gnu11' SPARSE=200 sh run.sh "${CC:-cc}" >"$work/tests-in-32-bits" 2>&1
+    status=$?
+    grep -v ': at worst ' "$work/tests-in-32-bits"
+    verdict $status "32-bit x86, -O2"
+    if command -v cmake >/dev/null; then
+        CFLAGS=-m32 CC=${CC:-cc} cmake -S .. -B "$work/cmake" >"$work/cmake.txt" &&
+            cmake --build "$work/cmake" --target softxent >>"$work/cmake.txt" &&
+            CFLAGS='-m32 -std=gnu11' OBJECTS=$work/cmake/CMakeFiles/softxent.dir/src TESTS='test_[gk]*.c' \
+                sh run.sh "${CC:-cc}" >"$work/tests-of-cmake" 2>&1
+        verdict $? "32-bit x86, as CMake builds it"
+    else
+        say "cmake: not installed, so its 32-bit build was not tried"
+    fi
+else
+    say "32-bit x86: ${CC:-cc} -m32 does not link (Debian: gcc-multilib), skipped"
 fi
 
 wait
