@@ -122,7 +122,7 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
     else:
         hint = "give class indices, or floats: the mass of each class, such as labels divided by their sum"
     return ValueError(
-        f"labels of dtype {rows.dtype} and the logits' shape must be 1 for one class of each sample and 0 for the "
+        f"labels of dtype {rows.dtype.name} and the logits' shape must be 1 for one class of each sample and 0 for the "
         f"others; {saw}; {hint}"
     )
 
