@@ -5,6 +5,8 @@ Then the derivatives at the same inputs, and the edges that the options have of 
 eye is compared with softxent.reference, whose docstrings say what a case means.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -574,14 +576,49 @@ class TestNormalizer:
         np.testing.assert_array_equal(grad, 0)
         np.testing.assert_array_equal(hess, 0)
 
-    def test_of_zero_gives_an_infinite_loss_without_a_warning_and_no_gradient(self, kernel, way, dtype, isa):
+    @pytest.mark.parametrize("zero", [0, 0.0, -0.0, np.float32(0)])
+    def test_of_zero_is_for_the_mean_of_nothing(self, zero, kernel, way, dtype, isa):
         z = kernel([[1, 2, 3], [0, 0, 0]], dtype)
-        options = {"normalizer": 0.0, **way.options(z)}
-        loss, grad, hess = softxent.cross_entropy_grad_hess(z, [0, 1], **options)
-        assert loss == INF
-        np.testing.assert_array_equal(grad, 0)
-        np.testing.assert_array_equal(hess, 0)
-        assert np.isnan(softxent.cross_entropy(z, [-1, -1], ignore_index=-1, **options))
+        options = {"normalizer": zero, **way.options(z)}
+        for module in (softxent, reference):
+            loss, grad, hess = module.cross_entropy_grad_hess(z, [-1, -1], ignore_index=-1, **options)
+            assert (type(loss), loss) == (float, 0.0)
+            np.testing.assert_array_equal(grad, 0)
+            np.testing.assert_array_equal(hess, 0)
+            assert module.cross_entropy(z, [-1, -1], ignore_index=-1, **options) == 0.0
+            assert module.cross_entropy_and_rank(z, [-1, -1], ignore_index=-1, **options)[0] == 0.0
+            assert module.cross_entropy(np.zeros((0, 3)), [], normalizer=zero) == 0.0
+            with pytest.raises(ValueError, match="normalizer is 0, but there are samples that count"):
+                module.cross_entropy_grad_hess(z, [0, -1], ignore_index=-1, **options)
+            with pytest.raises(ValueError, match="normalizer is 0, but there are samples that count"):
+                module.cross_entropy_hvp(z, [0, 1], z, **options)
+
+    def test_of_zero_asks_for_weights_of_samples_and_not_of_classes(self, kernel, dtype, isa):
+        z = kernel([[1, 2, 3], [0, 0, 0]], dtype)
+        targets, class_weight = ([0, 1], np.full(z.shape, 1 / z.shape[1])), np.zeros(z.shape[1])
+        for module, labels in itertools.product((softxent, reference), targets):
+            loss, grad = module.cross_entropy_and_grad(z, labels, normalizer=0, sample_weight=[0, 0])
+            assert loss == 0.0
+            np.testing.assert_array_equal(grad, 0)
+            for weights in ({}, {"sample_weight": [0, 1e-30]}):
+                with pytest.raises(ValueError, match="normalizer is 0"):
+                    module.cross_entropy(z, labels, normalizer=0, class_weight=class_weight, **weights)
+
+    @pytest.mark.parametrize("bad", [-1.0, -1e-300, NAN, INF, -INF, 1e-310, np.float64(-2), -3])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    def test_that_is_no_divisor_is_refused(self, bad, reduction, kernel, way, dtype, isa):
+        z = kernel([[1, 2, 3], [0, 0, 0]], dtype)
+        options = {"normalizer": bad, "reduction": reduction, **way.options(z)}
+        for module in (softxent, reference):
+            for loss in (module.cross_entropy, module.cross_entropy_and_grad, module.cross_entropy_grad_hess):
+                with pytest.raises(ValueError, match=f"normalizer must be positive and finite, .*; got {float(bad)}"):
+                    loss(z, [0, 1], **options)
+
+    def test_that_is_subnormal_for_the_logits_dtype_gives_no_infinite_gradient(self, kernel, dtype, isa):
+        z, tiny = kernel([[1, 2, 3], [0, 0, 0]], dtype), float(np.finfo(dtype).tiny)
+        assert np.isfinite(softxent.cross_entropy_and_grad(z, [0, 1], normalizer=tiny)[1]).all()
+        with pytest.raises(ValueError, match="normalizer must be positive and finite"):
+            softxent.cross_entropy_and_grad(z, [0, 1], normalizer=np.nextafter(tiny, 0))
 
     @pytest.mark.parametrize("normalizer", [2, np.float32(2), np.int64(2), np.array(2.0)])
     def test_of_any_real_type_is_a_number(self, normalizer, kernel, dtype, isa):

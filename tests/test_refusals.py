@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import softxent
+from softxent import reference
 
 Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
@@ -69,12 +70,17 @@ def test_huge_unsigned_labels_do_not_wrap(call):
         call(Z, labels, ignore_index=-(2**63))
 
 
-@pytest.mark.parametrize("beyond", [2**64, 2**64 + 1, 2**63 + 1, -(2**63) - 1, 2**200])
-@pytest.mark.parametrize("label_type", [np.uint64, np.int64, np.uint8, np.int8])
+@pytest.mark.parametrize("beyond", [2**64, 2**64 + 1, 2**63 + 1, -(2**63), -(2**63) - 1, 2**200, -(2**200)])
+@pytest.mark.parametrize(
+    "label_type", [f"{order}{kind}{size}" for order in "<>" for kind in "iu" for size in (1, 2, 4, 8)]
+)
 def test_a_number_that_no_label_can_hold_ignores_nothing(beyond, label_type, call):
     labels = np.array([0, 1, 2, 1], label_type)
     for options in ({}, {"reduction": "none"}, {"temperature": 2.0}):
         assert_same(call(Z, labels, ignore_index=beyond, **options), call(Z, labels, **options))
+    for module in (softxent, reference):
+        losses = module.cross_entropy(Z, labels, ignore_index=beyond, reduction="none")
+        np.testing.assert_allclose(losses, np.log(np.exp(Z).sum(1)) - Z[np.arange(4), [0, 1, 2, 1]], rtol=1e-12)
 
 
 def test_ignoring_one_number_does_not_excuse_another(call):
@@ -251,10 +257,28 @@ class TestOut:
             softxent.cross_entropy_and_grad(Z, Y, reduction="none", grad_output=memory[:, 1], out=memory)
 
     def test_with_entries_that_share_memory(self):
-        for strides in ((0, 8), (8, 8), (8, 0), (-8, 8)):
-            out = np.lib.stride_tricks.as_strided(np.zeros(16)[8:], (4, 3), strides)
-            with pytest.raises(ValueError, match="share their memory"):
-                softxent.cross_entropy_and_grad(Z, Y, out=out)
+        memory = np.zeros(2000)
+        for strides in ((0, 8), (8, 8), (8, 0), (-8, 8), (0, 800), (800, 0), (0, -800), (16, 24), (800, 1600), (8, 4)):
+            out = np.lib.stride_tricks.as_strided(memory[1000:], (4, 3), strides)
+            for call in (
+                lambda out=out: softxent.cross_entropy_and_grad(Z, Y, out=out),
+                lambda out=out: softxent.cross_entropy_hvp(Z, Y, Z, out=out),
+                lambda out=out: softxent.softmax(Z, out=out),
+                lambda out=out: softxent.softmax(Z.astype(">f8"), out=out),
+                lambda out=out: softxent.cross_entropy_grad_hess(Z, Y, out=(None, out)),
+            ):
+                with pytest.raises(ValueError, match="share their memory"):
+                    call()
+        with pytest.raises(ValueError, match="share their memory"):
+            softxent.logsumexp(Z, out=np.lib.stride_tricks.as_strided(memory, (4,), (0,)))
+        assert np.all(memory == 0)
+
+    def test_with_entries_that_are_interleaved_and_share_none(self):
+        z = np.arange(12.0).reshape(4, 3)
+        expected = softxent.softmax(z)
+        for strides in ((24, 32), (8, 32), (-24, 40), (1600, 8)):
+            out = np.lib.stride_tricks.as_strided(np.zeros(2000)[1000:], (4, 3), strides)
+            np.testing.assert_array_equal(softxent.softmax(z, out=out), expected)
 
     def test_where_there_are_no_losses_to_write(self):
         with pytest.raises(ValueError, match="out takes the losses of reduction='none'"):
@@ -411,6 +435,16 @@ class TestWeights:
     def test_of_samples_in_another_shape(self, shape, call):
         with pytest.raises(ValueError, match=r"sample_weight must have the samples' shape \(4,\); got \("):
             call(Z, Y, sample_weight=np.ones(shape))
+
+    @pytest.mark.parametrize("code", ["f4", "f8", ">f8", "f2", "i8"])
+    def test_that_are_not_aligned_are_taken_all_the_same(self, code, call):
+        for name, n in (("class_weight", 3), ("sample_weight", 4)):
+            given = np.arange(1, n + 1).astype(code)
+            weights = np.frombuffer(b"?" + given.tobytes(), np.uint8)[1:].view(code)
+            assert weights.flags.c_contiguous
+            assert given.itemsize == 1 or not weights.flags.aligned
+            for logits in (Z, Z.astype(np.float32)):
+                assert_same(call(logits, Y, **{name: weights}), call(logits, Y, **{name: given}))
 
     @pytest.mark.parametrize("name", ["class_weight", "sample_weight"])
     @pytest.mark.parametrize("code", [complex, object, str, "M8[s]"])

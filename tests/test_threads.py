@@ -29,6 +29,19 @@ def test_what_is_set_is_what_is_used(fresh):
     assert _threads.num_threads_and_reason()[1] != "set_num_threads"
 
 
+def test_a_setting_lasts_as_long_as_its_with_block(fresh):
+    softxent.set_num_threads(5)
+    with softxent.set_num_threads(3):
+        assert _threads.threads_for(None) == 3
+        with softxent.set_num_threads(2), softxent.set_num_threads(None):
+            assert _threads.num_threads_and_reason()[1] != "set_num_threads"
+        assert _threads.threads_for(None) == 3
+    assert _threads.threads_for(None) == 5
+    with pytest.raises(ZeroDivisionError), softxent.set_num_threads(4):
+        assert 1 / 0
+    assert _threads.threads_for(None) == 5
+
+
 def test_absurd_numbers_of_threads_are_not_started(fresh):
     """Where the system has no more threads to give, the OpenMP runtime ends the process."""
     assert _threads.threads_for(100_000) == _threads.MOST_THREADS

@@ -21,16 +21,77 @@ FLOATS = frozenset(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 HALVES = frozenset([np.dtype(np.float16)])  # and ml_dtypes' type
 
 
+# What says no more than its numbers do: NumPy's arrays of these types, and single entries.
+PLAIN_ARRAYS = (np.ndarray, np.memmap, np.recarray)
+PLAIN_ENTRIES = (float, int, complex, str, bytes, type(None), np.generic)
+
+# What would do for a masked array. For other arguments: 0 in place of what is masked.
+WITHOUT_MASK = {
+    "logits": "give logits.data, and where=~numpy.ma.getmaskarray(logits), or sample_weight=0 for whole samples",
+    "labels": "give labels.filled(-100) with ignore_index=-100; for a distribution labels.filled(0) and where=",
+    "where": "give where.filled(False)",
+    "out": "give out.data",
+}
+
+
 def as_array(value: npt.ArrayLike, name: str) -> Array:
-    """``value`` as an array; NumPy's own error does not know the argument's name."""
+    """``value`` as a plain array, or an error that knows the argument's name.
+
+    What carries more than numbers (a mask, units, a gradient, a graph of work to do) is refused: it would be lost.
+    """
     if type(value) is np.ndarray:
         return value
+    refuse_what_says_more(value, name)
     try:
-        return np.asarray(value)
+        array = np.asanyarray(value)
     except ValueError as error:
         raise ValueError(
             f"{name} must be an array, or lists of one length; got {type(value).__name__}: {error}"
         ) from None
+    except (TypeError, RuntimeError) as error:  # of a type that will not be made an array
+        raise TypeError(f"{name} cannot be read as a NumPy array; got {type(value).__name__}: {error}") from None
+    if array is not value:  # what a type of another package makes of itself may be masked
+        refuse_what_says_more(array, name)
+    return np.asarray(array)
+
+
+def refuse_what_says_more(value: Any, name: str) -> None:
+    """A TypeError for what is not an array of numbers alone, or has such a thing among its items."""
+    kind = type(value)
+    if kind in PLAIN_ARRAYS or issubclass(kind, PLAIN_ENTRIES):
+        return
+    if issubclass(kind, (list, tuple)):
+        not_plain = {k for k in set(map(type, value)) if not issubclass(k, PLAIN_ENTRIES)}
+        for item in value if not_plain else ():
+            if type(item) in not_plain:
+                refuse_what_says_more(item, name)
+        return
+    more = what_it_says_more(value, name)
+    if more is not None:
+        raise TypeError(f"{name} must be an array of plain numbers; got {more}")
+
+
+def what_it_says_more(value: Any, name: str) -> str | None:
+    """What a value of an unusual type is, and what would do; None if it is like an array. Types of other packages are
+    known by what they have: the packages are not needed."""
+    kind = type(value)
+    if isinstance(value, np.ma.MaskedArray):
+        return f"a masked array, whose mask would be lost: {WITHOUT_MASK.get(name, f'give {name}.filled(0)')}"
+    if isinstance(value, np.matrix):
+        return f"a numpy.matrix, which has its own idea of axes: give numpy.asarray({name})"
+    owner = value if isinstance(value, np.ndarray) else kind  # others may have attributes of any name
+    if getattr(owner, "units", None) is not None or getattr(owner, "unit", None) is not None:
+        return f"{kind.__name__}, which has units that would be lost: give its plain numbers, in the unit that you mean"
+    if hasattr(kind, "todense"):
+        dense = "toarray" if hasattr(kind, "toarray") else "todense"
+        return f"a sparse {kind.__name__}: give {name}.{dense}() if there is the memory for it"
+    if hasattr(kind, "__dask_graph__") and value.__dask_graph__() is not None:
+        return f"a dask {kind.__name__}, all of which would be computed: give {name}.compute(), or block after block"
+    if getattr(value, "requires_grad", False) is True:
+        return f"a tensor that needs grad, which would get none: give {name}.detach()"
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        return f"a bfloat16 tensor: give {name}.view(torch.uint16).numpy().view(ml_dtypes.bfloat16), which is no copy"
+    return None
 
 
 def as_real_array(value: npt.ArrayLike, name: str) -> Array:
@@ -114,14 +175,15 @@ def check_out(
     It may not overlap the inputs, but that it may be the array ``may_be``, entry by entry.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
+        raise TypeError(f"out must be a NumPy array; got {type(out).__name__}: give numpy.empty({shape}, {dtype})")
+    refuse_what_says_more(out, "out")
     if out.shape != shape:
         raise ValueError(f"out must have the shape of {name_of_shape}, {shape}; got {out.shape}")
     if out.dtype != dtype or dtype not in FLOATS:
         check_out_dtype(out.dtype, result_dtype(dtype))
     if not out.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written to")
-    if _kernels.extent(out) < out.nbytes:
+    if shares_with_itself(out):
         raise ValueError(f"out has entries that share their memory (strides {out.strides}); give an array of its own")
     for name, array in inputs:
         if array is None or _kernels.are_apart(out, array) or (array is may_be and _kernels.is_same_view(out, array)):
@@ -145,6 +207,27 @@ def overlap(a: Array, b: Array) -> bool:
         return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]  # the stub is too narrow
     except np.exceptions.TooHardError:
         return True
+
+
+def shares_with_itself(array: Array) -> bool:
+    """Whether two of its entries share memory; where that is too hard to tell, yes."""
+    if _kernels.is_nested(array):
+        return False
+    # Of two entries, let this be the first axis in which they differ. In those before it they have the same index,
+    # which may as well be 0, as all places are alike; and so may the lesser of their indices along this one.
+    for _ in range(array.ndim):
+        if overlap(array[:1], array[1:]):
+            return True
+        array = array[0]
+    return False
+
+
+def without_axis(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """For the end of a message: how to get the wanted shape, if that is to leave out an axis of length 1."""
+    for axis, length in enumerate(shape):
+        if length == 1 and shape[:axis] + shape[axis + 1 :] == wanted:
+            return f"; use {name}[{', '.join([':'] * axis + ['0'])}]"
+    return ""
 
 
 def as_number(value: float, name: str) -> float:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-# cython: freethreading_compatible=True
+# cython: freethreading_compatible=True, autotestdict=False
 """Which thread takes which samples: blocks of samples spread over threads, and the way from NumPy to them.
 
 Two ways lead to the C library. `plain_cross_entropy` takes the common call (contiguous floats, index labels, no
@@ -7,11 +7,12 @@ option) straight from the public function through the NumPy C-API. A `Call` take
 has checked it. Both describe the work in a `Job`, and `run` carries it out.
 """
 
+cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
-from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
+from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX, FLT_MIN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -111,11 +112,11 @@ cdef enum Op:
     JVP
     JACOBIAN
 
-OPS = {
+cdef dict OPS = {
     "cross_entropy": CROSS_ENTROPY, "rank": RANK, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX,
     "logsumexp": LOGSUMEXP, "jvp": JVP, "jacobian": JACOBIAN,
 }
-HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
+cdef dict HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
 
 # The losses are summed part by part and then the parts in order, so the number of parts must not depend on the number
 # of threads. It is bounded, because a part's sum is kept; a part has some 16 K logits at least, or it is not worth a
@@ -502,13 +503,6 @@ cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return a_high <= b_low or b_high <= a_low
 
 
-cpdef Py_ssize_t extent(cnp.ndarray array) noexcept:
-    """The bytes from its first to its last."""
-    cdef uintptr_t low = 0, high = 0
-    extent_of(array, &low, &high)
-    return <Py_ssize_t> (high - low)
-
-
 cpdef bint is_same_view(cnp.ndarray a, cnp.ndarray b) except -1:
     """Whether both are the same entries of the same memory, in the same order."""
     cdef int axis
@@ -558,6 +552,25 @@ cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
     return n
 
 
+cpdef bint is_nested(cnp.ndarray array) noexcept:
+    """Whether each axis steps over all that the axes with shorter steps reach: then no entries share memory.
+
+    If not they may be interleaved, and share none all the same.
+    """
+    cdef int order[MAX_AXES]
+    cdef int n, i
+    cdef Py_ssize_t step, reach = cnp.PyArray_ITEMSIZE(array)
+    if cnp.PyArray_IS_C_CONTIGUOUS(array):
+        return True
+    n = order_axes(array, -1, order)
+    for i in range(n - 1, -1, -1):
+        step = abs(cnp.PyArray_STRIDE(array, order[i]))
+        if step < reach:
+            return False
+        reach += step * (cnp.PyArray_DIM(array, order[i]) - 1)
+    return True
+
+
 def sample_axes(cnp.ndarray array, int class_axis):
     """The axes of samples in the order in which a `Call` goes through them, but for those of one sample."""
     cdef int order[MAX_AXES]
@@ -605,6 +618,8 @@ cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Call:
     """A call as the Python floor has checked it: its arrays, as the user gave them, and its numbers.
 
@@ -703,7 +718,7 @@ cdef class Call:
             return False
         if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(self.logits) or not is_behaved(a):
             return False
-        if not cnp.PyArray_IS_C_CONTIGUOUS(a) and extent(a) < cnp.PyArray_NBYTES(a):
+        if not is_nested(a):
             return False
         for other in (self.logits, self.labels, self.target, self.where, self.sample_weight, self.direction,
                       self.grad_output, self.given_class_weight, self.loss, self.out, self.hess):
@@ -968,6 +983,8 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     cdef Py_ssize_t n_samples = 1, n_classes, n_counted
     cdef int i
     if dtype not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or label_type < 0 or ndim != cnp.PyArray_NDIM(y) + 1:
+        return None
+    if normalizer is not None and dtype == cnp.NPY_FLOAT32 and <double> normalizer < FLT_MIN:
         return None
     for i in range(ndim - 1):
         if cnp.PyArray_DIM(z, i) != cnp.PyArray_DIM(y, i):

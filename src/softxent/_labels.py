@@ -1,6 +1,7 @@
 """Labels as the user gave them: class indices or a target distribution, checked, and the errors that are about them.
 
-How a loss is computed from them is in ``_problem.py``.
+What is looked at here is what can be told before anything is computed. Each class index is checked by the kernel where
+it uses it. How a loss is computed from them is in ``_problem.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_real_array, sample_shape
+from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
+from ._pieces import pieces
+
+# Samples of an integer target whose sums are taken at once: half a megabyte of them.
+PIECE_SUMS = 1 << 16
 
 
 def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:
@@ -18,24 +23,37 @@ def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> t
     if array.dtype.kind in "OUSMm":
         raise TypeError(f"labels must hold real numbers (class indices or a distribution); got dtype {array.dtype}")
     if array.ndim == logits.ndim:
-        target = as_real_array(array, "labels")
-        if target.shape != logits.shape:
-            raise ValueError(
-                f"labels with as many axes as the logits are distributions, of the logits' shape {logits.shape}; "
-                f"got {target.shape}"
-            )
-        return None, target
+        return None, as_target(array, logits, class_axis)
     shape = sample_shape(logits, class_axis)
     if array.shape != shape:
         raise ValueError(
             f"labels must have the samples' shape {shape} (class indices) or the logits' shape "
-            f"{logits.shape} (distributions); got {array.shape}"
+            f"{logits.shape} (distributions); got {array.shape}{shape_hint(array, logits, class_axis)}"
         )
     if array.size == 0 and array.dtype == np.float64 and not isinstance(labels, np.ndarray):
         array = array.astype(np.intp)  # an empty list has no dtype of its own
     if array.dtype.kind not in "iu":
-        raise TypeError(f"labels that are class indices must have an integer dtype; got {array.dtype}")
-    return (array if _kernels.is_behaved(array) else array.astype(array.dtype.newbyteorder("="))), None
+        hint = "; use labels.astype(int)" if holds_whole_numbers(array) else ""
+        raise TypeError(f"labels that are class indices must have an integer dtype; got {array.dtype}{hint}")
+    return (array if _kernels.is_behaved(array) else native(array)), None
+
+
+def as_target(array: Array, logits: Array, class_axis: int) -> Array:
+    """A target distribution. Integers are masses only where they are one-hot, counts or several classes are not."""
+    target = as_real_array(array, "labels")
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"labels with as many axes as the logits are distributions, of the logits' shape {logits.shape}; "
+            f"got {target.shape}{shape_hint(target, logits, class_axis)}"
+        )
+    if target.dtype.kind in "biu":
+        check_one_hot(target, class_axis)
+    return target
+
+
+def native(labels: Array) -> Array:
+    """In native byte order: NumPy before 2.2 crashes where it compares others with negative numbers."""
+    return labels.astype(labels.dtype.newbyteorder("="))
 
 
 def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | None]:
@@ -48,17 +66,84 @@ def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | N
     return labels.view(np.int64), ignore_index - 2**64
 
 
+def check_one_hot(target: Array, class_axis: int) -> None:
+    """Each sample of this integer or bool target is 1 for one class and 0 for the others, or it is a ValueError."""
+    rows = np.moveaxis(np.asarray(target), class_axis, -1)
+    for index in pieces(rows.shape[:-1], PIECE_SUMS):
+        piece = rows[index]
+        if piece.size and not (
+            piece.min() >= 0 and piece.max() <= 1 and np.all(piece.sum(axis=-1, dtype=np.intp) == 1)
+        ):
+            raise one_hot_error(rows, class_axis)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Errors, and what would do. They may take the time and the memory for a few numbers for each sample.
+
+
 def label_error(labels: Array | None, n_classes: int, ignore_index: int | None) -> IndexError:
     """The error that names the first label that is no class."""
-    assert labels is not None  # the kernels find nothing bad in a distribution
+    assert labels is not None  # the kernels find no bad index in a distribution
     labels = labels.copy()  # another thread may be writing them
-    bad = (labels < 0) | (labels >= n_classes)
-    if ignore_index is not None:
-        bad &= labels != ignore_index
+    is_counted = np.ones(labels.shape, bool) if ignore_index is None else np.asarray(labels != ignore_index)
+    bad = ((labels < 0) | (labels >= n_classes)) & is_counted
     if not np.any(bad):
         return IndexError(f"labels held a value outside [0, {n_classes}) during the call; it has changed since")
     where = np.unravel_index(int(np.argmax(bad)), labels.shape)
     value = int(labels[where])
-    name = f"labels[{', '.join(str(int(i)) for i in where)}]" if where else "labels"
     hint = f"; ignore_index={value} would leave such samples out" if ignore_index is None else ""
-    return IndexError(f"{name} is {value}, which is not a class in [0, {n_classes}){hint}")
+    if labels.size > 1 and labels[is_counted].min() > 0 and labels[is_counted].max() == n_classes:
+        hint = "; they seem to count from 1: use labels - 1"
+    return IndexError(f"{name_of_entry(where)} is {value}, which is not a class in [0, {n_classes}){hint}")
+
+
+def one_hot_error(rows: Array, class_axis: int) -> ValueError:
+    """The error that names the first sample of an integer target, its class axis last, that is not one-hot."""
+    sums = rows.sum(axis=-1, dtype=np.float64)
+    is_negative = np.zeros(sums.shape, bool) if rows.dtype.kind in "bu" else np.asarray(rows.min(axis=-1) < 0)
+    first = np.unravel_index(int(np.argmax(is_negative | (sums != 1))), sums.shape)
+    before, after = first[:class_axis], first[class_axis:]
+    if is_negative[first]:
+        k = int(np.argmax(rows[first] < 0))
+        saw = f"{name_of_entry((*before, k, *after))} is {int(rows[first][k])}"
+    else:
+        name = name_of_entry((*before, ":", *after)) if after else name_of_entry(before)
+        saw = f"{name} sums to {int(sums[first])}"
+    if rows.ndim == 1:
+        hint = (
+            "one axis of logits is one sample; for binary labels, one for each logit, give "
+            "numpy.stack([numpy.zeros_like(logits), logits], axis=-1) as logits"
+        )
+    elif rows.shape[-1] == 1:
+        hint = (
+            "logits of one class tell nothing; for binary labels give class indices, and the logits with zeros before "
+            "them in the class axis"
+        )
+    else:
+        hint = "give class indices, or floats: the mass of each class, such as labels divided by their sum"
+    return ValueError(
+        f"labels of dtype {rows.dtype.name} and the logits' shape must be 1 for one class of each sample and 0 for the "
+        f"others; {saw}; {hint}"
+    )
+
+
+def shape_hint(labels: Array, logits: Array, class_axis: int) -> str:
+    """What would do, for the end of a message about the labels' shape."""
+    for axis in range(logits.ndim):
+        if labels.ndim and sample_shape(logits, axis) == labels.shape:
+            return f"; axis={axis} fits"
+    if labels.ndim == logits.ndim + 1 and logits.dtype.kind in "iu" and labels.dtype.kind == "f":
+        return "; the logits come first, then the labels"
+    return without_axis("labels", labels.shape, sample_shape(logits, class_axis))
+
+
+def holds_whole_numbers(array: Array) -> bool:
+    """Whether each entry is an integer's value, in whatever type."""
+    if array.dtype.kind in "bc":
+        return array.dtype.kind == "b"
+    with np.errstate(all="ignore"):
+        return bool(np.all(np.isfinite(array) & (array == np.floor(array))))
+
+
+def name_of_entry(index: tuple[object, ...]) -> str:
+    return f"labels[{', '.join(str(i) for i in index)}]" if index else "labels"

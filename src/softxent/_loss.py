@@ -6,17 +6,69 @@ goes through ``_problem.Problem``. The arithmetic is in the C library.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Never, TypedDict, Unpack, overload
 
 import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
-from ._options import DEFAULTS
+from ._options import DEFAULTS, unknown_keyword
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
 
+class SharedOptions(TypedDict, total=False):
+    """What every loss takes, for the types of their second overloads."""
+
+    axis: int
+    class_weight: npt.ArrayLike | None
+    sample_weight: npt.ArrayLike | None
+    where: npt.ArrayLike | None
+    ignore_index: int | None
+    label_smoothing: float
+    temperature: float
+    base: float | None
+    normalizer: float | None
+    n_threads: int | None
+
+
+class LossOptions(SharedOptions, total=False):
+    """What the losses without second derivatives take beside."""
+
+    softcap: float | None
+    z_loss: float
+
+
+# Of each loss the first overload tells all parameters, with reductions that give a number; the second is for "none".
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
+    out: None = None,
+    n_threads: int | None = None,
+) -> float: ...
+@overload
+def cross_entropy(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    out: Array | None = None,
+    **options: Unpack[LossOptions],
+) -> Array: ...
 def cross_entropy(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -35,6 +87,7 @@ def cross_entropy(
     normalizer: float | None = None,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> float | Array:
     """Softmax cross-entropy ``-sum(t * log_softmax(z))`` of logits against labels, in nats.
 
@@ -122,6 +175,8 @@ def cross_entropy(
     >>> softxent.cross_entropy([[30.0, 0.0], [0.0, 0.0]], [0, 1], label_smoothing=0.1, base=2, reduction="none")
     array([2.16404256, 1.        ])
     """
+    if unknown:
+        raise unknown_keyword(cross_entropy, unknown)
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if out is None:
@@ -136,6 +191,39 @@ def cross_entropy(
     return problem.solve()
 
 
+@overload
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    n_threads: int | None = None,
+) -> tuple[float, Array]: ...
+@overload
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    **options: Unpack[LossOptions],
+) -> tuple[Array, Array]: ...
 def cross_entropy_and_grad(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -156,6 +244,7 @@ def cross_entropy_and_grad(
     out: Array | None = None,
     accumulate: bool = False,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> tuple[float | Array, Array]:
     """Softmax cross-entropy and its gradient with respect to the logits, in one pass.
 
@@ -227,6 +316,8 @@ def cross_entropy_and_grad(
     >>> softxent.cross_entropy_and_grad(logits, labels, grad_output=2.0**16)[1].astype(np.float32) / 2**16
     array([[ 1.5235855e-08, -1.5235855e-08]], dtype=float32)
     """
+    if unknown:
+        raise unknown_keyword(cross_entropy_and_grad, unknown)
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if grad_output is None and accumulate is False:
@@ -241,6 +332,35 @@ def cross_entropy_and_grad(
     return problem.solve(), problem.call.out
 
 
+@overload
+def cross_entropy_and_rank(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
+    out: None = None,
+    n_threads: int | None = None,
+) -> tuple[float, Array, Array]: ...
+@overload
+def cross_entropy_and_rank(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    out: Array | None = None,
+    **options: Unpack[LossOptions],
+) -> tuple[Array, Array, Array]: ...
 def cross_entropy_and_rank(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -259,6 +379,7 @@ def cross_entropy_and_rank(
     normalizer: float | None = None,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> tuple[float | Array, Array, Array]:
     """Softmax cross-entropy, the rank of each label and the top class, in one pass: loss and accuracies together.
 
@@ -307,6 +428,8 @@ def cross_entropy_and_rank(
     >>> float(np.mean(rank == 0)), float(np.mean((rank >= 0) & (rank < 3)))  # top-1 and top-3 accuracy
     (0.0, 0.6666666666666666)
     """
+    if unknown:
+        raise unknown_keyword(cross_entropy_and_rank, unknown)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
@@ -315,6 +438,35 @@ def cross_entropy_and_rank(
     return problem.solve("rank"), problem.call.rank, problem.call.top
 
 
+@overload
+def cross_entropy_grad_hess(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    base: float | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
+    out: tuple[Array | None, Array | None] | None = None,
+    n_threads: int | None = None,
+    kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
+) -> tuple[float, Array, Array]: ...
+@overload
+def cross_entropy_grad_hess(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    reduction: Literal["none"],
+    out: tuple[Array | None, Array | None] | None = None,
+    kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
+    **options: Unpack[SharedOptions],
+) -> tuple[Array, Array, Array]: ...
 def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -332,6 +484,7 @@ def cross_entropy_grad_hess(
     out: tuple[Array | None, Array | None] | None = None,
     n_threads: int | None = None,
     kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
+    **unknown: Never,
 ) -> tuple[float | Array, Array, Array]:
     """Softmax cross-entropy, its gradient, and the diagonal of its Hessian, in one pass: what boosting asks for.
 
@@ -377,6 +530,8 @@ def cross_entropy_grad_hess(
     >>> hess
     array([0.1875, 0.1875, 0.25  ])
     """
+    if unknown:
+        raise unknown_keyword(cross_entropy_grad_hess, unknown)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
@@ -402,6 +557,7 @@ def cross_entropy_hvp(
     normalizer: float | None = None,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Array:
     """Product of the cross-entropy's Hessian with ``v``: how its gradient changes when the logits change by ``v``.
 
@@ -437,6 +593,8 @@ def cross_entropy_hvp(
     >>> softxent.cross_entropy_hvp(np.log([1.0, 1.0, 2.0]), 2, [0, 0, 1])
     array([-0.125, -0.125,  0.25 ])
     """
+    if unknown:
+        raise unknown_keyword(cross_entropy_hvp, unknown)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)

@@ -4,19 +4,22 @@ docstring of ``cross_entropy``; how they are computed, by the C library."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_number, as_real_array, sample_shape
+from ._arrays import Array, as_array, as_number, as_real_array, sample_shape, without_axis
 
 # What the kernels' arithmetic bears: a logit over the temperature, or over the softcap, is still an ordinary number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
 
-# The largest weight, by whether it is computed in float32.
-LARGEST_WEIGHT = {is_f32: float(np.finfo(np.float32 if is_f32 else np.float64).max) for is_f32 in (False, True)}
+# The largest weight, and the least normalizer, by whether it is computed in float32.
+RANGES = {is_f32: np.finfo(np.float32 if is_f32 else np.float64) for is_f32 in (False, True)}
+LARGEST_WEIGHT = {is_f32: float(info.max) for is_f32, info in RANGES.items()}
+LEAST_NORMALIZER = {is_f32: float(info.tiny) for is_f32, info in RANGES.items()}
 
 
 class Options(NamedTuple):
@@ -119,10 +122,33 @@ def check_base(value: float) -> float:
     return math.log(b)
 
 
+def check_normalizer(value: float, f32: bool) -> float:
+    """0 is for the mean of nothing. Below the smallest normal number, one over it would be infinite."""
+    n, least = as_number(value, "normalizer"), LEAST_NORMALIZER[f32]
+    if not (n == 0 or least <= n < math.inf):
+        raise ValueError(
+            f"normalizer must be positive and finite, {least:.3g} at least (or 0 where nothing is counted); got {n}"
+        )
+    return n
+
+
 def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array:
+    if isinstance(value, str) and value == "balanced":
+        raise TypeError(
+            "class_weight must hold real numbers; got 'balanced': give len(labels) / (C * numpy.bincount(labels, "
+            f"minlength=C)) with C = {n_classes}"
+        )
+    if isinstance(value, Mapping):
+        raise TypeError(
+            f"class_weight must be an array with one weight for each class; got {type(value).__name__}: give "
+            f"[class_weight.get(k, 1.0) for k in range({n_classes})]"
+        )
     given = as_real_array(value, "class_weight")
     if given.shape != (n_classes,):
-        raise ValueError(f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}")
+        hint = "; None stands for no weights" if given.size == 0 else ""
+        raise ValueError(
+            f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}{hint}"
+        )
     check_weights(given, "class_weight", f32)
     return given
 
@@ -130,7 +156,8 @@ def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array
 def check_sample_weight(value: npt.ArrayLike, shape: tuple[int, ...], f32: bool) -> Array:
     given = as_real_array(value, "sample_weight")
     if given.shape != shape:
-        raise ValueError(f"sample_weight must have the samples' shape {shape}; got {given.shape}")
+        hint = "; None stands for no weights" if given.size == 0 else without_axis("sample_weight", given.shape, shape)
+        raise ValueError(f"sample_weight must have the samples' shape {shape}; got {given.shape}{hint}")
     check_weights(given, "sample_weight", f32)
     return given
 
@@ -158,3 +185,47 @@ def check_where(value: npt.ArrayLike, logits: Array) -> Array:
         return np.broadcast_to(given, logits.shape)
     except ValueError:
         raise ValueError(f"where must broadcast to the logits' shape {logits.shape}; got {given.shape}") from None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Keywords that are others' words: PyTorch's, TensorFlow's, Keras', JAX's, scikit-learn's and SciPy's.
+
+OUR_WORDS = {
+    "logits": "a input inputs logit predictions preds scores x y_pred",
+    "labels": "label target targets y y_true",
+    "axis": "dim class_axis",
+    "class_weight": "class_weights pos_weight weight weights",
+    "sample_weight": "sample_weights weight weights",
+    "where": "logits_mask mask",
+    "ignore_index": "ignore_class ignore_label ignore_value padding_idx",
+    "label_smoothing": "epsilon label_smooth smoothing",
+    "temperature": "T tau",
+    "softcap": "cap final_logit_softcapping logit_softcap soft_cap",
+    "z_loss": "lse_square_scale z_loss_coefficient z_loss_weight",
+    "reduction": "average normalize reduce size_average",
+    "normalizer": "avg_factor denominator num_items_in_batch",
+    "grad_output": "dy grad_out upstream",
+    "n_threads": "n_jobs nthread num_threads threads workers",
+    "v": "tangent tangents u vector",
+    "g": "cotangent grad_output v",
+}
+NO_WORD = {
+    "from_logits": "logits are what it takes; for probabilities p give numpy.log(p)",
+    "dtype": "the result has the logits' dtype; convert these",
+    "b": "for weights of the classes add numpy.log(b) to the logits",
+}
+
+
+def unknown_keyword(function: Callable[..., Any], unknown: Mapping[str, object]) -> TypeError:
+    """The error for a keyword that the function does not have; it names the one that may be meant."""
+    import difflib
+
+    name = next(iter(unknown))
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    words = [word for word in known if name in OUR_WORDS.get(word, "").split()]
+    words = words or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    hint = f"; here it is {' or '.join(f'{word}=' for word in words)}" if words else ""
+    if name in NO_WORD:
+        hint = f"; {NO_WORD[name]}"
+    return TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_number, as_real_array, check_integer, sample_shape
+from ._arrays import Array, as_real_array, check_integer, sample_shape
 from ._labels import for_kernels, label_error, labels_or_target
-from ._options import set_options
+from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
-Reduction = Literal["mean", "sum", "none"]
+Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 
 
 class Problem:
@@ -46,7 +46,7 @@ class Problem:
                 )
             call.labels, call.ignore_index = for_kernels(self.labels, self.ignore_index)
         set_options(call, options)
-        self.normalizer = None if normalizer is None else as_number(normalizer, "normalizer")
+        self.normalizer = None if normalizer is None else check_normalizer(normalizer, call.f32)
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
         self.reduction = reduction
@@ -141,19 +141,33 @@ class Problem:
         return total / divisor
 
     def _divisor(self) -> float:
-        """What a mean divides by. The labels are looked at beforehand where that needs it, or where a bad one would be
-        found after something of the caller's was overwritten."""
-        call, is_mean = self.call, self.reduction == "mean"
-        has_old_outputs = not (self.given_loss is None and self.given_out is None and self.given_hess is None)
-        if is_mean and (call.sample_weight is not None or (call.class_weight is not None and self.labels is not None)):
-            divisor = total_weight(call)
-        elif self.labels is not None and (has_old_outputs or (is_mean and call.ignore_index is not None)):
-            divisor = call.count_labels(self.n_threads)
-        else:
-            divisor = call.n_samples
-        if divisor < 0:
+        """What a mean divides by."""
+        counted = self._counted()
+        if counted < 0:
             raise self._label_error()
-        return divisor if self.normalizer is None else self.normalizer
+        if self.normalizer is None or self.reduction != "mean":
+            return counted
+        if self.normalizer == 0 and counted > 0:
+            raise ValueError("normalizer is 0, but there are samples that count; give a positive number, or None")
+        return self.normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
+
+    def _counted(self) -> float:
+        """The weight of all samples for a mean of its own, else whether any sample counts; -1 if a label is no class.
+        The labels are looked at beforehand where that needs it, or where a bad one would be found after something of
+        the caller's was overwritten."""
+        call, is_mean = self.call, self.reduction == "mean"
+        if is_mean and self.normalizer is None:
+            if call.sample_weight is not None or (call.class_weight is not None and self.labels is not None):
+                return total_weight(call)
+        elif is_mean and self.normalizer == 0 and call.sample_weight is not None:
+            class_weight, call.class_weight = call.class_weight, None
+            weight = total_weight(call)
+            call.class_weight = class_weight
+            return weight
+        has_old_outputs = not (self.given_loss is None and self.given_out is None and self.given_hess is None)
+        if self.labels is not None and (has_old_outputs or (is_mean and call.ignore_index is not None)):
+            return call.count_labels(self.n_threads)
+        return call.n_samples
 
     def _label_error(self) -> IndexError:
         return label_error(self.labels, self.call.logits.shape[self.call.class_axis], self.ignore_index)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, result_dtype, sample_shape
-from ._options import check_scale, check_where
+from ._options import check_scale, check_where, unknown_keyword
 from ._pieces import call_of, compute, output
 from ._threads import threads_for
 
@@ -19,6 +21,7 @@ def softmax(
     temperature: float = 1.0,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Array:
     """Softmax ``exp(z) / sum(exp(z))`` along one axis, of ``z = logits / temperature``.
 
@@ -70,6 +73,8 @@ def softmax(
     >>> softxent.softmax(np.array([0.0, np.log(3.0), 7.0]), where=[True, True, False])
     array([0.25, 0.75, 0.  ])
     """
+    if unknown:
+        raise unknown_keyword(softmax, unknown)
     return _run("softmax", logits, axis, where, temperature, out, n_threads)
 
 
@@ -81,6 +86,7 @@ def log_softmax(
     temperature: float = 1.0,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Array:
     """Logarithm of the softmax, ``z - logsumexp(z)``, along one axis, in nats.
 
@@ -106,6 +112,8 @@ def log_softmax(
     >>> softxent.log_softmax(np.array([0.0, 40.0]))
     array([-4.00000000e+01, -4.24835426e-18])
     """
+    if unknown:
+        raise unknown_keyword(log_softmax, unknown)
     return _run("log_softmax", logits, axis, where, temperature, out, n_threads)
 
 
@@ -117,6 +125,7 @@ def logsumexp(
     temperature: float = 1.0,
     out: Array | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Array:
     """``log(sum(exp(z)))`` along one axis, in nats, without overflow.
 
@@ -145,10 +154,14 @@ def logsumexp(
     >>> softxent.logsumexp(np.array([[1000.0, 1000.0], [0.0, -np.inf]]))
     array([1000.69314718,    0.        ])
     """
+    if unknown:
+        raise unknown_keyword(logsumexp, unknown)
     return _run("logsumexp", logits, axis, where, temperature, out, n_threads)
 
 
-def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+def softmax_jvp(
+    logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never
+) -> Array:
     """Change of the softmax when the logits change by ``v``: ``J v``, with the Jacobian ``J = diag(p) - p p^T``.
 
     Parameters
@@ -180,10 +193,14 @@ def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1, *, n_th
     >>> softxent.softmax_jvp([0.0, 0.0], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
+    if unknown:
+        raise unknown_keyword(softmax_jvp, unknown)
     return _jacobian_times("v", logits, v, axis, n_threads)
 
 
-def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+def softmax_vjp(
+    logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never
+) -> Array:
     """Gradient with respect to the logits, ``J^T g``, from that with respect to the softmax, ``g``.
 
     Parameters
@@ -209,10 +226,12 @@ def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1, *, n_th
     >>> softxent.softmax_vjp([0.0, 0.0], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
+    if unknown:
+        raise unknown_keyword(softmax_vjp, unknown)
     return _jacobian_times("g", logits, g, axis, n_threads)
 
 
-def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None) -> Array:
+def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never) -> Array:
     """Jacobian of the softmax of each sample: ``J_ij = dp_i/dz_j = p_i (1 if i == j else 0) - p_i p_j``.
 
     Parameters
@@ -239,6 +258,8 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
+    if unknown:
+        raise unknown_keyword(softmax_jacobian, unknown)
     call, threads = call_of(logits, axis), threads_for(n_threads)
     z = call.logits
     shape = (*sample_shape(z, call.class_axis), z.shape[call.class_axis], z.shape[call.class_axis])

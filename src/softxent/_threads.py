@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from contextlib import AbstractContextManager
 
 from . import _kernels
 
@@ -20,13 +21,33 @@ _chosen: int | None = None  # by set_num_threads
 _default: tuple[int, str] | None = None
 
 
-def set_num_threads(n: int | None) -> None:
-    """Set the number of threads that calls without ``n_threads`` use.
+class _Setting:
+    """A number of threads that was set; as a context manager it puts back, at its end, what was set before."""
+
+    def __init__(self, before: int | None) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        global _chosen
+        _chosen = self._before
+
+
+def set_num_threads(n: int | None) -> AbstractContextManager[None]:
+    """Set the number of threads that calls without ``n_threads`` use: from now on, or for a ``with`` block.
 
     Parameters
     ----------
     n : int or None
         At least 1; ``None`` goes back to the default, which is described at :func:`get_num_threads`.
+
+    Returns
+    -------
+    context manager
+        At the end of ``with softxent.set_num_threads(n):`` the setting is again what it was before the call. It is the
+        whole process's, in a ``with`` block too. Otherwise there is no need to keep what is returned.
 
     Raises
     ------
@@ -38,13 +59,13 @@ def set_num_threads(n: int | None) -> None:
     Examples
     --------
     >>> import softxent
-    >>> softxent.set_num_threads(2)
-    >>> softxent.get_num_threads()
-    2
-    >>> softxent.set_num_threads(None)
+    >>> with softxent.set_num_threads(1):
+    ...     softxent.get_num_threads()
+    1
     """
     global _chosen
-    _chosen = None if n is None else min(check_n_threads(n, "n"), MOST_THREADS)
+    before, _chosen = _chosen, None if n is None else min(check_n_threads(n, "n"), MOST_THREADS)
+    return _Setting(before)
 
 
 def get_num_threads() -> int:

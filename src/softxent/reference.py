@@ -2,8 +2,10 @@
 
 Here live the same functions as in `softxent` itself, written to be read next to a textbook: `p = softmax(z)`,
 `L = -sum(y * log(p))`, `dL/dz = p - y`, and then what weights, masks and smoothing do to those three lines.
-Not here: speed, frugality with memory, and the checking of arguments, which are assumed to be valid. Left out
-are the arguments that only say where a result goes or how fast it comes: `out`, `accumulate`, `n_threads`.
+Not here: speed, frugality with memory, and the checking of arguments, which are assumed to be valid; but what would
+be wrong without a word (masked arrays and their like, integer targets that are not one-hot, a normalizer that is no
+divisor) is refused as in `softxent` itself. Left out are the arguments that only say where a result goes or how fast
+it comes: `out`, `accumulate`, `n_threads`.
 
 Everything is computed in float64, or in the logits' own type where that is wider (`numpy.longdouble`), and
 returned in that type. Two rules keep the digits that the textbook formulas lose:
@@ -21,6 +23,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._arrays import as_array
+from ._labels import check_one_hot, native
+from ._options import check_normalizer
+
 __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
@@ -37,8 +43,8 @@ __all__ = [
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Loss: TypeAlias = float | np.longdouble | Floats
-Reduction: TypeAlias = Literal["none", "sum", "mean"]
-HessianKind: TypeAlias = Literal["exact", "xgboost", "lightgbm"]
+Reduction: TypeAlias = Literal["none"] | Literal["sum"] | Literal["mean"]
+HessianKind: TypeAlias = Literal["exact"] | Literal["xgboost"] | Literal["lightgbm"]
 
 
 # --- Getting in: one dtype, class axis last ---------------------------------------------------------------
@@ -46,7 +52,7 @@ HessianKind: TypeAlias = Literal["exact", "xgboost", "lightgbm"]
 
 def _working_dtype(logits: npt.ArrayLike) -> np.dtype[Any]:
     """Return the wider of float64 and the logits' own dtype."""
-    return np.result_type(np.asarray(logits).dtype, np.float64)
+    return np.result_type(as_array(logits, "logits").dtype, np.float64)
 
 
 def _classes_last(array: npt.ArrayLike, axis: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -59,7 +65,7 @@ def _classes_last(array: npt.ArrayLike, axis: int, dtype: npt.DTypeLike) -> npt.
 
 def _allowed(where: npt.ArrayLike | None, logits: npt.ArrayLike, axis: int) -> Bools:
     """Return which class of which sample takes part, class axis last."""
-    everywhere = np.broadcast_to(True if where is None else np.asarray(where), np.shape(logits))
+    everywhere = np.broadcast_to(True if where is None else as_array(where, "where"), np.shape(logits))
     return _classes_last(everywhere, axis, np.bool_)
 
 
@@ -243,7 +249,7 @@ def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1) -> Floa
     array([ 0.25, -0.25])
     """
     p = _softmax_of(logits, axis).p
-    return np.moveaxis(_jacobian_times(p, _classes_last(v, axis, p.dtype)), -1, axis)
+    return np.moveaxis(_jacobian_times(p, _classes_last(as_array(v, "v"), axis, p.dtype)), -1, axis)
 
 
 def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1) -> Floats:
@@ -268,7 +274,7 @@ def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1) -> Floa
     array([ 0.25, -0.25])
     """
     # J is symmetric.
-    return softmax_jvp(logits, g, axis)
+    return softmax_jvp(logits, as_array(g, "g"), axis)
 
 
 @np.errstate(all="ignore")
@@ -353,7 +359,7 @@ def _samples(
     z = _classes_last(logits, axis, dtype)
     allowed = _allowed(where, logits, axis)
     sample_axes, n_classes = z.shape[:-1], z.shape[-1]
-    labels = np.asarray(labels)
+    labels = native(as_array(labels, "labels"))
     are_indices = labels.ndim == z.ndim - 1
 
     if are_indices:
@@ -361,12 +367,14 @@ def _samples(
         t = (labels[..., None] == np.arange(n_classes)).astype(dtype)
         ignored = np.asarray(labels == ignore_index) if ignore_index is not None else np.zeros(sample_axes, bool)
     else:
+        if labels.dtype.kind in "biu":
+            check_one_hot(labels, axis % labels.ndim)
         t = _classes_last(labels, axis, dtype)
         ignored = np.zeros(sample_axes, bool)
 
-    s = np.ones(sample_axes, dtype) if sample_weight is None else np.asarray(sample_weight, dtype)
+    s = np.ones(sample_axes, dtype) if sample_weight is None else as_array(sample_weight, "sample_weight").astype(dtype)
     s = np.where(ignored, 0, s)
-    w = np.ones(n_classes, dtype) if class_weight is None else np.asarray(class_weight, dtype)
+    w = np.ones(n_classes, dtype) if class_weight is None else as_array(class_weight, "class_weight").astype(dtype)
     # Index labels: PyTorch's mean divides by the weights of the labels' classes. The sum has one term.
     total_weight = (s * (w * t).sum(axis=-1)).sum() if are_indices else s.sum()
 
@@ -392,14 +400,22 @@ def _losses(samples: _Samples, z_loss: float) -> Floats:
     return _mass_times(samples.weight, losses)
 
 
+def _divisor(samples: _Samples, reduction: Reduction, normalizer: float | None) -> float | np.floating[Any]:
+    """Return what the sum over the samples is divided by. A normalizer of 0 leaves a sum of nothing, 0, as it is."""
+    given = None if normalizer is None else check_normalizer(normalizer, f32=False)
+    if reduction != "mean":
+        return 1.0
+    if given == 0 and np.any(samples.weight > 0):
+        raise ValueError("normalizer is 0, but there are samples that count")
+    return samples.total_weight if given is None else given or 1.0
+
+
 def _reduce(samples: _Samples, losses: Floats, reduction: Reduction, normalizer: float | None) -> Loss:
+    divisor = _divisor(samples, reduction, normalizer)
     if reduction == "none":
         return np.asarray(losses)
-    total = losses.sum()
-    if reduction == "mean":
-        total = total / (samples.total_weight if normalizer is None else normalizer)
     # A Python float, but for longdouble, which stays itself.
-    return total.item()  # type: ignore[no-any-return]
+    return (losses.sum() / divisor).item()  # type: ignore[no-any-return]
 
 
 def _scale(
@@ -409,12 +425,11 @@ def _scale(
     grad_output: npt.ArrayLike | None = None,
 ) -> Floats:
     """Return by how much a change of each sample's unweighted loss changes the result, shape (..., 1)."""
-    scale = samples.weight if grad_output is None else samples.weight * np.asarray(grad_output, samples.weight.dtype)
-    if reduction == "mean":
-        divisor = samples.total_weight if normalizer is None else normalizer
-        # The mean of nothing is nan, but no logit can change it.
-        scale = scale / divisor if divisor != 0 else np.zeros_like(scale)
-    return np.asarray(scale)[..., None]
+    scale, divisor = samples.weight, _divisor(samples, reduction, normalizer)
+    if grad_output is not None:
+        scale = scale * as_array(grad_output, "grad_output").astype(scale.dtype)
+    # The mean of nothing is nan, but no logit can change it.
+    return np.asarray(scale / divisor if divisor != 0 else np.zeros_like(scale))[..., None]
 
 
 def _gradient(samples: _Samples, z_loss: float, scale: Floats) -> Floats:
@@ -648,7 +663,7 @@ def cross_entropy_and_rank(
     loss = cross_entropy(logits, labels, axis=axis, where=where, ignore_index=ignore_index, **options)
     z = _classes_last(logits, axis, _working_dtype(logits))
     allowed = _allowed(where, logits, axis)
-    labels = np.asarray(labels)
+    labels = native(as_array(labels, "labels"))
     if labels.ndim == z.ndim:
         label = np.moveaxis(labels, axis, -1).argmax(axis=-1)
         is_ranked = np.ones(label.shape, bool)
@@ -802,6 +817,6 @@ def cross_entropy_hvp(
     )
     p = samples.softmax.p
     # Where nothing flows back, the direction may be anything too.
-    direction = np.where(samples.used, _classes_last(v, axis, p.dtype), 0)
+    direction = np.where(samples.used, _classes_last(as_array(v, "v"), axis, p.dtype), 0)
     product = _curvature(samples, _scale(samples, reduction, normalizer)) * _jacobian_times(p, direction)
     return np.moveaxis(np.where(samples.used, product, 0), -1, axis)
