@@ -9,7 +9,6 @@ import re
 import numpy as np
 import pytest
 
-import softxent
 from command_line import cut, sample, store
 from softxent._cli import pair
 
@@ -159,13 +158,6 @@ def test_fractions_are_not_told_to_be_class_indices(refused, tmp_path):
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("block", [48, 1 << 24])
 def test_an_entry_that_no_distribution_has_is_named(refused, tmp_path, monkeypatch, swapped, block):
-    def cross_entropy_and_rank(logits, labels, **options):  # one that refuses such a target, with places of a block
-        if not (labels >= 0).all():
-            raise ValueError("labels[0, 0] is bad")
-        return library(logits, labels, **options)
-
-    library = softxent.cross_entropy_and_rank
-    monkeypatch.setattr(softxent, "cross_entropy_and_rank", cross_entropy_and_rank)
     monkeypatch.setattr(pair, "BLOCK_BYTES", block)
     p = np.random.default_rng(0).dirichlet(np.ones(3), size=(4, 5))
     logits = p if swapped else 2 + p

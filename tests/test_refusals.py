@@ -116,6 +116,46 @@ def test_logits_and_targets_must_be_real_numbers(bad, call):
             function(array)
 
 
+def targets_with(bad, n_samples, n_classes, place, dtype):
+    """One-hot targets, of which some entries are -0.0, but for one entry, and one in a later sample."""
+    target = -np.zeros((n_samples, n_classes), dtype)
+    target[np.arange(n_samples), np.arange(n_samples) % n_classes] = 1
+    target[place] = target[-1, 0] = bad
+    return target
+
+
+@pytest.mark.parametrize("bad", [-1, np.nan, -(2.0**-24)])  # the last is float16's smallest
+@pytest.mark.parametrize("target_dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize(("n_classes", "place"), [(3, (0, 2)), (64, (17, 0)), (65, (9, 64)), (300, (18, 150))])
+def test_a_target_entry_that_is_no_mass_is_named(n_classes, place, dtype, target_dtype, bad, isa, call):
+    z = np.linspace(-2, 2, 20 * n_classes).reshape(20, n_classes).astype(dtype)
+    target = targets_with(bad, 20, n_classes, place, target_dtype)
+    for options in ({}, {"temperature": 2.0, "label_smoothing": 0.1, "n_threads": 2}):
+        with pytest.raises(ValueError, match=rf"labels\[{place[0]}, {place[1]}\] is {float(bad)}; "):
+            call(z, target, **options)
+        with pytest.raises(ValueError, match=rf"labels\[{place[1]}, {place[0]}\] is {float(bad)}; "):
+            call(z.T, target.T, axis=0, **options)
+    with pytest.raises(ValueError, match=rf"labels\[{place[1]}\] is {float(bad)}; "):
+        call(z[place[0]], target[place[0]])
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": True}, {"label_smoothing": 0.1}, {"temperature": 2.0}])
+@pytest.mark.parametrize("n_classes", [3, 100])
+def test_nothing_is_written_where_a_target_is_bad(n_classes, options, isa):
+    z = np.linspace(-2, 2, 20 * n_classes).reshape(20, n_classes)
+    target = targets_with(np.nan, 20, n_classes, (18, 1), "f8")
+    for out in (np.full_like(z, 7), z):
+        before = out.copy()
+        with pytest.raises(ValueError, match=r"labels\[18, 1\] is nan"):
+            softxent.cross_entropy_and_grad(z, target, out=out, **options)
+        np.testing.assert_array_equal(out, before)
+    losses = np.full(20, 7.0)
+    with pytest.raises(ValueError, match=r"labels\[18, 1\] is nan"):
+        softxent.cross_entropy(z, target, reduction="none", out=losses)
+    np.testing.assert_array_equal(losses, 7)
+
+
 @pytest.mark.parametrize("labels", [Y[:3], Y[None], np.zeros((4, 2)), np.zeros((1, 3)), np.zeros((4, 3, 1)), 0])
 def test_shapes_that_do_not_fit_are_refused_and_nothing_broadcasts(labels, call):
     with pytest.raises(ValueError, match=r"labels .*\(4,"):

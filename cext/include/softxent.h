@@ -24,7 +24,8 @@
  * Bits.      A sample's results depend on its own logits, target and options alone, whatever the block it is in; with
  *            more than 64 classes also on whether its class stride is 1.
  * Errors.    Functions return an enum softxent_status. One that is not SOFTXENT_OK says that nothing was written, but
- *            that before SOFTXENT_BAD_LABEL the samples may be done that precede the bad one. Labels are read once and
+ *            that before SOFTXENT_BAD_LABEL the samples may be done that precede the bad one, and that outputs hold
+ *            anything after SOFTXENT_BAD_TARGET from the bad one on. Labels are read once and
  *            checked where they are used: nothing is ever read or written beyond a block, also if another thread
  *            changes its labels meanwhile. Infinities and nan are values like others and no errors. */
 #ifndef SOFTXENT_H
@@ -58,7 +59,9 @@ enum softxent_status {
     SOFTXENT_BAD_ARGUMENT = 1, /* a size not set, a null pointer, an unknown type, an option out of its range: nothing
                                 * was touched */
     SOFTXENT_BAD_LABEL = 2,    /* a label is no class: samples before it are done, it and later ones untouched */
-    SOFTXENT_BAD_ISA = 3       /* the instruction set asked for is unknown, or this processor cannot run it */
+    SOFTXENT_BAD_ISA = 3,      /* the instruction set asked for is unknown, or this processor cannot run it */
+    SOFTXENT_BAD_TARGET = 4    /* an entry of a target is negative or nan: samples before it are done, of it and later
+                                * ones some outputs may have been written */
 };
 
 enum softxent_label_type {
@@ -212,7 +215,7 @@ typedef struct softxent_block {
  * grad_output: a grad_scale of 0 makes zeros. With `hess`, which needs `out`, the diagonal of its Hessian too.
  * Reads logits, and either labels or target; class_weight, sample_weight and `where` if given. SOFTXENT_BAD_ARGUMENT;
  * on SOFTXENT_BAD_LABEL *bad_sample (which may be NULL) is the index in the block of the first sample whose label is no
- * class. */
+ * class, on SOFTXENT_BAD_TARGET of the first whose target has an entry that is negative or nan. */
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
@@ -271,6 +274,12 @@ SOFTXENT_API int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad
  * first that is no class. For a caller that wants to know before anything is written. Both pointers may be NULL. In a
  * block with `parts`, here and below, labels are among all_classes. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample);
+
+/* Reads the targets alone. On SOFTXENT_BAD_TARGET, *bad_sample (which may be NULL) is the first sample that has an
+ * entry which is negative or nan. For a caller that wants to know before anything is written.
+ * SOFTXENT_BAD_ARGUMENT. */
+SOFTXENT_API int softxent_check_target_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_check_target_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* Reads the labels and the weights: *total is the sum of s_n w_y over the samples that are not ignored, or of s_n where
  * there are targets: what a mean divides by. SOFTXENT_BAD_LABEL as above; SOFTXENT_BAD_ARGUMENT. */

@@ -63,8 +63,8 @@ static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
     for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
 }
 
-/* q, without what an index label adds. */
-static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
+/* q, without what an index label adds. Bad entries of the target are counted. */
+static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n_bad)
 {
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
@@ -72,6 +72,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from)
         K(load_tile)(q, &g->target, from, vectors, 0);
     else
         for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
     if (g->call.o.label_smoothing > 0) {
         vec share[TILE];
         real lanes[LANES];
@@ -251,8 +252,16 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(found) * f, T(sums) sums)
     for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
 }
 
+/* The group ends before the first sample whose target has a bad entry. */
+static void K(end_before_bad)(T(general) * g, vec n_bad)
+{
+    if (g->in_rows) n_bad = V(set1)((real)V(hsum)(n_bad));
+    g->known.n_samples = T(before_bad)(n_bad, g->known.n_samples);
+    if (!g->in_rows) g->out.limit = g->out.room = g->hess.limit = g->hess.room = g->known.n_samples;
+}
+
 /* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
-static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
+static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
 {
     T(sums) sums = T(no_sums)();
     T(compensated) ties = T(zero)(), moment = T(zero)();
@@ -263,7 +272,7 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
         const int vectors = T(vectors_from)(g, from);
         if (!g->resident) K(load_logits)(g, tile, from);
         if (g->dense) {
-            K(load_density)(g, q, from);
+            K(load_density)(g, q, from, &sums.n_bad);
             T(general_terms)(tile, q, vectors, f, DENSE, &sums, &ties);
         } else {
             T(general_terms)(tile, tile, vectors, f, AT_LABEL, &sums, &ties);
@@ -278,6 +287,7 @@ static void K(general_sums)(const T(general) * g, vec *tile, vec *q, int keep, T
     }
     s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, T(total)(g, ties), T(total)(g, sums.others), g->op);
     f->moment = T(total)(g, moment);
+    if (g->b->target) K(end_before_bad)(g, sums.n_bad);
     T(conclude)(g, f, sums);
 }
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -368,11 +378,12 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept,
     const T(factors) hess = T(hessian_factors)(g, f);
     const T(factors) x = T(gradient_factors)(&g->call, &g->known, &f->s, DENSE);
     const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->known.label_q, g->known.upstream));
+    vec n_bad = zero; /* counted before */
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         T(load_exps)(g, tile, from, kept, f);
         if (g->b->hess) K(write_hessian)(g, tile, from, f, hess);
-        if (g->dense && !g->resident) K(load_density)(g, q, from);
+        if (g->dense && !g->resident) K(load_density)(g, q, from, &n_bad);
         for (int c = 0; c < vectors; ++c) tile[c] = T(gradient_entry)(tile[c], g->dense ? q[c] : zero, x, DENSE);
         if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
         T(multiply_by_slope)(g, tile, from);
@@ -510,6 +521,7 @@ static void K(general_group)(T(general) * g)
         K(general_max)(g, tile, &f);
         if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
         K(general_sums)(g, tile, q, keep, &f);
+        if (g->known.n_samples == 0) return;
     }
     switch (g->op) {
     case OP_CROSS_ENTROPY:

@@ -32,7 +32,8 @@ typedef enum {
     OP_HVP,       /* the loss's Hessian times `direction` */
     OP_JVP,       /* the softmax's Jacobian times `direction` */
     OP_JACOBIAN,
-    OP_MERGE, /* `other_parts` into `parts` */
+    OP_MERGE,        /* `other_parts` into `parts` */
+    OP_CHECK_TARGET, /* nothing: whether targets are masses */
 } softxent_op;
 
 /* Whether the losses of labels or targets are asked for, of all classes. */
@@ -74,7 +75,8 @@ static inline softxent_density density_of(const softxent_block *b)
     return b->target || (smooth && o->class_weight) ? DENSE : smooth ? EVEN : AT_LABEL;
 }
 
-/* Returns n_samples, or the index of the first sample whose label is no class. */
+/* Returns n_samples, or the index of the first sample whose label is no class or whose target has an entry that is no
+ * mass. */
 typedef ptrdiff_t softxent_kernel(const softxent_block *block, softxent_op op);
 
 struct softxent_isa {

@@ -18,6 +18,7 @@ typedef struct {
     const T(call) * call;
     T(known) known; /* of those that do not count logits and q are taken for zeros */
     T(view) logits, target, out;
+    vec n_bad;     /* entries of the target that are no mass */
     vec *tile, *q; /* tile_stride vectors each, up to the next group's */
     int resident;  /* the tile holds all classes, and q the density if it has entries of its own */
     int kept;      /* else: the exps wait in the output */
@@ -43,14 +44,15 @@ static void K(load_group)(const T(group) * g, ptrdiff_t from)
     for (int c = 0; c < classes && !g->known.all_counted; ++c) g->tile[c] = T(if_counted)(&g->known, g->tile[c]);
 }
 
-/* q, but for what the label adds; `loaded` where the tile holds the target. */
-static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded)
+/* q, but for what the label adds; `loaded` where the tile holds the target. Bad entries of the target are counted. */
+static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec *n_bad)
 {
     const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
     const real *w = (const real *)g->call->o.class_weight;
     const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->found.share;
     vec *q = g->q;
     if (has_target && !loaded) K(load_tile)(q, &g->target, from, classes, 0);
+    for (int c = 0; c < classes && has_target; ++c) T(count_bad)(n_bad, q[c]);
     for (int c = 0; c < classes; ++c) {
         const vec density = has_target ? V(fma)(q[c], keep, share) : share;
         q[c] = w ? V(mul)(density, V(set1)(w[from + c])) : density;
@@ -81,7 +83,7 @@ SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n
 }
 
 /* All that is resident. */
-static void K(load_groups)(const T(group) * groups, int n_groups, const softxent_density density)
+static void K(load_groups)(T(group) * groups, int n_groups, const softxent_density density)
 {
     const softxent_block *b = groups->b;
     const ptrdiff_t n_classes = b->n_classes;
@@ -91,13 +93,13 @@ static void K(load_groups)(const T(group) * groups, int n_groups, const softxent
     if (in_turns) T(load_in_turns)(groups->tile, &groups->logits, n_classes, n_groups);
     if (target_in_turns) T(load_in_turns)(groups->q, &groups->target, n_classes, n_groups);
     for (int i = 0; i < n_groups; ++i) {
-        const T(group) *g = &groups[i];
+        T(group) *g = &groups[i];
         if (!in_turns)
             K(load_group)(g, 0);
         else
             for (ptrdiff_t c = 0; c < n_classes && !g->known.all_counted; ++c)
                 g->tile[c] = T(if_counted)(&g->known, g->tile[c]);
-        if (density == DENSE) K(form_density)(g, 0, target_in_turns);
+        if (density == DENSE) K(form_density)(g, 0, target_in_turns, &g->n_bad);
     }
 }
 
@@ -209,7 +211,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_densit
         const int classes = T(classes_from)(g, from);
         if (!g->resident) {
             K(load_group)(g, from);
-            if (density == DENSE) K(form_density)(g, from, 0);
+            if (density == DENSE) K(form_density)(g, from, 0, &g->n_bad);
         }
         if (g->near && density != DENSE) /* where one subtraction more is nothing */
             T(lane_terms)(g, classes, 1, density, &s);
@@ -330,7 +332,8 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_dens
         } else if (op == OP_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = T(softmax_entry)(tile[c], g->factors);
         } else {
-            if (density == DENSE && !g->resident) K(form_density)(g, from, 0);
+            vec n_bad = V(set1)(0); /* counted before */
+            if (density == DENSE && !g->resident) K(form_density)(g, from, 0, &n_bad);
             K(lane_gradient)(g, classes, density);
             for (int c = 0; c < classes && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.excess);
         }
@@ -384,6 +387,7 @@ static void K(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, in
     const int at_once = g->resident && g->call->has_plain_labels && lanes == LANES;
     if (!at_once || !T(know_at_once)(&g->known, g->call, begin)) K(know)(&g->known, labels, g->call, begin, lanes, 0);
     const int n = g->known.n_samples;
+    g->n_bad = V(set1)(0);
     T(place_view)(&g->logits, b->logits, begin, n, b->n_samples - begin);
     if (b->target) T(place_view)(&g->target, b->target, begin, n, b->n_samples - begin);
     if (b->out) T(place_view)(&g->out, b->out, begin, n, n);
@@ -421,6 +425,19 @@ SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
     return is_beside && beyond ? LANES - beyond / (ptrdiff_t)sizeof(real) : LANES;
 }
 
+/* The samples that come before the first whose target has a bad entry. The groups end there: they become fewer. */
+static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
+{
+    for (int i = 0; i < *n_groups; ++i) {
+        T(group) *g = &groups[i];
+        const int good = T(before_bad)(g->n_bad, g->known.n_samples), is_bad = good < g->known.n_samples;
+        if (is_bad) *n_groups = i + 1;
+        g->known.n_samples = good, g->out.limit = g->out.room = good;
+    }
+    const T(group) *last = &groups[*n_groups - 1];
+    return last->known.begin + last->known.n_samples;
+}
+
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
     const softxent_density density = has_loss(op) ? density_of(b) : AT_LABEL;
@@ -454,6 +471,10 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
                 K(lane_recall)(&groups[i]);
             else
                 K(lane_sum)(&groups[i], op, density);
+        }
+        if (density == DENSE) {
+            const ptrdiff_t end = K(before_bad_group)(groups, &n_groups);
+            is_bad |= end < begin, begin = end;
         }
         for (int i = 0; i < n_groups; ++i) K(lane_finish)(&groups[i], op, density);
         for (int i = 0; i < n_groups && has_output; ++i) K(lane_end)(&groups[i], op, density);

@@ -46,8 +46,7 @@ SIMD_INLINE T(view) T(view_from)(const void *data, int type, ptrdiff_t sample_st
 static T(field) K(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int of_target)
 {
     const ptrdiff_t n = b->n_classes;
-    T(field) f;
-    f.in_rows = in_rows, f.n_classes = n, f.n_vectors = in_rows ? (n + LANES - 1) / LANES : n;
+    T(field) f = {.in_rows = in_rows, .n_classes = n, .n_vectors = in_rows ? (n + LANES - 1) / LANES : n};
     f.has_where = b->where && !of_target;
     f.values = of_target ? T(view_from)(b->target, b->target_type, b->target_sample_stride, b->target_class_stride,
                                         begin, n_samples, n, in_rows)

@@ -49,7 +49,7 @@ typedef struct {
     T(sample) found;
     T(spread) lanes;                                                         /* of what was found */
     T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
-    vec ties[LANES];
+    vec ties[LANES], n_bad[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
     /* For ranks: each row's label, and what is found, a row in each lane: how many classes come before the label's, of
@@ -409,14 +409,16 @@ SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, con
     return left >= LANES ? T(load_vector)(row->z + k * T(size_of_element)(type), type) : *row->tail;
 }
 
-/* q, but for what the label adds. Beyond the last class it is 0. */
-SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left)
+/* q, but for what the label adds. Beyond the last class it is 0. Bad entries of the target are counted. */
+SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec *n_bad)
 {
     const real *w = row->class_weight;
     vec q = row->share;
     if (row->target) {
         const char *target = row->target + k * row->target_stride * T(size_of_element)(row->target_type);
-        q = V(fma)(T(load_any)(target, row->target_type, row->target_stride, left), row->keep, q);
+        const vec t = T(load_any)(target, row->target_type, row->target_stride, left);
+        T(count_bad)(n_bad, t);
+        q = V(fma)(t, row->keep, q);
     }
     if (w) q = V(mul)(q, T(load_any)((const char *)(w + k), SOFTXENT_REAL, 1, left));
     return left >= LANES ? q : T(first_lanes)(q, left, 0);
@@ -429,7 +431,7 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
     if (kind.density != AT_LABEL) {
         /* beyond the last class nothing is below the maximum */
         const vec below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
-        const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : m;
+        const vec q = kind.density == DENSE ? T(density_at)(row, k, left, &part->n_bad) : m;
         T(add_target)(part, V(eq)(z, m), below, q, kind.density);
     }
     vec e = T(term)(z, m, row->shift, near, &part->others, ties);
@@ -520,7 +522,7 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_den
 {
     r->others[i] = s.others, r->ties[i] = s.ties;
     if (density != AT_LABEL) r->dot[i] = s.dot;
-    if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q;
+    if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q, r->n_bad[i] = s.n_bad;
 }
 
 /* Where the exps are most of what there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
@@ -540,7 +542,7 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrol
 
 static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 
-/* What the sums come to. */
+/* What the sums come to. The batch ends before the first row whose target has a bad entry. */
 static void K(conclude_sums)(T(batch) * r)
 {
     T(sample) *f = &r->found;
@@ -555,6 +557,10 @@ static void K(conclude_sums)(T(batch) * r)
     f->dot = f->weight = f->others_q = zero;
     if (!has_loss(r->kind.op)) return;
     const vec dot = density == AT_LABEL ? zero : K(sums_of_rows)(r->dot, r->at_once);
+    if (density == DENSE) {
+        for (int i = r->at_once; i < LANES; ++i) r->n_bad[i] = zero;
+        r->known.n_samples = T(before_bad)(K(counts_of_rows)(r->n_bad, r->at_once), r->known.n_samples);
+    }
     const vec top_q = density == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
     const vec others_q = density == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
     const vec label_cost = T(cost)(f->label_logit, r->known.label_q, f->stats.row_max);
@@ -566,7 +572,8 @@ static void K(conclude_sums)(T(batch) * r)
 SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
-    const vec q = kind.density == DENSE ? T(density_at)(row, k, left) : row->share;
+    vec n_bad = V(set1)(0); /* counted before */
+    const vec q = kind.density == DENSE ? T(density_at)(row, k, left, &n_bad) : row->share;
     const vec entry = T(gradient_entry)(e, q, row->factors, kind.density);
     return kind.has_excess ? V(mul)(entry, row->excess) : entry;
 }
@@ -740,6 +747,7 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     V(store)(lanes->rounder, f->shift.rounder), V(store)(lanes->floor, f->shift.floor);
     V(store)(lanes->top, f->shift.top);
     if (op != OP_FINISH) sum(r), K(conclude_sums)(r);
+    if (r->known.n_samples == 0) return;
     f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
     if (op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
     if (has_loss(op)) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));

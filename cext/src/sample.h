@@ -110,22 +110,40 @@ SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)
 typedef struct {
     T(compensated) others, dot, top_q, others_q;
     vec ties;
+    vec n_bad; /* entries of the target that are no mass */
 } T(sums);
 
 typedef struct {
-    vec others, dot, top_q, others_q;
+    vec others, dot, top_q, others_q, n_bad;
 } T(part_sums);
 
 SIMD_INLINE T(sums) T(no_sums)(void)
 {
-    const T(sums) none = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0)};
+    const T(sums) none = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0), V(set1)(0)};
     return none;
 }
 
 SIMD_INLINE T(part_sums) T(no_part)(void)
 {
-    const T(part_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
+    const T(part_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
     return none;
+}
+
+/* Counts the entries of a target that are negative or nan. */
+SIMD_INLINE void T(count_bad)(vec *n_bad, vec target)
+{
+    *n_bad = V(add_unless)(V(lt)(V(set1)(-D(SMALLEST)), target), *n_bad, V(set1)(1));
+}
+
+/* Of n samples, each in its lane: how many come before the first that has a bad entry. */
+SIMD_INLINE int T(before_bad)(vec n_bad, int n_samples)
+{
+    real lanes[LANES];
+    int good = 0;
+    if (!V(any)(V(lt)(V(set1)(0), n_bad))) return n_samples;
+    V(store)(lanes, n_bad);
+    while (good < n_samples && lanes[good] == 0) ++good;
+    return good;
 }
 
 /* One class of each lane, `below` the maximum by m - z. 0 (m - z) is 0 also where z is -inf. */
@@ -148,6 +166,7 @@ SIMD_INLINE void T(add_part)(T(sums) * s, T(part_sums) part, const softxent_dens
     if (density == EVEN) return;
     T(accumulate)(&s->top_q, part.top_q);
     T(accumulate)(&s->others_q, part.others_q);
+    s->n_bad = V(add)(s->n_bad, part.n_bad);
 }
 
 /* q (m - z) of one class. */

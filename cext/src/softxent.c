@@ -81,12 +81,13 @@ static int is_part(const softxent_block *b)
 
 static int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
-    const int needs_logits = op != OP_MERGE && (op != OP_FINISH || b->out);
+    const int needs_logits = op != OP_MERGE && op != OP_CHECK_TARGET && (op != OP_FINISH || b->out);
     if (b->n_samples == 0) return 1;
     if (needs_logits && !b->logits) return 0;
     switch (op) {
     case OP_PART: return b->parts && is_part(b);
     case OP_MERGE: return b->parts && b->other_parts;
+    case OP_CHECK_TARGET: return b->target != NULL;
     case OP_FINISH: return b->parts && is_part(b) && (b->loss || b->out);
     case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
     case OP_RANK: return b->loss && has_label_or_target(b);
@@ -120,7 +121,7 @@ static int has_good_options(const softxent_block *b, softxent_op op)
 /* What the kernels see of a block that serves several functions: nothing that this one does not look at. */
 static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
-    if (op == OP_MERGE || op == OP_FINISH) return;
+    if (op == OP_MERGE || op == OP_FINISH || op == OP_CHECK_TARGET) return;
     if (op == OP_PART) {
         b->out = b->loss = NULL;
         return;
@@ -154,7 +155,7 @@ static int call(const softxent_block *given, softxent_op op, enum dtype dtype, p
     const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(b, op);
     if (done == b->n_samples) return SOFTXENT_OK;
     if (bad_sample) *bad_sample = done;
-    return SOFTXENT_BAD_LABEL;
+    return b->target ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
 }
 
 int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F32, bad); }
@@ -211,6 +212,9 @@ int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptr
 }
 
 BEGIN_SSE2
+int softxent_check_target_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CHECK_TARGET, F32, bad); }
+int softxent_check_target_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CHECK_TARGET, F64, bad); }
+
 static int total_weight(const softxent_block *given, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
 {
     request own;
@@ -258,6 +262,7 @@ const char *softxent_strerror(int status)
         return "bad argument: a struct whose size is not set, a null pointer, a negative number, an unknown type or an "
                "option out of its range";
     case SOFTXENT_BAD_LABEL: return "a label is not a class in [0, n_classes) and not ignore_index";
+    case SOFTXENT_BAD_TARGET: return "a target has an entry that is negative or nan";
     case SOFTXENT_BAD_ISA: return "the instruction set is unknown, or cannot run on this machine";
     default: return "unknown status";
     }

@@ -20,6 +20,7 @@
 #include "call.h"
 #include "part_kernel.h"
 #include "rank.h"
+#include "target.h"
 #if HAS_ROW_KERNEL
 #  include "row_kernel.h"
 #endif
@@ -43,6 +44,7 @@ static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 static ptrdiff_t K(run)(const softxent_block *b, softxent_op op)
 {
     if (op == OP_MERGE) return K(merge)(b);
+    if (op == OP_CHECK_TARGET) return K(check_target)(b);
     if (op != OP_FINISH) return K(run_logits)(b, op);
     const ptrdiff_t good = b->loss ? K(finish_losses)(b) : b->n_samples;
     const ptrdiff_t done = b->out ? K(run_logits)(b, op) : b->n_samples;

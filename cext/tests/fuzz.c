@@ -656,16 +656,52 @@ static int reads_labels(const drawn *d, const softxent_block *b)
     return may && b->labels && d->block.n_samples > 0;
 }
 
+static int reads_target(const drawn *d, const softxent_block *b)
+{
+    const int may = d->function == CROSS_ENTROPY || d->function == RANK || d->function == HVP;
+    return may && b->target && !b->labels;
+}
+
+static int is_target_good(const world *w, ptrdiff_t i)
+{
+    const array *x = &w->of[TARGET];
+    int is_good = 1;
+    for (ptrdiff_t k = 0; k < x->count[2]; ++k) is_good &= number_at(entry_of(x, i, 0, k), x->f) >= 0;
+    return is_good;
+}
+
+/* What of the labels or the targets is wrong. */
+static int bad_status(const drawn *d, const softxent_block *b)
+{
+    return reads_target(d, b) ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
+}
+
+/* Targets by themselves, as the function that uses them has found them. */
+static void check_target(const drawn *d, const softxent_block *b, ptrdiff_t good)
+{
+    ptrdiff_t bad = UNSAID;
+    const int status = (d->is_f64 ? softxent_check_target_f64 : softxent_check_target_f32)(b, &bad);
+    REQUIRE(status == (good < b->n_samples ? SOFTXENT_BAD_TARGET : SOFTXENT_OK));
+    REQUIRE(bad == (good < b->n_samples ? good : UNSAID));
+}
+
 static void check_status(const drawn *d, const world *w, const softxent_block *b, answer a)
 {
     const int has_types = d->function < CHECK_LABELS;
     ptrdiff_t good = 0, counted = 0;
-    if (d->spoil == SOUND) REQUIRE(a.status == SOFTXENT_OK || a.status == SOFTXENT_BAD_LABEL);
+    const int bad = bad_status(d, b);
+    if (d->spoil == SOUND) REQUIRE(a.status == SOFTXENT_OK || a.status == bad);
     if (d->spoil >= BAD_SIZE && (d->spoil != BAD_TYPE || has_types)) REQUIRE(a.status == SOFTXENT_BAD_ARGUMENT);
-    REQUIRE(a.status == SOFTXENT_BAD_LABEL || a.bad == UNSAID);
+    REQUIRE(a.status == bad || a.bad == UNSAID);
     REQUIRE(a.status == SOFTXENT_OK || (a.counted == UNSAID && a.total == UNSAID));
     if (a.status == SOFTXENT_BAD_ARGUMENT) return;
-    REQUIRE(a.status == SOFTXENT_OK || a.status == SOFTXENT_BAD_LABEL);
+    REQUIRE(a.status == SOFTXENT_OK || a.status == bad);
+    if (reads_target(d, b)) {
+        while (good < b->n_samples && is_target_good(w, good)) ++good;
+        REQUIRE(good < b->n_samples ? a.status == bad && a.bad == good : a.status == SOFTXENT_OK);
+        check_target(d, b, good);
+        return;
+    }
     if (!reads_labels(d, b)) {
         REQUIRE(a.status == SOFTXENT_OK);
         return;
@@ -774,17 +810,17 @@ static void check_rank(const drawn *d, const world *before, const world *after, 
     REQUIRE((int64_t)bits_at(entry_of(&after->of[TOPS], i, 0, 0), ranks->f) == top);
 }
 
-/* Each sample by itself, up to the one whose label is none. */
-static void check_alone(const drawn *d, const world *before, const world *whole, ptrdiff_t done)
+/* Each sample by itself, up to the one whose label or target is bad. */
+static void check_alone(const drawn *d, const world *before, const world *whole, ptrdiff_t done, ptrdiff_t touched)
 {
     softxent_options o;
     world alone = copy_of(d, before, 0);
     for (ptrdiff_t i = 0; i < d->block.n_samples && i <= done; ++i) {
         const softxent_block b = block_of(d, &alone, i, 1, &o);
         const answer a = call(d, &b);
-        REQUIRE(i == done ? a.status == SOFTXENT_BAD_LABEL && a.bad == 0 : a.status == SOFTXENT_OK);
+        REQUIRE(i == done ? a.status == bad_status(d, &b) && a.bad == 0 : a.status == SOFTXENT_OK);
     }
-    check_touched(d, before, &alone, done);
+    check_touched(d, before, &alone, touched);
     check_same(d, whole, &alone, done);
     free_world(d, &alone);
 }
@@ -809,11 +845,12 @@ static void check(const drawn *d, const world *before)
     const softxent_block b = block_of(d, &whole, 0, d->block.n_samples, &o);
     const answer a = call(d, &b);
     const ptrdiff_t n = d->block.n_samples;
-    const ptrdiff_t done = a.status == SOFTXENT_OK ? n : a.status == SOFTXENT_BAD_LABEL ? a.bad : 0;
+    const ptrdiff_t done = a.status == SOFTXENT_OK ? n : a.status == bad_status(d, &b) ? a.bad : 0;
+    const ptrdiff_t touched = a.status == SOFTXENT_BAD_TARGET ? n : done; /* it is found out late */
     check_status(d, before, &b, a);
-    check_touched(d, before, &whole, done);
+    check_touched(d, before, &whole, touched);
     if (a.status != SOFTXENT_BAD_ARGUMENT) {
-        if (functions[d->function].writes) check_alone(d, before, &whole, done);
+        if (functions[d->function].writes) check_alone(d, before, &whole, done, touched);
         check_elsewhere(d, before, &whole, a, done);
         for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* else outputs may be missing */
             const int is_ignored = reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED;

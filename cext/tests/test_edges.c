@@ -217,6 +217,80 @@ static void huge_label_is_never_ignored(void)
             }
 }
 
+/* ---- Targets that are no mass ------------------------------------------------------------------------------------ */
+
+enum { TARGET_SAMPLES = 21, TARGET_CLASSES = 300 };
+
+/* Sample-major, or class-major: the values are the same. */
+static softxent_block block_with_target(enum dtype d, const softxent_isa *isa, ptrdiff_t c, int in_rows)
+{
+    static double z[TARGET_SAMPLES * TARGET_CLASSES], v[TARGET_SAMPLES * TARGET_CLASSES];
+    softxent_block b = {.size = sizeof b, .isa = isa, .n_samples = TARGET_SAMPLES, .n_classes = c, .grad_scale = 1};
+    const ptrdiff_t sample = in_rows ? c : 1, class = in_rows ? 1 : TARGET_SAMPLES;
+    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i)
+        for (ptrdiff_t k = 0; k < c; ++k) {
+            set(d, z, i * sample + k * class, (long double)((7 * i + 5 * k) % 13) / 4);
+            set(d, v, i * sample + k * class, (long double)((3 * i + k) % 5));
+        }
+    b.logits = z, b.logits_sample_stride = sample, b.logits_class_stride = class;
+    b.direction = v, b.direction_sample_stride = sample, b.direction_class_stride = class;
+    b.target_sample_stride = b.out_sample_stride = sample, b.target_class_stride = b.out_class_stride = class;
+    b.loss_stride = b.rank_stride = b.top_stride = 1;
+    return b;
+}
+
+/* What comes before the bad sample is as if all were good. */
+static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff_t at, ptrdiff_t class, double bad)
+{
+    static double t[TARGET_SAMPLES * TARGET_CLASSES], out[2][TARGET_SAMPLES * TARGET_CLASSES], loss[2][TARGET_SAMPLES];
+    static int64_t rank[2][TARGET_SAMPLES], top[2][TARGET_SAMPLES];
+    const ptrdiff_t c = b.n_classes, sample = b.target_sample_stride, step = b.target_class_stride;
+    b.target = t;
+    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) /* 0 and -0 are masses */
+        for (ptrdiff_t k = 0; k < c; ++k) set(d, t, i * sample + k * step, k == (i * 5) % c ? 1 : k % 2 ? -0.0L : 0);
+    for (int is_bad = 0; is_bad < 2; ++is_bad) {
+        ptrdiff_t found = -5;
+        memset(loss[is_bad], 0, sizeof loss[0]), memset(out[is_bad], 0, sizeof out[0]);
+        b.loss = loss[is_bad], b.out = has_output(op) ? out[is_bad] : NULL, b.rank = rank[is_bad], b.top = top[is_bad];
+        if (is_bad) set(d, t, at * sample + class * step, bad);
+        if (is_bad && at + 3 < TARGET_SAMPLES) set(d, t, (at + 3) * sample, bad);
+        CHECK(call(op, d, &b, &found) == (is_bad ? SOFTXENT_BAD_TARGET : SOFTXENT_OK));
+        CHECK(found == (is_bad ? at : -5));
+        found = -5;
+        CHECK((d == F32 ? softxent_check_target_f32 : softxent_check_target_f64)(&b, &found) ==
+              (is_bad ? SOFTXENT_BAD_TARGET : SOFTXENT_OK));
+        CHECK(found == (is_bad ? at : -5));
+    }
+    for (ptrdiff_t i = 0; i < at; ++i) {
+        CHECK(op == HVP || get(d, loss[0], i) == get(d, loss[1], i));
+        CHECK(op != RANK || (rank[0][i] == rank[1][i] && top[0][i] == top[1][i]));
+        for (ptrdiff_t k = 0; k < c; ++k)
+            CHECK(get(d, out[0], i * sample + k * step) == get(d, out[1], i * sample + k * step));
+    }
+}
+
+/* Every kind of kernel, every place in a group and in a row. */
+static void targets_that_are_no_mass(void)
+{
+    static const ptrdiff_t classes[] = {3, 64, 65, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
+    static const enum op ops[] = {LOSS, LOSS_GRAD, RANK, HVP};
+    const softxent_options tempered = {.size = sizeof tempered, .temperature = 2, .label_smoothing = 0.25};
+    for (int q = 0; q < 4; ++q)
+        for (int d = F32; d <= F64; ++d)
+            for (int variant = 0; variant < 4; ++variant)
+                for (int j = 0; j < 4; ++j)
+                    for (int i = 0; i < 6; ++i) EACH_ISA
+                        {
+                            const ptrdiff_t c = classes[j], last = c - 1;
+                            softxent_block b = block_with_target(d, *isa, c, variant % 2);
+                            const double bad[] = {-1, NAN, d == F32 ? -0x1p-149 : -0x1p-1074};
+                            if (variant >= 2) b.options = &tempered;
+                            ABOUT("%s, dtype %d, variant %d, %td classes, sample %td", op_name[ops[q]], d, variant, c,
+                                  places[i]);
+                            check_bad_target(b, ops[q], d, places[i], i % 2 ? last : i % c, bad[(i + j) % 3]);
+                        }
+}
+
 /* ---- The same bits --------------------------------------------------------------------------------------------- */
 
 enum { BITS_CLASSES = 257, BITS_BYTES = (BITS_CLASSES + 1) * 8 };
@@ -648,6 +722,7 @@ int main(void)
     RUN_TEST(known_values);
     RUN_TEST(labels_that_are_no_class);
     RUN_TEST(huge_label_is_never_ignored);
+    RUN_TEST(targets_that_are_no_mass);
     RUN_TEST(same_bits);
     RUN_TEST(general_edges);
     RUN_TEST(general_ignored_samples);

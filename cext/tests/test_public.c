@@ -496,10 +496,10 @@ static void isa_by_environment(void)
 
 static void status_in_words(void)
 {
-    for (int status = SOFTXENT_OK - 1; status <= SOFTXENT_BAD_ISA + 1; ++status) {
+    for (int status = SOFTXENT_OK - 1; status <= SOFTXENT_BAD_TARGET + 1; ++status) {
         ABOUT("status %d", status);
         CHECK(softxent_strerror(status) && *softxent_strerror(status));
-        for (int other = SOFTXENT_OK; other < status && status <= SOFTXENT_BAD_ISA; ++other)
+        for (int other = SOFTXENT_OK; other < status && status <= SOFTXENT_BAD_TARGET; ++other)
             CHECK(strcmp(softxent_strerror(status), softxent_strerror(other)) != 0);
     }
 }

@@ -111,10 +111,11 @@ cdef enum Op:
     LOGSUMEXP
     JVP
     JACOBIAN
+    CHECK_TARGET
 
 cdef dict OPS = {
     "cross_entropy": CROSS_ENTROPY, "rank": RANK, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX,
-    "logsumexp": LOGSUMEXP, "jvp": JVP, "jacobian": JACOBIAN,
+    "logsumexp": LOGSUMEXP, "jvp": JVP, "jacobian": JACOBIAN, "check_target": CHECK_TARGET,
 }
 cdef dict HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
 
@@ -181,7 +182,8 @@ cdef struct Job:
     Py_ssize_t steps[N_ARRAYS][MAX_AXES]
 
 
-# What a part leaves: four sums of its losses, and the first sample whose label is no class (or -1).
+# What a part leaves: four sums of its losses, and the first sample whose label is no class or whose target has an entry
+# that is no mass (or -1).
 cdef struct Part:
     double loss[4]
     Py_ssize_t bad_sample
@@ -224,6 +226,8 @@ cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *
         return (softxent_log_softmax_f32 if job.f32 else softxent_log_softmax_f64)(b)
     if job.op == JVP:
         return (softxent_softmax_jvp_f32 if job.f32 else softxent_softmax_jvp_f64)(b)
+    if job.op == CHECK_TARGET:
+        return (softxent_check_target_f32 if job.f32 else softxent_check_target_f64)(b, bad_sample)
     if job.op == JACOBIAN:
         return (softxent_softmax_jacobian_f32 if job.f32 else softxent_softmax_jacobian_f64)(b)
     return (softxent_logsumexp_f32 if job.f32 else softxent_logsumexp_f64)(b)
@@ -883,13 +887,17 @@ cdef class Call:
             b.top_stride = job.steps[TOPS][last] // 8
 
     def run(self, str op, int n_threads):
-        """What `op` names, of every sample: whether every label was a class.
+        """What `op` names, of every sample: whether every label was a class, and every entry of a target a mass.
 
         To be done in pieces: `n_all` is the number of samples in all, and the arrays are those of one piece at a time.
         """
         cdef Job job
+        cdef Sums none
         if not self.describe(&job, OPS[op]):
             return None
+        if job.op == CHECK_TARGET:  # it is no part of what the call comes to
+            memset(&none, 0, sizeof(Sums))
+            return run(&job, n_threads, &none) < 0
         return run(&job, n_threads, &self.sums) < 0
 
     @property

@@ -1,7 +1,7 @@
 """Labels as the user gave them: class indices or a target distribution, checked, and the errors that are about them.
 
 What is looked at here is what can be told before anything is computed. Each class index is checked by the kernel where
-it uses it. How a loss is computed from them is in ``_problem.py``.
+it uses it, and so is each entry of a target of floats. How a loss is computed from them is in ``_problem.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
-from ._pieces import pieces
+from ._pieces import PIECE_LOGITS, pieces
 
 # Samples of an integer target whose sums are taken at once: half a megabyte of them.
 PIECE_SUMS = 1 << 16
@@ -125,6 +125,32 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
         f"labels of dtype {rows.dtype.name} and the logits' shape must be 1 for one class of each sample and 0 for the "
         f"others; {saw}; {hint}"
     )
+
+
+def check_masses(target: Array, class_axis: int) -> None:
+    """No entry of this target of floats is negative or nan, or it is a ValueError that names the first."""
+    rows = np.moveaxis(np.asarray(target), class_axis, -1)
+    for index in pieces(rows.shape[:-1], max(1, PIECE_LOGITS // rows.shape[-1])):
+        with np.errstate(invalid="ignore"):
+            bad = np.argwhere(~(rows[index] >= 0))
+        if len(bad) == 0:
+            continue
+        begins = [axis.start for axis in index[:-1]]
+        *sample, k = (int(i) + begin for i, begin in zip(bad[0], [*begins, 0], strict=True))
+        name = name_of_entry((*sample[:class_axis], k, *sample[class_axis:]))
+        raise ValueError(
+            f"labels with the logits' shape hold the mass of each class, 0 or more; {name} is "
+            f"{float(rows[(*sample, k)])}; of log-probabilities give numpy.exp(labels)"
+        )
+
+
+def target_error(target: Array, class_axis: int) -> ValueError:
+    """The error that names the first entry of a target that is no mass."""
+    try:
+        check_masses(target, class_axis)
+    except ValueError as error:
+        return error
+    return ValueError("labels held a negative or nan entry during the call; it has changed since")
 
 
 def shape_hint(labels: Array, logits: Array, class_axis: int) -> str:

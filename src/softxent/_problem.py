@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, check_integer, sample_shape
-from ._labels import for_kernels, label_error, labels_or_target
+from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
@@ -116,6 +116,9 @@ class Problem:
     def solve(self, op: str = "cross_entropy") -> float | Array:
         """The loss, for an op that has one; the other outputs are in the call."""
         call = self.call
+        # Before the call has outputs: nothing of the caller's is overwritten where the target is bad.
+        if call.target is not None and self._has_old_outputs() and not compute(call, "check_target", self.n_threads):
+            raise self._label_error()
         if self.reduction == "none" and op != "hvp":
             call.loss = output(call, self.given_loss, with_classes=False)
         if self.wants_out:
@@ -164,10 +167,15 @@ class Problem:
             weight = total_weight(call)
             call.class_weight = class_weight
             return weight
-        has_old_outputs = not (self.given_loss is None and self.given_out is None and self.given_hess is None)
-        if self.labels is not None and (has_old_outputs or (is_mean and call.ignore_index is not None)):
+        if self.labels is not None and (self._has_old_outputs() or (is_mean and call.ignore_index is not None)):
             return call.count_labels(self.n_threads)
         return call.n_samples
 
-    def _label_error(self) -> IndexError:
+    def _has_old_outputs(self) -> bool:
+        """Whether results go to arrays of the caller's."""
+        return not (self.given_loss is None and self.given_out is None and self.given_hess is None)
+
+    def _label_error(self) -> IndexError | ValueError:
+        if self.call.target is not None:
+            return target_error(self.call.target, self.call.class_axis)
         return label_error(self.labels, self.call.logits.shape[self.call.class_axis], self.ignore_index)

@@ -8,6 +8,7 @@ cdef extern from "softxent.h" nogil:
     int SOFTXENT_BAD_ARGUMENT
     int SOFTXENT_BAD_LABEL
     int SOFTXENT_BAD_ISA
+    int SOFTXENT_BAD_TARGET
 
     int SOFTXENT_INT8
     int SOFTXENT_INT16
@@ -134,5 +135,7 @@ cdef extern from "softxent.h" nogil:
     int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample)
+    int softxent_check_target_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_check_target_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample)
     int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample)

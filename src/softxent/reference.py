@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import as_array
-from ._labels import check_one_hot, native
+from ._labels import check_masses, check_one_hot, native
 from ._options import check_normalizer
 
 __all__ = [
@@ -369,6 +369,8 @@ def _samples(
     else:
         if labels.dtype.kind in "biu":
             check_one_hot(labels, axis % labels.ndim)
+        else:
+            check_masses(labels, axis % labels.ndim)
         t = _classes_last(labels, axis, dtype)
         ignored = np.zeros(sample_axes, bool)
 
