@@ -133,7 +133,8 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
     l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
-    l->is_large |= c->largest_scale * fabs(all) * larger(weight, 1) > TWO_TO_HEADROOM;
+    /* nan too: what a sample is taken for must not depend on the others */
+    l->is_large |= !(c->largest_scale * fabs(all) * larger(weight, 1) <= TWO_TO_HEADROOM);
 }
 
 /* The same where upstream gradients may be out of range. */
