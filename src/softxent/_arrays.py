@@ -175,7 +175,9 @@ def check_out(
     It may not overlap the inputs, but that it may be the array ``may_be``, entry by entry.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array; got {type(out).__name__}: give numpy.empty({shape}, {dtype})")
+        raise TypeError(
+            f"out must be a NumPy array; got {type(out).__name__}: give numpy.empty({shape}, {result_dtype(dtype)})"
+        )
     refuse_what_says_more(out, "out")
     if out.shape != shape:
         raise ValueError(f"out must have the shape of {name_of_shape}, {shape}; got {out.shape}")

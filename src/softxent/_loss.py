@@ -98,7 +98,8 @@ def cross_entropy(
         whatever the strides, the half types computed in float32; integers, bool and lists become float64.
     labels : array_like
         Class indices, of any integer dtype and of the shape of the sample axes (``logits.shape`` without ``axis``);
-        or a target distribution ``t`` over the classes, of any real dtype and of the shape of the logits.
+        or a target distribution ``t`` over the classes, of any real dtype and of the shape of the logits. Of integers or
+        bools it must be one-hot.
     axis : int, default -1
         The class axis. Every other axis is a sample axis.
     class_weight : array_like of shape (C,), optional
@@ -127,7 +128,7 @@ def cross_entropy(
         The mean is the sum over the ``normalizer``. ``"none"`` gives the loss of each sample.
     normalizer : float, optional
         What the mean divides by. By default the sum of ``s_n w[label_n]`` over the samples that are not ignored, or of
-        ``s_n`` if the labels are distributions: without weights, the number of samples.
+        ``s_n`` if the labels are distributions: without weights, the number of samples. 0 is for the mean of nothing.
     out : ndarray, optional
         With ``reduction="none"``: where the losses go; shape of the sample axes, dtype of the logits, or float32 where
         the logits are of a half type.
@@ -139,17 +140,19 @@ def cross_entropy(
     float or ndarray
         For ``"mean"`` and ``"sum"`` a float, summed in float64. For ``"none"`` an array of the sample axes' shape and
         the logits' dtype. Each loss is within ``4 eps (1 + d)`` of the exact one, relatively, where ``d`` is how far
-        the label's logit leads the next class. The mean of nothing is nan.
+        the label's logit leads the next class. The mean of nothing is nan, or 0.0 with a ``normalizer``.
 
     Raises
     ------
     IndexError
         If a label is neither in [0, C) nor ``ignore_index``. The message names the first.
     TypeError
-        If an argument is of a kind that is none of the above, or ``out`` has another dtype.
+        If an argument is of a kind that is none of the above, or carries more than its numbers: a masked array, a
+        ``numpy.matrix``, a sparse or a dask array, a quantity with units, a tensor that needs grad. Or if ``out`` has
+        another dtype.
     ValueError
-        If shapes do not fit, there are no classes, ``out`` overlaps an input or is read-only, or an option is out of
-        its range.
+        If shapes do not fit, there are no classes, a target of integers is not one-hot, ``out`` overlaps an input or is
+        read-only, or an option is out of its range.
     numpy.exceptions.AxisError
         If ``axis`` is out of range.
 
@@ -164,6 +167,10 @@ def cross_entropy(
     confident and right prediction has its small loss, and not 0. Class weights and label smoothing together are as in
     PyTorch's ``CrossEntropyLoss``; the z-loss is PaLM's (Chowdhery et al., 2022, section 5), the softcap Gemma 2's
     (2024, section 2). With a softcap the capped logits are rounded to the dtype once.
+
+    PyTorch's tensors on the CPU are read as arrays, but for those of bfloat16, which NumPy does not know: give
+    ``logits.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)``, which is no copy. For a masked array give its data
+    and ``where=~numpy.ma.getmaskarray(logits)``; for masked labels ``labels.filled(-100)`` and ``ignore_index=-100``.
 
     Examples
     --------

@@ -52,7 +52,8 @@ def softmax(
     Raises
     ------
     TypeError
-        If ``logits`` are not real numbers, ``where`` is not of bools, or ``out`` has another dtype.
+        If ``logits`` are not real numbers, or carry more than these (a mask, units: see
+        :func:`softxent.cross_entropy`), ``where`` is not of bools, or ``out`` has another dtype.
     ValueError
         If there is no class axis, or it is empty; if ``where`` does not broadcast to the logits; if the temperature is
         not positive; if ``out`` does not fit, is read-only or overlaps ``logits`` in another way than being them; if
