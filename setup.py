@@ -41,7 +41,7 @@ class BuildExtension(build_ext):
             compile_flags, candidates = ["/O2", "/std:c11"], [(["/openmp"], [])]
         else:
             # No contraction of a * b + c behind the templates' back: what is fused is fused by name.
-            compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"]
+            compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", *debug_flags()]
             candidates = [(["-fopenmp"], ["-fopenmp"])]
             if sys.platform == "darwin":
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]
@@ -133,6 +133,13 @@ class BuildExtension(build_ext):
             except (OSError, subprocess.SubprocessError, *compile_errors()):
                 return False
         return True
+
+
+def debug_flags():
+    """Many interpreters were built with -g, and pass it on: debug information is ten times the size of the code. It is
+    there where the user's own CFLAGS ask for it."""
+    wanted = any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split())
+    return [] if wanted else ["-g0"]
 
 
 def compile_errors():
