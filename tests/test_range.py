@@ -165,3 +165,18 @@ def test_a_softmax_over_more_classes_than_float32_counts_sums_to_1(isa):
     n_classes = 2**24 + 2**20
     for z in (np.zeros(n_classes, F32), np.broadcast_to(F32(0), n_classes)):
         assert softxent.softmax(z).sum(dtype=F64) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("option", ["class_weight", "sample_weight"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_mean_does_not_mind_weights_below_the_normal_numbers(label_smoothing, option, dtype, isa):
+    z = np.array([[0, 1, 2], [3, 1, -1]], dtype)
+    weights = np.array([1, 2, 3][: 3 if option == "class_weight" else 2], dtype)
+    tiny = weights * np.finfo(dtype).smallest_subnormal * 16
+    assert np.all(tiny > 0)
+    for reading in (softxent.cross_entropy_and_grad, softxent.cross_entropy_grad_hess):
+        got = reading(z, [0, 1], label_smoothing=label_smoothing, **{option: tiny})
+        exact = reading(z, [0, 1], label_smoothing=label_smoothing, **{option: weights})
+        for a, b in zip(got, exact, strict=True):
+            np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps)

@@ -98,8 +98,8 @@ def cross_entropy(
         whatever the strides, the half types computed in float32; integers, bool and lists become float64.
     labels : array_like
         Class indices, of any integer dtype and of the shape of the sample axes (``logits.shape`` without ``axis``);
-        or a target distribution ``t`` over the classes, of any real dtype and of the shape of the logits. Of integers or
-        bools it must be one-hot.
+        or a target distribution ``t`` over the classes, of any real dtype and of the shape of the logits. No entry may
+        be negative or nan; of integers or bools it must be one-hot.
     axis : int, default -1
         The class axis. Every other axis is a sample axis.
     class_weight : array_like of shape (C,), optional
@@ -151,8 +151,8 @@ def cross_entropy(
         ``numpy.matrix``, a sparse or a dask array, a quantity with units, a tensor that needs grad. Or if ``out`` has
         another dtype.
     ValueError
-        If shapes do not fit, there are no classes, a target of integers is not one-hot, ``out`` overlaps an input or is
-        read-only, or an option is out of its range.
+        If shapes do not fit, there are no classes, a target has a negative or nan entry, or is of integers and not
+        one-hot, ``out`` overlaps an input or is read-only, or an option is out of its range.
     numpy.exceptions.AxisError
         If ``axis`` is out of range.
 

@@ -17,6 +17,9 @@ from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
+# A mean of weights below this is taken of multiples of them.
+TINY_WEIGHT = 2.0**-60
+
 Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 
 
@@ -146,6 +149,9 @@ class Problem:
     def _divisor(self) -> float:
         """What a mean divides by."""
         counted = self._counted()
+        has_own_mean = self.normalizer is None and self.reduction == "mean"
+        if has_own_mean and 0 <= counted < self.call.n_samples * TINY_WEIGHT and self._lift_weights():
+            counted = self._counted()
         if counted < 0:
             raise self._label_error()
         if self.normalizer is None or self.reduction != "mean":
@@ -153,6 +159,23 @@ class Problem:
         if self.normalizer == 0 and counted > 0:
             raise ValueError("normalizer is 0, but there are samples that count; give a positive number, or None")
         return self.normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
+
+    def _lift_weights(self) -> bool:
+        """Multiplies tiny weights by a power of two, which a mean does not see: products with them could leave the
+        range of the dtype. Returns whether there were such."""
+        call = self.call
+        dtype = np.float32 if call.f32 else np.float64
+        lifted = False
+        for name, given in (("class_weight", call.given_class_weight), ("sample_weight", call.sample_weight)):
+            largest = 0.0 if given is None else float(np.max(given, initial=0))
+            if not 0 < largest < TINY_WEIGHT:
+                continue
+            exponent = math.frexp(largest)[1]
+            if name == "class_weight":  # does not weigh the z_loss
+                call.z_loss = math.ldexp(call.z_loss, min(-exponent, 1023 - math.frexp(call.z_loss)[1]))
+            setattr(call, name, np.ldexp(np.asarray(given, np.float64), -exponent).astype(dtype))
+            lifted = True
+        return lifted
 
     def _counted(self) -> float:
         """The weight of all samples for a mean of its own, else whether any sample counts; -1 if a label is no class.
