@@ -19,8 +19,9 @@ fetch() { # name, sha256
 fetch openmp e04172c067f256d06cd8112abb49bc65f4e1d986a4b49b36cd837dfee3cdd274
 fetch cmake 54fc534f0da09088adbaa6c3bfc9899a500153b96e60c2fb9322a7aa37b1027a
 
-# Without the aliases, by which it would also be found as gcc's libgomp.
+# Without the aliases, by which it would also be found as gcc's libgomp. By its install name delocate finds it: CMake's
+# own, @rpath/libomp.dylib, says nothing where no run path is set.
 cmake -S openmp -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" -DLIBOMP_INSTALL_ALIASES=OFF \
-    -DCMAKE_OSX_DEPLOYMENT_TARGET="${MACOSX_DEPLOYMENT_TARGET:-11.0}"
+    -DCMAKE_INSTALL_NAME_DIR="$prefix/lib" -DCMAKE_OSX_DEPLOYMENT_TARGET="${MACOSX_DEPLOYMENT_TARGET:-11.0}"
 cmake --build build --parallel
 cmake --install build
