@@ -166,7 +166,7 @@ class Problem:
         """False where no gradient goes: in ignored samples, and where classes are removed. In the logits' shape."""
         used = np.array(np.broadcast_to(self.options.get("where", True), self.logits.shape))
         if "ignore_index" in self.options:
-            used &= np.expand_dims(self.labels != self.options["ignore_index"], self.axis)
+            used &= np.expand_dims(native(self.labels) != self.options["ignore_index"], self.axis)
         return used
 
     def with_options(self, **options):
@@ -249,6 +249,11 @@ TEXTURES = ["spread", "narrow", "ties", "offset", "confident"]
 DEFECTS = ["classes at -inf", "broken samples", "target anywhere"]
 
 
+def native(labels):
+    """In native byte order: NumPy before 2.2 crashes where it compares others with negative numbers."""
+    return labels.astype(labels.dtype.newbyteorder("="))
+
+
 @st.composite
 def problems(
     draw, dtypes=LOGITS, layouts=("C", "F", "any"), textures=TEXTURES, defects=DEFECTS, options=OPTIONS, n_logits=None
@@ -268,7 +273,7 @@ def problems(
         z[rng.random(z.shape) < 0.2] = -INF
     if draw(st.sampled_from(["indices", "indices", "distribution"]), label="labels") == "indices":
         labels = _class_indices(shape, n_classes, draw(st.sampled_from(INTEGERS)), drawn.get("ignore_index"), rng)
-        mass, ignored = labels[..., None] == np.arange(n_classes), labels == drawn.get("ignore_index")
+        mass, ignored = native(labels)[..., None] == np.arange(n_classes), native(labels) == drawn.get("ignore_index")
     else:
         labels = _distribution(z.shape, draw(st.sampled_from(DISTRIBUTIONS)), rng)
         mass, ignored = labels != 0, False
@@ -291,7 +296,10 @@ def problems(
         drawn["where"] = laid_out(_where(drawn["where"], mass, axis, "target anywhere" in flaws, rng), layout, rng)
 
     logits = laid_out(np.moveaxis(z, -1, axis).astype(dtype), layout, rng)
-    labels = laid_out(labels if labels.ndim < z.ndim else np.moveaxis(labels, -1, axis), layout, rng)
+    if labels.ndim < z.ndim:
+        labels = laid_out(labels, layout, rng)
+    else:  # what is repeated is not one-hot, as a target of integers must be
+        labels = laid_out(np.moveaxis(labels, -1, axis), layout, rng, repeats=labels.dtype.kind not in "biu")
     return Problem(logits, labels, axis, drawn, rng)
 
 
@@ -331,7 +339,7 @@ def _class_indices(shape, n_classes, dtype, ignored, rng):
 
 def _distribution(shape, dtype, rng):
     """Non-negative numbers that add up to one, or to anything; or a one-hot row."""
-    kind = "one-hot" if dtype.kind in "bu" else rng.choice(["one-hot", "probabilities", "anything"])
+    kind = "one-hot" if dtype.kind in "biu" else rng.choice(["one-hot", "probabilities", "anything"])
     if kind == "one-hot":
         return (np.arange(shape[-1]) == rng.integers(0, shape[-1], (*shape[:-1], 1))).astype(dtype)
     t = rng.random(shape) ** 3 * (rng.random(shape) < 0.7)
@@ -487,8 +495,8 @@ def _target(problem, allowed):
     w = problem.seen(o["class_weight"]) if "class_weight" in o else np.ones(problem.n_classes)
     s = problem.seen(o["sample_weight"]) if "sample_weight" in o else np.ones(problem.sample_shape)
     if problem.has_indices:
-        t = problem.labels[..., None] == np.arange(problem.n_classes)
-        s = np.where(problem.labels == o["ignore_index"], 0, s) if "ignore_index" in o else s
+        t = native(problem.labels)[..., None] == np.arange(problem.n_classes)
+        s = np.where(native(problem.labels) == o["ignore_index"], 0, s) if "ignore_index" in o else s
         total = (s * (w * t).sum(axis=-1)).sum()
     else:
         t = problem.classes_last(problem.seen(problem.labels))

@@ -12,7 +12,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
-from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX, FLT_MIN
+from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -991,8 +991,6 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     cdef Py_ssize_t n_samples = 1, n_classes, n_counted
     cdef int i
     if dtype not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or label_type < 0 or ndim != cnp.PyArray_NDIM(y) + 1:
-        return None
-    if normalizer is not None and dtype == cnp.NPY_FLOAT32 and <double> normalizer < FLT_MIN:
         return None
     for i in range(ndim - 1):
         if cnp.PyArray_DIM(z, i) != cnp.PyArray_DIM(y, i):

@@ -16,10 +16,11 @@ from ._arrays import Array, as_array, as_number, as_real_array, sample_shape, wi
 # What the kernels' arithmetic bears: a logit over the temperature, or over the softcap, is still an ordinary number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
 
-# The largest weight, and the least normalizer, by whether it is computed in float32.
-RANGES = {is_f32: np.finfo(np.float32 if is_f32 else np.float64) for is_f32 in (False, True)}
-LARGEST_WEIGHT = {is_f32: float(info.max) for is_f32, info in RANGES.items()}
-LEAST_NORMALIZER = {is_f32: float(info.tiny) for is_f32, info in RANGES.items()}
+# The largest weight, by whether it is computed in float32.
+LARGEST_WEIGHT = {is_f32: float(np.finfo(np.float32 if is_f32 else np.float64).max) for is_f32 in (False, True)}
+
+# Below the smallest normal number, one over it would be infinite.
+LEAST_NORMALIZER = float(np.finfo(np.float64).tiny)
 
 
 class Options(NamedTuple):
@@ -122,13 +123,11 @@ def check_base(value: float) -> float:
     return math.log(b)
 
 
-def check_normalizer(value: float, f32: bool) -> float:
-    """0 is for the mean of nothing. Below the smallest normal number, one over it would be infinite."""
-    n, least = as_number(value, "normalizer"), LEAST_NORMALIZER[f32]
-    if not (n == 0 or least <= n < math.inf):
-        raise ValueError(
-            f"normalizer must be positive and finite, {least:.3g} at least (or 0 where nothing is counted); got {n}"
-        )
+def check_normalizer(value: float) -> float:
+    """0 is for the mean of nothing."""
+    n = as_number(value, "normalizer")
+    if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
+        raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
     return n
 
 

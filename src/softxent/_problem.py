@@ -49,7 +49,7 @@ class Problem:
                 )
             call.labels, call.ignore_index = for_kernels(self.labels, self.ignore_index)
         set_options(call, options)
-        self.normalizer = None if normalizer is None else check_normalizer(normalizer, call.f32)
+        self.normalizer = None if normalizer is None else check_normalizer(normalizer)
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
         self.reduction = reduction

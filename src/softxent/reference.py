@@ -404,7 +404,7 @@ def _losses(samples: _Samples, z_loss: float) -> Floats:
 
 def _divisor(samples: _Samples, reduction: Reduction, normalizer: float | None) -> float | np.floating[Any]:
     """Return what the sum over the samples is divided by. A normalizer of 0 leaves a sum of nothing, 0, as it is."""
-    given = None if normalizer is None else check_normalizer(normalizer, f32=False)
+    given = None if normalizer is None else check_normalizer(normalizer)
     if reduction != "mean":
         return 1.0
     if given == 0 and np.any(samples.weight > 0):
