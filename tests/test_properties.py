@@ -250,8 +250,8 @@ DEFECTS = ["classes at -inf", "broken samples", "target anywhere"]
 
 
 def native(labels):
-    """In native byte order: NumPy before 2.2 crashes where it compares others with negative numbers."""
-    return labels.astype(labels.dtype.newbyteorder("="))
+    """In native byte order and C order: NumPy before 2.2 crashes where it compares others with numbers out of range."""
+    return labels.astype(labels.dtype.newbyteorder("="), order="C")
 
 
 @st.composite

@@ -83,6 +83,24 @@ def test_a_number_that_no_label_can_hold_ignores_nothing(beyond, label_type, cal
         np.testing.assert_allclose(losses, np.log(np.exp(Z).sum(1)) - Z[np.arange(4), [0, 1, 2, 1]], rtol=1e-12)
 
 
+@pytest.mark.parametrize("code", ["u1", "u8", ">u2", ">u8", "i1", ">i2"])
+@pytest.mark.parametrize("beyond", [-(2**40), 2**65])
+def test_such_a_number_is_compared_with_labels_in_any_layout(code, beyond, call):
+    """NumPy 2.0 and 2.1 crash in that, but for native labels in C order."""
+    values = np.arange(24).reshape(2, 3, 4) % 3
+    z, expected = np.zeros((2, 3, 4, 3)) + Z[:, :1], np.log(3)
+    for labels in (values, values.T.copy().T, values.transpose(1, 0, 2).copy().transpose(1, 0, 2), values[..., :1]):
+        given = np.broadcast_to(labels.astype(code, order="K"), values.shape)
+        for module in (softxent, reference):
+            assert module.cross_entropy(z, given, ignore_index=beyond) == pytest.approx(expected)
+            assert np.all(module.cross_entropy_and_rank(z, given, ignore_index=beyond)[1] == given)
+        assert_same(call(z, given, ignore_index=beyond), call(z, given.astype(int)))
+        bad = np.array(given, order="K")
+        bad[0, 1, 2] = 9
+        with pytest.raises(IndexError, match=r"labels\[0, 1, 2\] is 9"):
+            call(z, bad, ignore_index=beyond)
+
+
 def test_ignoring_one_number_does_not_excuse_another(call):
     with pytest.raises(IndexError, match=r"labels\[1\] is -2"):
         call(Z, np.array([-1, -2, 0, 0]), ignore_index=-1)

@@ -52,8 +52,9 @@ def as_target(array: Array, logits: Array, class_axis: int) -> Array:
 
 
 def native(labels: Array) -> Array:
-    """In native byte order: NumPy before 2.2 crashes where it compares others with negative numbers."""
-    return labels.astype(labels.dtype.newbyteorder("="))
+    """A copy in native byte order and C order: NumPy before 2.2 crashes where it compares others with numbers that are
+    out of the dtype's range."""
+    return labels.astype(labels.dtype.newbyteorder("="), order="C")
 
 
 def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | None]:

@@ -136,9 +136,10 @@ class Pair:
         return boxes(self.samples, BLOCK_BYTES // self.labels.itemsize)
 
     def labels_of(self, box: Box) -> Array:
-        """A block of labels, in the machine's byte order: NumPy 2.0 cannot compare others with negative numbers."""
+        """A block of labels, in the machine's byte order and in C order: NumPy before 2.2 cannot compare others with
+        numbers out of their range."""
         labels = self.labels[box]
-        return labels.astype(labels.dtype.newbyteorder("="), copy=False)
+        return np.asarray(labels, labels.dtype.newbyteorder("="), order="C")
 
     def kept(self, labels: Array) -> Array:
         """Which of these class indices are not ignored."""
