@@ -284,7 +284,8 @@ def test_a_subinterpreter_works_or_refuses(tmp_path):
         failure = interpreters.run_string(interpreter, "import softxent; softxent.softmax([[1.0, 2.0]])")
     except interpreters.RunFailedError as error:
         failure = error
-    assert failure is None or "ImportError" in str(failure), failure
+    # NumPy before 2.1 or so warns, which is an error here; later ones refuse, if need be.
+    assert failure is None or "ImportError" in str(failure) or "not properly support" in str(failure), failure
     assert np.isfinite(loss_and_grad()[0])
     """
     if sys.version_info >= (3, 13):

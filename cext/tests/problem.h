@@ -361,10 +361,14 @@ static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_gr
     return p->d == F32 ? (float)product : product;
 }
 
+/* A label that is none has no answer: the call refuses it. */
+static inline int is_class(ptrdiff_t label, ptrdiff_t n_classes) { return label >= 0 && label < n_classes; }
+
 /* DESIGN.md, 2: the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
  * logit leads; the other entries within 4 eps (1 + |z - m|). */
 static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
 {
+    if (!is_class(a->label, p->n_classes)) return;
     const long double eps = 4 * eps_of[p->d], z_y = a->z[a->label];
     const long double factor = eps * (1 + (z_y == a->max ? a->lead : 0));
     expected.loss[i] = a->log_sum + (a->max - z_y);
@@ -436,12 +440,12 @@ static struct {
     int64_t ranks[RANK_ROOM], tops[RANK_ROOM];   /* as they are written */
 } ranked;
 
-/* By the definition, for a label that is a class; `allowed` is NULL where all are. */
+/* By the definition; `allowed` is NULL where all are. */
 static inline void expect_rank(ptrdiff_t i, const long double *z, const int *allowed, ptrdiff_t n_classes,
                                ptrdiff_t label)
 {
     int64_t rank = 0, top = -1;
-    if (label < 0 || label >= n_classes) return;
+    if (!is_class(label, n_classes)) return;
     const int is_removed = allowed && !allowed[label];
     for (ptrdiff_t k = 0; k < n_classes; ++k) {
         if (allowed && !allowed[k]) continue;
