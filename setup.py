@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from sysconfig import get_platform
 
 import numpy
 from Cython.Build import cythonize
@@ -43,7 +43,7 @@ class BuildExtension(build_ext):
             # No contraction of a * b + c behind the templates' back: what is fused is fused by name.
             compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", *debug_flags()]
             candidates = [(["-fopenmp"], ["-fopenmp"])]
-            if sys.platform == "darwin":
+            if get_platform().startswith("macosx"):  # for which this may be a cross-compiler
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]
         openmp_compile, openmp_link = self.openmp_flags(candidates)
         self.library = self.build_library(compile_flags)

@@ -1,5 +1,5 @@
-"""The wheel that people would get, from here: sdist, wheel from the sdist, repaired, checked, and tested where there is
-neither a compiler nor an OpenMP library.
+"""The wheel that people would get, from here: sdist, wheel from the sdist, repaired, checked, and tested on the oldest
+NumPy that it allows, where there is neither a compiler nor an OpenMP library.
 
     python tools/build_wheel.py [--out FOLDER] [--tests ARGUMENT ...]
 
@@ -123,8 +123,9 @@ def check_notices(folder: Path) -> None:
 
 def test(wheel: Path, work: Path, arguments: list[str]) -> None:
     """With nothing but the environment's own programs on the PATH."""
-    say("tests of the installed wheel, without a compiler")
-    python = environment(work / "test", wheel, *PROJECT["dependency-groups"]["wheel-test"])
+    say("tests of the installed wheel on the oldest NumPy, without a compiler")
+    oldest = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
+    python = environment(work / "test", f"{wheel}[test]", *oldest)
     for name in ("tests", "pyproject.toml"):
         source, copy = ROOT / name, work / "run" / name
         copy.parent.mkdir(exist_ok=True)
