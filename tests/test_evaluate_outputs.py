@@ -123,6 +123,8 @@ def test_nothing_is_left_behind_by_a_signal(files, tmp_path, name):
         from softxent._cli import pair
         from softxent._cli.main import main
 
+        # As it is in a terminal; under nohup, say, a program begins with the signal ignored.
+        signal.signal(signal.{name}, signal.{"default_int_handler" if name == "SIGINT" else "SIG_DFL"})
         taken, calls = pair.Pair.labels_of, []
 
         def labels_of(self, box):
