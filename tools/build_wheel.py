@@ -64,10 +64,27 @@ def build(tools: Path, work: Path) -> Path:
     shutil.unpack_archive(sdist, work, filter="data")
     run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **LINUX["environment"])
     say("repaired")
+    check_plain(only(work, "*.whl"))
     path = f"{tools.parent}{os.pathsep}{os.environ['PATH']}"
-    paths = {"dest_dir": work / "repaired", "wheel": only(work, "*.whl")}
-    run(*(word.format(**paths) for word in shlex.split(LINUX["repair-wheel-command"])), PATH=path)
+    paths = {"dest_dir": work / "repaired", "wheel": only(work, "*.whl"), "project": only(work, "softxent-*/")}
+    for command in LINUX["repair-wheel-command"]:
+        run(*(word.format(**paths) for word in shlex.split(command)), PATH=path)
     return only(work / "repaired", "*.whl")
+
+
+def check_plain(wheel: Path) -> None:
+    """A wheel that bundles nothing brings no licence of what it might."""
+    with zipfile.ZipFile(wheel) as archive:
+        names, metadata = archive.namelist(), only_metadata(archive)
+    if foreign := [name for name in names if re.search(r"GPL|GCC|LLVM|Apache", name)]:
+        sys.exit(f"the wheel bundles nothing yet, but has {', '.join(foreign)}")
+    if f"\nLicense-Expression: {PROJECT['project']['license']}\n" not in metadata:
+        sys.exit("the wheel's licence is not that of pyproject.toml")
+
+
+def only_metadata(archive: zipfile.ZipFile) -> str:
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return archive.read(name).decode()
 
 
 def check(tools: Path, wheel: Path, sdist: Path) -> None:
@@ -84,7 +101,7 @@ def check(tools: Path, wheel: Path, sdist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         archive.extractall(folder)
         check_module(only(Path(folder, "softxent"), "_kernels*.so"))
-        check_notices(only(Path(folder), "softxent-*.dist-info"))
+        check_notices(only(Path(folder), "softxent-*.dist-info"), only_metadata(archive))
 
 
 def check_module(module: Path) -> None:
@@ -107,8 +124,8 @@ def check_module(module: Path) -> None:
         sys.exit("the module has no stack protector")
 
 
-def check_notices(folder: Path) -> None:
-    """That what is bundled is named in the SBOM, with all texts that its licence asks for."""
+def check_notices(folder: Path, metadata: str) -> None:
+    """That what is bundled is named in the SBOM and the metadata, with all texts that its licence asks for."""
     sbom = folder / "sboms/auditwheel.cdx.json"
     if not sbom.exists():
         sys.exit("the wheel has no SBOM: is libgomp from a package, and auditwheel new enough?")
@@ -117,8 +134,11 @@ def check_notices(folder: Path) -> None:
     if not any("gomp" in part["name"] for part in components):
         sys.exit("the SBOM does not name libgomp")
     for text in ["LICENSE", "licenses/bundled.md", "licenses/GPL-3.0.txt", "licenses/GCC-exception-3.1.txt"]:
-        if not (folder / "licenses" / text).exists():
-            sys.exit(f"the wheel lacks {text}")
+        if not (folder / "licenses" / text).exists() or f"\nLicense-File: {text}\n" not in metadata:
+            sys.exit(f"the wheel lacks {text}, or does not name it")
+    expression = f"{PROJECT['project']['license']} AND GPL-3.0-or-later WITH GCC-exception-3.1"
+    if f"\nLicense-Expression: {expression}\n" not in metadata:
+        sys.exit(f"the wheel's licence is not {expression}")
 
 
 def test(wheel: Path, work: Path, arguments: list[str]) -> None:

@@ -129,7 +129,9 @@ def build(work: Path, tools: dict[str, str]) -> Path:
 
 
 def check(wheel: Path, work: Path, tools: dict[str, str]) -> None:
-    run("delocate-wheel", "--require-archs", "arm64", "-w", work / "repaired", "-v", wheel, **tools)
+    paths = {"dest_dir": work / "repaired", "wheel": wheel, "project": ROOT, "delocate_archs": "arm64"}
+    for command in MACOS["repair-wheel-command"]:
+        run(*(word.format(**paths) for word in shlex.split(command)), **tools)
     with zipfile.ZipFile(work / "repaired" / wheel.name) as archive:
         archive.extractall(work / "wheel")
     module = only(work / "wheel/softxent", "_kernels*.so")

@@ -421,9 +421,7 @@ static inline void expect_sample(const general *g, ptrdiff_t i, const solution *
 {
     const int is_loss = has_loss_of(op) || op == HVP;
     const ptrdiff_t n_classes = g->p.n_classes;
-    long double t[MAX_CLASSES];
-    for (ptrdiff_t k = 0; k < n_classes; ++k) t[k] = entry(&g->p.target, i, k);
-    const ptrdiff_t label = g->features & HAS_TARGET ? first_largest(t, n_classes) : get_label(&g->p, i);
+    const ptrdiff_t label = g->features & HAS_TARGET ? first_largest(&g->p, i) : get_label(&g->p, i);
     expect_rank(i, a->x, a->allowed, n_classes, a->ignored ? 0 : label);
     if (a->ignored) ranked.rank[i] = ranked.top[i] = -1;
     if (a->is_nan || (is_loss && a->ignored)) {

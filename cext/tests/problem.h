@@ -459,11 +459,12 @@ static inline void expect_rank(ptrdiff_t i, const long double *z, const int *all
     ranked.rank[i] = top < 0 ? -1 : rank, ranked.top[i] = top;
 }
 
-static inline ptrdiff_t first_largest(const long double *t, ptrdiff_t n_classes)
+/* A target's label: the first of its largest entries. */
+static inline ptrdiff_t first_largest(const problem *p, ptrdiff_t i)
 {
     ptrdiff_t first = 0;
-    for (ptrdiff_t k = 1; k < n_classes; ++k)
-        if (t[k] > t[first]) first = k;
+    for (ptrdiff_t k = 1; k < p->n_classes; ++k)
+        if (entry(&p->target, i, k) > entry(&p->target, i, first)) first = k;
     return first;
 }
 
@@ -498,10 +499,7 @@ static inline void expect(const problem *p, const request *r)
 {
     for (ptrdiff_t i = 0; i < p->n; ++i) {
         const answer *a = &answers[i];
-        expect_rank(i, a->z, NULL, p->n_classes,
-                    r->target    ? first_largest(a->t, p->n_classes)
-                    : a->ignored ? 0
-                                 : a->label);
+        expect_rank(i, a->z, NULL, p->n_classes, r->target ? first_largest(p, i) : a->ignored ? 0 : a->label);
         if (!r->target && a->ignored) ranked.rank[i] = ranked.top[i] = -1;
         const int is_loss = has_loss_of(r->op);
         const long double upstream = upstream_of(p, i, r->grad_output);

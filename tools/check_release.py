@@ -1,0 +1,92 @@
+"""Whether a folder holds what a release must publish: the sdist and each wheel, all of the version that the tag names.
+
+    python tools/check_release.py FOLDER [TAG]
+
+Which wheels those are is asked of cibuildwheel, which must be installed. Without a tag the versions within the tree are
+held against each other and the files. Exit status 1, and all that is wrong, if something is.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What .github/workflows/wheels.yml has machines for.
+PLATFORMS = [
+    ("linux", "x86_64"),
+    ("linux", "aarch64"),
+    ("macos", "x86_64"),
+    ("macos", "arm64"),
+    ("windows", "AMD64"),
+    ("windows", "ARM64"),
+    ("pyodide", "wasm32"),
+]
+
+# The places where the version is written.
+VERSIONS = {
+    "src/softxent/_version.py": r'^__version__ = "(.*)"$',
+    "cext/include/softxent.h": r'^#define SOFTXENT_VERSION "(.*)"$',
+    "CITATION.cff": r"^version: (.*)$",
+    "CHANGELOG.md": r"^## ([\d.]+)",
+}
+
+WHEEL = re.compile(r"softxent-(?P<version>[^-]+)-(?P<python>cp\d+)-(?P<abi>cp\d+t?)-(?P<platform>[^-]+)\.whl")
+
+
+def expected_identifiers() -> set[str]:
+    """Of all platforms' builds, as cibuildwheel names them: cp314t-musllinux_aarch64."""
+    found: set[str] = set()
+    for platform, architecture in PLATFORMS:
+        command = ["cibuildwheel", "--print-build-identifiers", "--platform", platform, "--archs", architecture, ROOT]
+        found.update(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    return found
+
+
+def identifier_of(wheel: re.Match[str]) -> str:
+    """cibuildwheel's name for the build that a wheel comes from."""
+    platform = wheel["platform"].split(".")[0]
+    kind = re.split(r"[_\d]", platform)[0].replace("pyemscripten", "pyodide")
+    architecture = re.sub(r"^[a-z]+_?(\d+_\d+_)?", "", platform)
+    return f"{wheel['abi']}-{kind}_{architecture}"
+
+
+def problems(names: list[str], expected: set[str], version: str) -> list[str]:
+    """What is wrong with these files' names."""
+    wrong, seen = [], []
+    for name in names:
+        wheel = WHEEL.fullmatch(name)
+        if name == f"softxent-{version}.tar.gz":
+            continue
+        if not wheel or wheel["version"] != version:
+            wrong.append(f"{name} is no file of version {version}")
+        else:
+            seen.append(identifier_of(wheel))
+    if f"softxent-{version}.tar.gz" not in names:
+        wrong.append(f"softxent-{version}.tar.gz is missing")
+    wrong += [f"there is no wheel for {name}" for name in sorted(expected - set(seen))]
+    wrong += [f"there is a wheel for {name}, which is not expected" for name in sorted(set(seen) - expected)]
+    wrong += [f"there are two wheels for {name}" for name in sorted(set(seen)) if seen.count(name) > 1]
+    return wrong
+
+
+def main() -> None:
+    folder, *tag = sys.argv[1:]
+    versions = {}
+    for path, pattern in VERSIONS.items():
+        found = re.search(pattern, (ROOT / path).read_text(encoding="utf-8"), re.M)
+        versions[path] = found[1] if found else "nothing"
+    version = versions["src/softxent/_version.py"]
+    wrong = [f"{path} says {other}, not {version}" for path, other in versions.items() if other != version]
+    if tag and tag[0] != f"v{version}":
+        wrong.append(f"the tag is {tag[0]}, and the version {version}: the tag must be v{version}")
+    names = sorted(path.name for path in Path(folder).iterdir())
+    wrong += problems(names, expected_identifiers(), version)
+    if wrong:
+        sys.exit("\n".join(wrong))
+    print(f"{len(names)} files of version {version}, as they should be")
+
+
+if __name__ == "__main__":
+    main()
