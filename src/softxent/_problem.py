@@ -26,6 +26,12 @@ Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 class Problem:
     """A loss to be computed. What is wanted beside it is said by methods, in any order; ``solve`` comes last."""
 
+    # Arrays of the caller's for the losses, the gradient (or the product) and the Hessian's diagonal.
+    given_loss: Array | None = None
+    given_out: Array | None = None
+    given_hess: Array | None = None
+    wants_out = wants_hess = wants_ranks = False
+
     def __init__(
         self,
         logits: npt.ArrayLike,
@@ -54,11 +60,6 @@ class Problem:
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
         self.reduction = reduction
         self.n_threads = n_threads
-        # Arrays of the caller's for the losses, the gradient (or the product) and the Hessian's diagonal.
-        self.given_loss: Array | None = None
-        self.given_out: Array | None = None
-        self.given_hess: Array | None = None
-        self.wants_out = self.wants_hess = self.wants_ranks = False
 
     # ------------------------------------------------------------------------------------------------------------------
     # What is wanted.
@@ -147,18 +148,30 @@ class Problem:
         return total / divisor
 
     def _divisor(self) -> float:
-        """What a mean divides by."""
-        counted = self._counted()
-        has_own_mean = self.normalizer is None and self.reduction == "mean"
-        if has_own_mean and 0 <= counted < self.call.n_samples * TINY_WEIGHT and self._lift_weights():
-            counted = self._counted()
+        """What a mean divides by. A bad label is found here where its samples are counted, or where it would be found
+        after something of the caller's was overwritten."""
+        call, normalizer, is_mean = self.call, self.normalizer, self.reduction == "mean"
+        has_class_weight = call.class_weight is not None and self.labels is not None
+        counted: float
+        if is_mean and normalizer is None and (call.sample_weight is not None or has_class_weight):
+            counted = total_weight(call)
+            if 0 <= counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
+                counted = total_weight(call)
+        elif is_mean and normalizer == 0 and call.sample_weight is not None:
+            class_weight, call.class_weight = call.class_weight, None
+            counted = total_weight(call)
+            call.class_weight = class_weight
+        elif self.labels is not None and (self._has_old_outputs() or (is_mean and call.ignore_index is not None)):
+            counted = call.count_labels(self.n_threads)
+        else:
+            counted = call.n_samples
         if counted < 0:
             raise self._label_error()
-        if self.normalizer is None or self.reduction != "mean":
+        if not is_mean or normalizer is None:
             return counted
-        if self.normalizer == 0 and counted > 0:
+        if normalizer == 0 and counted > 0:
             raise ValueError("normalizer is 0, but there are samples that count; give a positive number, or None")
-        return self.normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
+        return normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
 
     def _lift_weights(self) -> bool:
         """Multiplies tiny weights by a power of two, which a mean does not see: products with them could leave the
@@ -176,23 +189,6 @@ class Problem:
             setattr(call, name, np.ldexp(np.asarray(given, np.float64), -exponent).astype(dtype))
             lifted = True
         return lifted
-
-    def _counted(self) -> float:
-        """The weight of all samples for a mean of its own, else whether any sample counts; -1 if a label is no class.
-        The labels are looked at beforehand where that needs it, or where a bad one would be found after something of
-        the caller's was overwritten."""
-        call, is_mean = self.call, self.reduction == "mean"
-        if is_mean and self.normalizer is None:
-            if call.sample_weight is not None or (call.class_weight is not None and self.labels is not None):
-                return total_weight(call)
-        elif is_mean and self.normalizer == 0 and call.sample_weight is not None:
-            class_weight, call.class_weight = call.class_weight, None
-            weight = total_weight(call)
-            call.class_weight = class_weight
-            return weight
-        if self.labels is not None and (self._has_old_outputs() or (is_mean and call.ignore_index is not None)):
-            return call.count_labels(self.n_threads)
-        return call.n_samples
 
     def _has_old_outputs(self) -> bool:
         """Whether results go to arrays of the caller's."""
