@@ -2,8 +2,9 @@
 
     python tools/soak.py [--seconds 60] [--threads 64] [--seed 0]
 
-First threads that all call at once, each a problem whose answer is known to the bit; then one that calls with arguments
-of every kind, sensible and not, and an output between guards. Exit status 1 if anything was not so.
+First threads that all call at once, each a problem whose answer is known to the bit; then one that calls while another
+changes what it reads; then one that calls with arguments of every kind, sensible and not, and an output between guards.
+Exit status 1 if anything was not so.
 """
 
 import argparse
@@ -88,6 +89,65 @@ def storm(seconds: float, n_threads: int, rng: np.random.Generator) -> tuple[int
     for thread in threads:
         thread.join()
     return sum(calls), faults
+
+
+# ---- Arguments that change ------------------------------------------------------------------------------------------
+
+
+def change(
+    labels: np.ndarray, target: np.ndarray, weights: np.ndarray, mask: np.ndarray, ends: threading.Event
+) -> None:
+    """Changes all of them, now and then to what is refused."""
+    rng, n_classes = np.random.default_rng(labels.size), target.shape[1]
+    while not ends.is_set():
+        i = rng.integers(labels.size, size=16)
+        labels[i] = n_classes
+        labels[i] = i % n_classes
+        target[i, 0] = np.nan
+        target[i, 0] = 0.5
+        weights[i] = rng.random(16)
+        mask[i, 1] ^= True
+
+
+def while_changing(rng: np.random.Generator, outcomes: collections.Counter[str]) -> list[str]:
+    """Calls with one set of arrays. Each loss that is written must be the sample's, with one label or another."""
+    n_classes, n = int(rng.choice([2, 3, 10, 33, 64, 65])), int(rng.integers(1, 3000))
+    logits = rng.standard_normal((n, n_classes)).astype(rng.choice(["f4", "f8"]))
+    labels = rng.integers(0, n_classes, n).astype(rng.choice(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]))
+    target, weights, mask = np.full_like(logits, 0.5), np.ones(n, logits.dtype), np.ones(logits.shape, bool)
+    known = [softxent.cross_entropy(logits, np.full(n, k), reduction="none") for k in range(n_classes)]
+    losses, ends = np.empty(n, logits.dtype), threading.Event()
+    calls: list[Callable[[], object]] = [
+        lambda: softxent.cross_entropy(logits, labels, reduction="none", out=losses),
+        lambda: softxent.cross_entropy_and_grad(logits, labels, sample_weight=weights, where=mask),
+        lambda: softxent.cross_entropy_and_rank(logits, target),
+    ]
+    thread = threading.Thread(target=change, args=(labels, target, weights, mask, ends))
+    thread.start()
+    faults = []
+    for _ in range(20):
+        losses[:] = -1
+        for call in calls:
+            try:
+                call()
+                outcomes["answers"] += 1
+            except REFUSALS as error:
+                outcomes[type(error).__name__] += 1
+        if not np.any([losses == -1, *(losses == loss for loss in known)], axis=0).all():
+            faults.append(f"{logits.shape} {logits.dtype}, labels {labels.dtype}: a loss that no label gives")
+    ends.set()
+    thread.join()
+    return faults
+
+
+def changing(seconds: float, rng: np.random.Generator) -> tuple[collections.Counter[str], list[str]]:
+    """Calls while another thread changes what they read: what came of them, and what was wrong."""
+    outcomes: collections.Counter[str] = collections.Counter()
+    faults: list[str] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not faults:
+        faults = while_changing(rng, outcomes)
+    return outcomes, faults
 
 
 # ---- Arguments of every kind -----------------------------------------------------------------------------------------
@@ -187,7 +247,7 @@ def wild(seconds: float, rng: np.random.Generator) -> tuple[collections.Counter[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60, help="for each of the two parts (60)")
+    parser.add_argument("--seconds", type=float, default=60, help="for each of the three parts (60)")
     parser.add_argument("--threads", type=int, default=64, help="that call at once (64)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -199,6 +259,9 @@ def main() -> None:
     storms, grown = watched(lambda: storm(seconds, arguments.threads, rng))
     calls, faults = sum(calls for calls, _ in storms), [fault for _, found in storms for fault in found]
     print(f"{arguments.threads} threads, {calls} calls, memory grew by {grown} bytes", flush=True)
+    outcomes, found = changing(arguments.seconds, rng)
+    print(f"{outcomes.total()} calls with arguments that change:", dict(outcomes.most_common()), flush=True)
+    faults += found
     wild(min(5, seconds), rng)
     trials, more = watched(lambda: wild(seconds, rng))
     outcomes = sum((outcomes for outcomes, _ in trials), collections.Counter())
