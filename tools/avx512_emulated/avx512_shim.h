@@ -94,7 +94,7 @@ SHIM_MASKED(pd, __m512d, double, __mmask8, 8)
 #define _mm512_mask_storeu_ps(p, k, v) shim_mask_storeu_ps(p, k, v)
 #define _mm512_mask_storeu_pd(p, k, v) shim_mask_storeu_pd(p, k, v)
 
-/* VCVTQQ2PD. */
+/* VCVTQQ2PD and VCVTQQ2PS. */
 SHIM __m512d shim_cvtepi64_pd(__m512i v)
 {
     int64_t x[8];
@@ -103,7 +103,16 @@ SHIM __m512d shim_cvtepi64_pd(__m512i v)
     for (int i = 0; i < 8; ++i) r.x[i] = (double)x[i];
     return shim_to_pd(r);
 }
+SHIM __m256 shim_cvtepi64_ps(__m512i v)
+{
+    int64_t x[8];
+    float r[8];
+    memcpy(x, &v, sizeof x);
+    for (int i = 0; i < 8; ++i) r[i] = (float)x[i];
+    return _mm256_loadu_ps(r);
+}
 #define _mm512_cvtepi64_pd(v) shim_cvtepi64_pd(v)
+#define _mm512_cvtepi64_ps(v) shim_cvtepi64_ps(v)
 
 /* VGETEXP, one lane: floor(log2 |x|) as a real, denormals normalised first; -inf for 0, inf for inf, nan for nan. */
 SHIM double shim_getexp(double x)
