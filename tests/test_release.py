@@ -1,23 +1,35 @@
 """What a release publishes: the files that it must have, their licences, and what the README links to."""
 
 import re
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-# From tools/, which is not beside the tests of an installed wheel.
-check_release = pytest.importorskip("check_release")
-declare_bundled = pytest.importorskip("declare_bundled")
-
 ROOT = Path(__file__).resolve().parent.parent
-EXPECTED = {"cp314-manylinux_x86_64", "cp314t-musllinux_aarch64", "cp311-macosx_arm64", "cp312-win_amd64"}
+if (ROOT / "tools").exists():
+    import check_release
+    import declare_bundled
+else:
+    pytest.skip("tools/ is not beside the tests of an installed wheel", allow_module_level=True)
+
+EXPECTED = {
+    "cp314-manylinux_x86_64",
+    "cp313-manylinux_aarch64",
+    "cp314t-musllinux_aarch64",
+    "cp311-macosx_arm64",
+    "cp312-win_amd64",
+    "cp314-pyodide_wasm32",
+}
 NAMES = [
     "softxent-1.2.3.tar.gz",
     "softxent-1.2.3-cp314-cp314-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "softxent-1.2.3-cp313-cp313-manylinux2014_aarch64.manylinux_2_17_aarch64.manylinux_2_28_aarch64.whl",
     "softxent-1.2.3-cp314-cp314t-musllinux_1_2_aarch64.whl",
     "softxent-1.2.3-cp311-cp311-macosx_11_0_arm64.whl",
     "softxent-1.2.3-cp312-cp312-win_amd64.whl",
+    "softxent-1.2.3-cp314-cp314-pyemscripten_2026_0_wasm32.whl",
 ]
 
 
@@ -36,6 +48,8 @@ def test_no_release_lacks_a_file(missing):
     [
         "softxent-1.2.3-cp315-cp315-win_amd64.whl",
         "softxent-1.2.3-cp314-cp314-manylinux_2_17_x86_64.whl",
+        "softxent-1.2.3-cp314-cp314-linux_x86_64.whl",
+        "softxent-1.2.3-cp314-cp314-pyodide_2025_0_wasm32.whl",
         "softxent-1.2.4-cp312-cp312-win_amd64.whl",
         "notes.txt",
     ],
@@ -48,6 +62,15 @@ def test_the_version_is_the_same_wherever_it_is_written():
     texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in check_release.VERSIONS}
     found = {re.search(pattern, texts[path], re.M)[1] for path, pattern in check_release.VERSIONS.items()}
     assert len(found) == 1
+
+
+def test_the_classifiers_name_every_python_that_there_are_wheels_for():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, build = settings["project"], settings["tool"]["cibuildwheel"]["build"]
+    pythons = sorted({int(re.fullmatch(r"cp3(\d+)t?-\*", selector)[1]) for selector in build})
+    named = [re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", line) for line in project["classifiers"]]
+    assert [int(match[1]) for match in named if match] == pythons
+    assert project["requires-python"] == f">=3.{pythons[0]}"
 
 
 def wheel(folder, library=None):

@@ -32,7 +32,10 @@ VERSIONS = {
     "CHANGELOG.md": r"^## ([\d.]+)",
 }
 
-WHEEL = re.compile(r"softxent-(?P<version>[^-]+)-(?P<python>cp\d+)-(?P<abi>cp\d+t?)-(?P<platform>[^-]+)\.whl")
+WHEEL = re.compile(r"softxent-(?P<version>[^-]+)-(?P<python>cp\d+)-(?P<abi>cp\d+t?)-(?P<platforms>[^-]+)\.whl")
+
+# The platform tags that PyPI takes, with the release of the system or none: manylinux2014_x86_64, win_amd64.
+PLATFORM = re.compile(r"(?P<system>manylinux|musllinux|macosx|win|pyemscripten)(_?\d+(_\d+)?)?_(?P<architecture>\w+)")
 
 
 def expected_identifiers() -> set[str]:
@@ -40,16 +43,21 @@ def expected_identifiers() -> set[str]:
     found: set[str] = set()
     for platform, architecture in PLATFORMS:
         command = ["cibuildwheel", "--print-build-identifiers", "--platform", platform, "--archs", architecture, ROOT]
-        found.update(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        selected = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        if not selected:
+            sys.exit(f"cibuildwheel selects nothing for {platform} {architecture}")
+        found.update(selected)
     return found
 
 
-def identifier_of(wheel: re.Match[str]) -> str:
-    """cibuildwheel's name for the build that a wheel comes from."""
-    platform = wheel["platform"].split(".")[0]
-    kind = re.split(r"[_\d]", platform)[0].replace("pyemscripten", "pyodide")
-    architecture = re.sub(r"^[a-z]+_?(\d+_\d+_)?", "", platform)
-    return f"{wheel['abi']}-{kind}_{architecture}"
+def identifiers_of(wheel: re.Match[str]) -> set[str]:
+    """cibuildwheel's names for the builds that a wheel's platform tags stand for. Several tags may stand for one."""
+    found = set()
+    for tag in wheel["platforms"].split("."):
+        platform = PLATFORM.fullmatch(tag)
+        name = f"{platform['system']}_{platform['architecture']}" if platform else tag
+        found.add(f"{wheel['abi']}-{name.replace('pyemscripten', 'pyodide')}")
+    return found
 
 
 def problems(names: list[str], expected: set[str], version: str) -> list[str]:
@@ -62,7 +70,7 @@ def problems(names: list[str], expected: set[str], version: str) -> list[str]:
         if not wheel or wheel["version"] != version:
             wrong.append(f"{name} is no file of version {version}")
         else:
-            seen.append(identifier_of(wheel))
+            seen += identifiers_of(wheel)
     if f"softxent-{version}.tar.gz" not in names:
         wrong.append(f"softxent-{version}.tar.gz is missing")
     wrong += [f"there is no wheel for {name}" for name in sorted(expected - set(seen))]
