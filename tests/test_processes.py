@@ -152,6 +152,21 @@ def test_beside_other_openmp_runtimes_in_every_order(order, tmp_path):
     run(code, tmp_path, "".join(f"import {name}\n" for name in order))
 
 
+@pytest.mark.parametrize("order", [*itertools.permutations(["softxent", "torch"])], ids="-".join)
+def test_beside_pytorch_without_scikit_learn(order, tmp_path):
+    """LLVM's runtime, which wheels for macOS bundle, ends a process that holds a second copy of it. Importing
+    scikit-learn allows that for the whole process, so that beside it nobody would see."""
+    pytest.importorskip("torch")
+    code = """
+    import torch
+    expected = loss_and_grad()
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(z), torch.from_numpy(y))
+    assert abs(float(loss) - expected[0]) < 1e-5
+    assert same(loss_and_grad(), expected)
+    """
+    run(code, tmp_path, "".join(f"import {name}\n" for name in order))
+
+
 @needs_openmp
 @needs_proc
 def test_threadpoolctl_governs_every_call(tmp_path):
