@@ -414,6 +414,19 @@ cdef Py_ssize_t count_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noe
     return counted
 
 
+# The sum of the weights of the samples that count, or -1 if a label is no class.
+cdef double total_weight(const Job *job) noexcept nogil:
+    cdef double total = 0, part = 0
+    cdef Py_ssize_t begin = 0
+    cdef softxent_block b
+    while begin < job.n_samples:
+        begin += set_block(&b, job, begin, job.n_samples)
+        if (softxent_total_weight_f32 if job.f32 else softxent_total_weight_f64)(&b, &part, NULL) != SOFTXENT_OK:
+            return -1
+        total += part
+    return total
+
+
 # The number of labels that count, or -1 if one is no class.
 cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept:
     cdef Py_ssize_t counts[MAX_PARTS]
@@ -533,6 +546,8 @@ cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
     cdef bint result
     if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         return False
+    if n <= PART_LABELS:  # letting the GIL go costs more than so few
+        return all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     with nogil:
         result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     return result
@@ -920,10 +935,7 @@ cdef class Call:
         target the sum of the samples' weights."""
         cdef Job job
         cdef Axes axes
-        cdef softxent_block b
-        cdef double total = 0, part = 0
-        cdef Py_ssize_t begin = 0
-        cdef int status = SOFTXENT_OK
+        cdef double total
         cdef cnp.ndarray first = self.sample_weight if self.labels is None else self.labels
         self.start(&job, &axes, CROSS_ENTROPY, first, cnp.PyArray_NDIM(first))
         self.set_labels(&job, &axes)
@@ -934,12 +946,11 @@ cdef class Call:
             memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
         fold_axes(&job, axes.n_arrays, axes.arrays)
         self.set_sample_strides(&job)
+        if job.n_samples <= PART_LABELS:  # letting the GIL go costs more than so few
+            return total_weight(&job)
         with nogil:
-            while begin < job.n_samples and status == SOFTXENT_OK:
-                begin += set_block(&b, &job, begin, job.n_samples)
-                status = (softxent_total_weight_f32 if job.f32 else softxent_total_weight_f64)(&b, &part, NULL)
-                total += part
-        return total if status == SOFTXENT_OK else -1.0
+            total = total_weight(&job)
+        return total
 
 # ------------------------------------------------------------------------------------------------------------------
 # The plain call.

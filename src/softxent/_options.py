@@ -95,7 +95,7 @@ def for_kernels(class_weight: Array, f32: bool) -> Array:
 
 
 def check_label_smoothing(value: float) -> float:
-    e = as_number(value, "label_smoothing")
+    e = value if type(value) is float else as_number(value, "label_smoothing")
     if not 0 <= e <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
     return e

@@ -30,6 +30,7 @@ class Problem:
     given_loss: Array | None = None
     given_out: Array | None = None
     given_hess: Array | None = None
+    overwrites = False  # whether one of these is given
     wants_out = wants_hess = wants_ranks = False
 
     def __init__(
@@ -68,7 +69,7 @@ class Problem:
         """Write the losses to an array of the caller's."""
         if self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
-        self.given_loss = out
+        self.given_loss, self.overwrites = out, True
 
     def multiply_gradient(self, grad_output: npt.ArrayLike | None) -> None:
         """By a number, or by one for each sample."""
@@ -92,8 +93,10 @@ class Problem:
         """Compute the gradient too, into ``out`` or a new array."""
         if accumulate and out is None:
             raise ValueError("accumulate=True adds to out; give out")
-        self.call.accumulate = bool(accumulate)
+        if accumulate:
+            self.call.accumulate = True
         self.given_out, self.wants_out = out, True
+        self.overwrites |= out is not None
 
     def write_hessian_to(self, out: Array | None, kind: str) -> None:
         """Compute the Hessian's diagonal beside the gradient, into ``out`` or a new array."""
@@ -101,6 +104,7 @@ class Problem:
             raise ValueError(f"kind must be 'exact', 'xgboost' or 'lightgbm'; got {kind!r}")
         self.call.hess_kind = kind
         self.given_hess, self.wants_hess = out, True
+        self.overwrites |= out is not None
 
     def multiply_hessian(self, v: npt.ArrayLike, out: Array | None) -> None:
         """Compute the Hessian's product with ``v`` instead, into ``out`` or a new array."""
@@ -109,6 +113,7 @@ class Problem:
             raise ValueError(f"v must have the logits' shape {self.call.logits.shape}; got {given.shape}")
         self.call.direction = given
         self.given_out, self.wants_out = out, True
+        self.overwrites |= out is not None
 
     def write_ranks(self) -> None:
         """Find out where the labels stand too, if the op is "rank"."""
@@ -121,7 +126,7 @@ class Problem:
         """The loss, for an op that has one; the other outputs are in the call."""
         call = self.call
         # Before the call has outputs: nothing of the caller's is overwritten where the target is bad.
-        if call.target is not None and self._has_old_outputs() and not compute(call, "check_target", self.n_threads):
+        if self.overwrites and call.target is not None and not compute(call, "check_target", self.n_threads):
             raise self._label_error()
         if self.reduction == "none" and op != "hvp":
             call.loss = output(call, self.given_loss, with_classes=False)
@@ -131,8 +136,9 @@ class Problem:
             call.hess = output(call, self.given_hess)
         if self.wants_ranks:
             call.rank, call.top = (np.empty(sample_shape(call.logits, call.class_axis), np.int64) for _ in range(2))
-        divisor = self._divisor()
-        if self.reduction == "mean":
+        is_mean = self.reduction == "mean"
+        divisor = self._divisor(is_mean) if is_mean or self.overwrites else 1.0
+        if is_mean:
             # The mean of nothing is nan, but no logit can change it.
             call.grad_scale = call.grad_scale / divisor if divisor else 0.0
         if not compute(call, op, self.n_threads):
@@ -141,19 +147,23 @@ class Problem:
             loss: Array = call.loss
             return loss
         total = call.total
-        if self.reduction != "mean":
+        if not is_mean:
             return total
         if divisor == 0:
             return math.nan if total == 0 else total * math.inf
         return total / divisor
 
-    def _divisor(self) -> float:
+    def _divisor(self, is_mean: bool) -> float:
         """What a mean divides by. A bad label is found here where its samples are counted, or where it would be found
         after something of the caller's was overwritten."""
-        call, normalizer, is_mean = self.call, self.normalizer, self.reduction == "mean"
-        has_class_weight = call.class_weight is not None and self.labels is not None
+        call, normalizer = self.call, self.normalizer
+        has_labels = self.labels is not None
         counted: float
-        if is_mean and normalizer is None and (call.sample_weight is not None or has_class_weight):
+        if (
+            is_mean
+            and normalizer is None
+            and (call.sample_weight is not None or (has_labels and call.class_weight is not None))
+        ):
             counted = total_weight(call)
             if 0 <= counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
                 counted = total_weight(call)
@@ -161,7 +171,7 @@ class Problem:
             class_weight, call.class_weight = call.class_weight, None
             counted = total_weight(call)
             call.class_weight = class_weight
-        elif self.labels is not None and (self._has_old_outputs() or (is_mean and call.ignore_index is not None)):
+        elif has_labels and (self.overwrites or (is_mean and call.ignore_index is not None)):
             counted = call.count_labels(self.n_threads)
         else:
             counted = call.n_samples
@@ -189,10 +199,6 @@ class Problem:
             setattr(call, name, np.ldexp(np.asarray(given, np.float64), -exponent).astype(dtype))
             lifted = True
         return lifted
-
-    def _has_old_outputs(self) -> bool:
-        """Whether results go to arrays of the caller's."""
-        return not (self.given_loss is None and self.given_out is None and self.given_hess is None)
 
     def _label_error(self) -> IndexError | ValueError:
         if self.call.target is not None:
