@@ -861,6 +861,7 @@ cdef class Call:
             set_steps(job, axes, HESS, self.hess, True)
             b.hess = cnp.PyArray_DATA(self.hess)
             b.hess_class_stride = stride_of(self.hess, class_axis)
+            b.hess_kind = HESS_KINDS[self.hess_kind]
             if element_type(self.hess, self.f32, True) != b.out_type:
                 return False
         if self.rank is not None:
@@ -868,7 +869,6 @@ cdef class Call:
             set_steps(job, axes, TOPS, self.top, False)
             b.rank = <int64_t *> cnp.PyArray_DATA(self.rank)
             b.top = <int64_t *> cnp.PyArray_DATA(self.top)
-        b.hess_kind = HESS_KINDS[self.hess_kind]
         b.accumulate = self.accumulate
         b.grad_scale = self.grad_scale
         return b.loss_type >= 0 and b.out_type >= 0

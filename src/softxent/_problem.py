@@ -26,13 +26,6 @@ Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 class Problem:
     """A loss to be computed. What is wanted beside it is said by methods, in any order; ``solve`` comes last."""
 
-    # Arrays of the caller's for the losses, the gradient (or the product) and the Hessian's diagonal.
-    given_loss: Array | None = None
-    given_out: Array | None = None
-    given_hess: Array | None = None
-    overwrites = False  # whether one of these is given
-    wants_out = wants_hess = wants_ranks = False
-
     def __init__(
         self,
         logits: npt.ArrayLike,
@@ -44,6 +37,13 @@ class Problem:
         n_threads: int,
         options: tuple[Any, ...],
     ) -> None:
+        # Set here and not in the class: an instance's own attributes are read faster.
+        # Arrays of the caller's for the losses, the gradient (or the product) and the Hessian's diagonal.
+        self.given_loss: Array | None = None
+        self.given_out: Array | None = None
+        self.given_hess: Array | None = None
+        self.overwrites = False  # whether one of these is given
+        self.wants_out = self.wants_hess = self.wants_ranks = False
         call = self.call = call_of(logits, axis)
         if not call.take_labels(labels):
             call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
