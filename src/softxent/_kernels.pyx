@@ -7,6 +7,9 @@ option) straight from the public function through the NumPy C-API. A `Call` take
 has checked it. Both describe the work in a `Job`, and `run` carries it out.
 """
 
+import os
+import sys
+
 cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
@@ -33,6 +36,10 @@ OPENMP_VERSION = SOFTXENT_OPENMP_VERSION
 if softxent_watch_forks() != 0:
     raise MemoryError("no memory for the handler of forks")
 
+# LLVM's OpenMP runtime ends the process when it finds a second copy of itself, unless this is set. Wheels for macOS
+# bundle a copy, and so do PyTorch's and scikit-learn's.
+if sys.platform == "darwin":
+    os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "True")
 
 cdef int openmp_threads = omp_get_max_threads()
 
