@@ -99,8 +99,6 @@ def use_isa(name):
         encoded = name.encode()
         asked_for = encoded
     if softxent_isa_select(asked_for, &found) != SOFTXENT_OK:
-        import os
-
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
         raise RuntimeError(f"{asked} is unknown or cannot run here; usable are: {', '.join(usable_isas())}")
     chosen_isa = found
