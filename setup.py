@@ -77,16 +77,11 @@ class BuildExtension(build_ext):
 
     def kernel_flags(self):
         """What kernels are better without: canaries, which cost up to a fifth, beside arrays of constant size in which
-        all indices are bounded; GCC's doubling of loop heads and the ways there, a sixth more code, no faster; and its
-        order of instructions and their alignment, which make the wheel 3 % larger and no kernel faster.
+        all indices are bounded; and GCC's doubling of loop heads and the ways there, a sixth more code, no faster.
         """
         if self.compiler.compiler_type == "msvc":
             return []
-        candidates = (
-            ["-fno-stack-protector"],
-            ["-fno-tree-ch", "-fno-thread-jumps"],
-            ["-fno-schedule-insns2", "-fno-align-jumps", "-fno-align-labels"],
-        )
+        candidates = ["-fno-stack-protector"], ["-fno-tree-ch", "-fno-thread-jumps"]
         return [flag for flags in candidates if self.can_link(PROBE, ["-Werror", *flags], []) for flag in flags]
 
     def add_to_package(self):
