@@ -61,7 +61,7 @@ def build(tools: Path, work: Path) -> Path:
     if (ROOT / ".git").exists():
         run(tools.with_name("check-sdist"), "--no-isolation")
     say("wheel, of the sdist")
-    shutil.unpack_archive(sdist, work, filter="data")
+    shutil.unpack_archive(sdist, work)
     run(tools, "-m", "build", "--wheel", "--outdir", work, only(work, "softxent-*/"), **LINUX["environment"])
     say("repaired")
     check_plain(only(work, "*.whl"))
