@@ -1,4 +1,4 @@
-"""Imports point downward: no two modules need each other, and the package needs neither its command line nor an extra."""
+"""Imports point downward: no two modules need each other, and the package needs no command line and no extra."""
 
 import ast
 import graphlib
