@@ -79,7 +79,7 @@ SIMD_INLINE vec T(even_share)(const T(call) * c)
 enum { D(LABELS_READ) = 256 };
 typedef struct {
     ptrdiff_t begin, end;               /* the samples that are here */
-    int64_t label[D(LABELS_READ) + 16]; /* and some more, to be read in vectors */
+    int64_t label[D(LABELS_READ) + MOST_LANES]; /* and some more, to be read in vectors */
     /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
     real label_weight[D(LABELS_READ)], label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
     real upstream[D(LABELS_READ)], z_upstream[D(LABELS_READ)], hess_upstream[D(LABELS_READ)];

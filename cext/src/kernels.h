@@ -20,6 +20,10 @@
 #  define END_SSE2 _Pragma("GCC pop_options")
 #endif
 
+/* Up to TILE classes, samples go in lanes; a tile, which stays in the first-level cache, holds so many vectors. No
+ * vector has more lanes than MOST_LANES. */
+enum { TILE = 64, MOST_LANES = 16 };
+
 /* What to compute of each sample. */
 typedef enum {
     OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */

@@ -20,8 +20,6 @@
 #define STAMP_NAME_(isa) #isa
 #define STAMP_NAME(isa) STAMP_NAME_(isa)
 
-enum { LANE_KERNEL_CLASSES = 64 }; /* up to so many classes, samples go in lanes and a sample's terms stay in L1 */
-
 #define DTYPE f32
 #define HALF_PRECISION 1 /* is computed in float */
 #include "template.h"

@@ -5,7 +5,7 @@
  * in registers, else it is gathered. Half precision is widened on the way in and rounded on the way out. */
 #ifndef SOFTXENT_TILES
 #  define SOFTXENT_TILES
-enum { TILE = LANE_KERNEL_CLASSES, BOOLS = -1 /* an element type beside the public ones: one byte each */ };
+enum { BOOLS = -1 /* an element type beside the public ones: one byte each */ };
 #endif
 
 /* A part of a strided array: LANES samples, or one. */
@@ -43,7 +43,7 @@ SIMD_INLINE ptrdiff_t T(lanes_of)(const T(view) * v, ptrdiff_t vector)
 
 SIMD_INLINE vec T(lane_numbers)(void)
 {
-    static const real numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    static const real numbers[MOST_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return V(load)(numbers);
 }
 

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "half.h"
+#include "kernels.h"
 #include "softxent.h"
 
 /* ---- The bytes ------------------------------------------------------------------------------------------------- */
@@ -379,10 +380,10 @@ static array array_of(const drawn *d, int which)
     return x;
 }
 
-/* A row of more than 64 classes may have other bits where they do not lie side by side. */
+/* A row of more than TILE classes may have other bits where they do not lie side by side. */
 static int may_differ(const array *a, const array *b)
 {
-    return a->count[2] > 64 && (a->stride[2] == 1) != (b->stride[2] == 1);
+    return a->count[2] > TILE && (a->stride[2] == 1) != (b->stride[2] == 1);
 }
 
 /* Empty arrays, in the first layouts or the other ones. */

@@ -552,7 +552,7 @@ static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
     if (q->shards && g->features & (HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SMOOTHING)) return 0;
-    return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_SAMPLES * MAX_CLASSES;
+    return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_ENTRIES / 4;
 }
 
 static const question questions[] = {

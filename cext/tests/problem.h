@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "half.h"
+#include "kernels.h"
 #include "softxent.h"
 #include "wide.h"
 
@@ -137,8 +138,9 @@ static inline void put(const array *x, ptrdiff_t i, ptrdiff_t k, long double val
 
 /* ---- The memory of one problem --------------------------------------------------------------------------------- */
 
-enum { MAX_SAMPLES = 33, MAX_CLASSES = 1001 };
-enum { MAX_ENTRIES = 3 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
+/* In rows a sample of so many classes has three tiles, with vectors of any width. */
+enum { MAX_SAMPLES = 33, MAX_CLASSES = 2 * TILE * MOST_LANES + 1 };
+enum { MAX_ENTRIES = 2 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
 
 /* Room for "every third" of the largest problem, and for the canaries before and behind an output. */
 enum { MARGIN = 256, ARENA_BYTES = (3 * MAX_SAMPLES * (MAX_CLASSES + 8)) * (int)sizeof(double) + MARGIN };

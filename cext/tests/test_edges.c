@@ -39,7 +39,7 @@ static void put_edge(problem *p, ptrdiff_t i, enum edge edge)
     if (edge == INF_LOGIT) put_logit(p, i, other, INFINITY);
 }
 
-static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, 64, 65, 71};
+static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, TILE, TILE + 1, TILE + 7};
 enum { N_EDGE_CLASSES = sizeof edge_classes / sizeof edge_classes[0] };
 
 /* The odd sample is one of many, and the others must not notice. */
@@ -272,7 +272,7 @@ static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff
 /* Every kind of kernel, every place in a group and in a row. */
 static void targets_that_are_no_mass(void)
 {
-    static const ptrdiff_t classes[] = {3, 64, 65, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
+    static const ptrdiff_t classes[] = {3, TILE, TILE + 1, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
     static const enum op ops[] = {LOSS, LOSS_GRAD, RANK, HVP};
     const softxent_options tempered = {.size = sizeof tempered, .temperature = 2, .label_smoothing = 0.25};
     for (int q = 0; q < 4; ++q)
@@ -402,7 +402,7 @@ static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_firs
 
 static void same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, TILE, TILE + 1, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int channels_first = 0; channels_first < 2; ++channels_first)
@@ -669,7 +669,7 @@ static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
 
 static void general_same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, TILE, TILE + 1, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int round = 0; round < 6; ++round)
@@ -680,7 +680,7 @@ static void general_same_bits(void)
 static void ignored_samples_keep_what_is_accumulated_into(void)
 {
     enum { N = 37, MOST = 300 };
-    static const ptrdiff_t class_counts[] = {3, 10, 64, 65, MOST};
+    static const ptrdiff_t class_counts[] = {3, 10, TILE, TILE + 1, MOST};
     static double logits[N * MOST], out[N * MOST], loss[N];
     static uint8_t labels[N];
     softxent_options warm = {.size = sizeof warm, .temperature = 2};
