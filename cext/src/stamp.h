@@ -22,12 +22,12 @@
 
 #define DTYPE f32
 #define HALF_PRECISION 1 /* is computed in float */
-#include "template.h"
+#include "templates/template.h"
 #undef DTYPE
 #undef HALF_PRECISION
 #define DTYPE f64
 #define HALF_PRECISION 0
-#include "template.h"
+#include "templates/template.h"
 #undef DTYPE
 #undef HALF_PRECISION
 

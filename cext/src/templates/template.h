@@ -15,12 +15,14 @@
 #define LANES D(LANES)
 
 #include "exp.h"
-#include "sample.h"
+#include "stats.h"
 #include "tiles.h"
-#include "call.h"
+#include "options.h"
+#include "targets.h"
+#include "loss.h"
 #include "part_kernel.h"
 #include "rank.h"
-#include "target.h"
+#include "check_target.h"
 #if HAS_ROW_KERNEL
 #  include "row_kernel.h"
 #endif

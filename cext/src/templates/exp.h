@@ -2,7 +2,7 @@
  *
  * exp(z - m) for the terms of a softmax with maximum m, and exp((z - m) / T) with a temperature; log1p(t) for t >= 0;
  * the softcap c tanh(x / c) and its slope. The coefficients and their errors come from tools/minimax.py; cext/tests
- * holds the functions to the errors stated here. Which lanes are summed is in sample.h. */
+ * holds the functions to the errors stated here. Which lanes are summed is in stats.h. */
 
 /* Where the two types differ: the layout of the format, and polynomials long enough for it.
  *

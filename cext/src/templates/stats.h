@@ -1,4 +1,4 @@
-/* sample.h - template: what is computed of one sample, in every lane. All kernels are made of these pieces.
+/* stats.h - template: what is computed of one sample, in every lane. All kernels are made of these pieces.
  *
  * A kernel first finds the maximum m of a sample's logits, then passes every logit through term() once, which is
  * where the sums are formed, and finishes with the functions of `stats`. In the row kernel the lanes are classes of
