@@ -31,7 +31,7 @@ typedef enum {
     OP_SOFTMAX,
     OP_LOG_SOFTMAX,
     OP_LOGSUMEXP, /* into `loss` */
-    OP_PART,      /* what the classes at hand say of each sample, into `parts` */
+    OP_BEGIN,     /* what the classes at hand say of each sample, into `parts` */
     OP_FINISH,    /* the loss and the gradient, from `parts` */
     OP_HVP,       /* the loss's Hessian times `direction` */
     OP_JVP,       /* the softmax's Jacobian times `direction` */
@@ -67,16 +67,16 @@ static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 
 /* Where the density q of a loss's target lies. */
 typedef enum {
-    AT_LABEL,
-    EVEN, /* the same everywhere, but for what the label adds */
+    INDEX,
+    SMOOTHED, /* the same everywhere, but for what the label adds */
     DENSE
-} softxent_density;
+} softxent_target_kind;
 
-static inline softxent_density density_of(const softxent_block *b)
+static inline softxent_target_kind target_kind_of(const softxent_block *b)
 {
     const softxent_options *o = b->options;
     const int smooth = o && o->label_smoothing > 0;
-    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? EVEN : AT_LABEL;
+    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
 }
 
 /* Returns n_samples, or the index of the first sample whose label is no class or whose target has an entry that is no

@@ -72,7 +72,7 @@ static int is_among_all(const softxent_block *b)
 }
 
 /* No weights of classes, of which only some would be at hand. */
-static int is_part(const softxent_block *b)
+static int is_shard(const softxent_block *b)
 {
     const softxent_options *o = b->options;
     return has_labels(b) && !b->target && !b->hess && is_among_all(b) &&
@@ -85,10 +85,10 @@ static int has_what_it_needs(const softxent_block *b, softxent_op op)
     if (b->n_samples == 0) return 1;
     if (needs_logits && !b->logits) return 0;
     switch (op) {
-    case OP_PART: return b->parts && is_part(b);
+    case OP_BEGIN: return b->parts && is_shard(b);
     case OP_MERGE: return b->parts && b->other_parts;
     case OP_CHECK_TARGET: return b->target != NULL;
-    case OP_FINISH: return b->parts && is_part(b) && (b->loss || b->out);
+    case OP_FINISH: return b->parts && is_shard(b) && (b->loss || b->out);
     case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
     case OP_RANK: return b->loss && has_label_or_target(b);
     case OP_HVP: return b->out && b->direction && has_label_or_target(b);
@@ -110,7 +110,7 @@ static int has_good_options(const softxent_block *b, softxent_op op)
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
     if (!is_scale(o->temperature)) return 0;
-    if (!has_loss(op) && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
+    if (!has_loss(op) && op != OP_HVP && op != OP_BEGIN && op != OP_FINISH) return 1;
     if ((op == OP_HVP || (b->hess && op != OP_RANK)) && (o->softcap != 0 || o->z_loss != 0)) return 0;
     return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
@@ -122,7 +122,7 @@ static int has_good_options(const softxent_block *b, softxent_op op)
 static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
     if (op == OP_MERGE || op == OP_FINISH || op == OP_CHECK_TARGET) return;
-    if (op == OP_PART) {
+    if (op == OP_BEGIN) {
         b->out = b->loss = NULL;
         return;
     }
@@ -175,8 +175,8 @@ int softxent_softmax_jvp_f64(const softxent_block *b) { return call(b, OP_JVP, F
 int softxent_softmax_jacobian_f32(const softxent_block *b) { return call(b, OP_JACOBIAN, F32, NULL); }
 int softxent_softmax_jacobian_f64(const softxent_block *b) { return call(b, OP_JACOBIAN, F64, NULL); }
 
-int softxent_begin_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F32, bad); }
-int softxent_begin_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F64, bad); }
+int softxent_begin_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_BEGIN, F32, bad); }
+int softxent_begin_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_BEGIN, F64, bad); }
 int softxent_merge_f32(const softxent_block *b) { return call(b, OP_MERGE, F32, NULL); }
 int softxent_merge_f64(const softxent_block *b) { return call(b, OP_MERGE, F64, NULL); }
 int softxent_finish_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_FINISH, F32, bad); }
@@ -219,7 +219,8 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
 {
     request own;
     const softxent_block *b = read_block(given, &own, 1);
-    const int is_sound = b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_part(b))));
+    const int is_sound =
+        b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_shard(b))));
     if (!is_sound || !total) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */

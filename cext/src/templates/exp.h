@@ -187,14 +187,14 @@ SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
     return V(fma)(expm1_r, power, V(sub)(power, one));
 }
 
-SIMD_INLINE vec T(size_of)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
+SIMD_INLINE vec T(abs)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
 
 /* c tanh(x / c), within 4 eps, and into *slope its derivative, 1 / cosh^2(x / c), within 4 eps (1 + |x / c|), but where
  * x / c is below the normal numbers, and may be lost, or the slope nearly so, and is 0.
  * tanh u = (1 - E) / (1 + E) and 1 / cosh^2 u = 4 E / (1 + E)^2 with E = exp(-2 |u|). Infinities stay, with slope 0. */
 SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
 {
-    const vec zero = V(set1)(0), two = V(set1)(2), size = T(size_of)(x);
+    const vec zero = V(set1)(0), two = V(set1)(2), size = T(abs)(x);
     vec e;
     const vec expm1 = T(expm1_below_0)(V(div)(V(mul)(V(set1)(-2), size), cap), &e);
     const vec one_plus_e = V(add)(two, expm1);

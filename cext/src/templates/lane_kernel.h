@@ -16,14 +16,14 @@ enum { GROUPS_AT_ONCE = 4 };
 typedef struct {
     const softxent_block *b;
     const T(call) * call;
-    T(known) known; /* of those that do not count logits and q are taken for zeros */
+    T(targets) targets; /* of those that do not count logits and q are taken for zeros */
     T(view) logits, target, out;
-    vec n_bad;     /* entries of the target that are no mass */
-    vec *tile, *q; /* tile_stride vectors each, up to the next group's */
-    int resident;  /* the tile holds all classes, and q the density if it has entries of its own */
-    int kept;      /* else: the exps wait in the output */
-    int near;      /* shift.base is 0 in every lane */
-    T(sample) found;
+    vec n_bad;       /* entries of the target that are no mass */
+    vec *tile, *q;   /* tile_stride vectors each, up to the next group's */
+    int resident;    /* the tile holds all classes, and q the density if it has entries of its own */
+    int exps_in_out; /* else: the exps wait in the output */
+    int near;        /* shift.base is 0 in every lane */
+    T(sample) sample;
     T(factors) factors;
     vec label_entry;
     T(ranking) ranking;
@@ -41,7 +41,7 @@ static void K(load_group)(const T(group) * g, ptrdiff_t from)
 {
     const int classes = T(classes_from)(g, from);
     K(load_tile)(g->tile, &g->logits, from, classes, 0);
-    for (int c = 0; c < classes && !g->known.all_counted; ++c) g->tile[c] = T(if_counted)(&g->known, g->tile[c]);
+    for (int c = 0; c < classes && !g->targets.all_counted; ++c) g->tile[c] = T(if_counted)(&g->targets, g->tile[c]);
 }
 
 /* q, but for what the label adds; `loaded` where the tile holds the target. Bad entries of the target are counted. */
@@ -49,7 +49,7 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec 
 {
     const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
     const real *w = (const real *)g->call->o.class_weight;
-    const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->found.share;
+    const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->sample.share;
     vec *q = g->q;
     if (has_target && !loaded) K(load_tile)(q, &g->target, from, classes, 0);
     for (int c = 0; c < classes && has_target; ++c) T(count_bad)(n_bad, q[c]);
@@ -57,7 +57,7 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec 
         const vec density = has_target ? V(fma)(q[c], keep, share) : share;
         q[c] = w ? V(mul)(density, V(set1)(w[from + c])) : density;
     }
-    for (int c = 0; c < classes && !g->known.all_counted; ++c) q[c] = T(if_counted)(&g->known, q[c]);
+    for (int c = 0; c < classes && !g->targets.all_counted; ++c) q[c] = T(if_counted)(&g->targets, q[c]);
 }
 
 /* Whether all groups are whole, and their samples lie side by side in memory. Then they take turns class by class, as
@@ -83,11 +83,11 @@ SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n
 }
 
 /* All that is resident. */
-static void K(load_groups)(T(group) * groups, int n_groups, const softxent_density density)
+static void K(load_groups)(T(group) * groups, int n_groups, const softxent_target_kind target_kind)
 {
     const softxent_block *b = groups->b;
     const ptrdiff_t n_classes = b->n_classes;
-    const int n_last = groups[n_groups - 1].known.n_samples, has_target = density == DENSE && b->target;
+    const int n_last = groups[n_groups - 1].targets.n_samples, has_target = target_kind == DENSE && b->target;
     const int in_turns = T(are_beside)(&groups->logits, b->logits_type, n_last);
     const int target_in_turns = has_target && T(are_beside)(&groups->target, b->target_type, n_last);
     if (in_turns) T(load_in_turns)(groups->tile, &groups->logits, n_classes, n_groups);
@@ -97,9 +97,9 @@ static void K(load_groups)(T(group) * groups, int n_groups, const softxent_densi
         if (!in_turns)
             K(load_group)(g, 0);
         else
-            for (ptrdiff_t c = 0; c < n_classes && !g->known.all_counted; ++c)
-                g->tile[c] = T(if_counted)(&g->known, g->tile[c]);
-        if (density == DENSE) K(form_density)(g, 0, target_in_turns, &g->n_bad);
+            for (ptrdiff_t c = 0; c < n_classes && !g->targets.all_counted; ++c)
+                g->tile[c] = T(if_counted)(&g->targets, g->tile[c]);
+        if (target_kind == DENSE) K(form_density)(g, 0, target_in_turns, &g->n_bad);
     }
 }
 
@@ -108,7 +108,7 @@ static void K(store_groups)(const T(group) * groups, int n_groups)
     const softxent_block *b = groups->b;
     const ptrdiff_t stride = b->out_class_stride;
     real *first = (real *)(void *)groups->out.data;
-    if (!T(are_beside)(&groups->out, b->out_type, groups[n_groups - 1].known.n_samples)) {
+    if (!T(are_beside)(&groups->out, b->out_type, groups[n_groups - 1].targets.n_samples)) {
         for (int i = 0; i < n_groups; ++i) K(store_tile)(groups[i].tile, &groups[i].out, 0, (int)b->n_classes);
         return;
     }
@@ -119,7 +119,7 @@ static void K(store_groups)(const T(group) * groups, int n_groups)
 /* Where sample number i's label, which must be a class, has its element. */
 SIMD_INLINE ptrdiff_t T(place_of_label)(const T(group) * g, const T(view) * v, int i)
 {
-    return i * v->lane_stride + (ptrdiff_t)g->known.label[i] * v->vector_stride;
+    return i * v->lane_stride + (ptrdiff_t)g->targets.label[i] * v->vector_stride;
 }
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
@@ -129,8 +129,8 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
 {
     real lanes[LANES] = {0};
     const T(view) *z = &g->logits;
-    for (int i = 0; i < g->known.n_samples; ++i)
-        if (g->known.label[i] >= 0) lanes[i] = T(element)(z->data, z->type, T(place_of_label)(g, z, i));
+    for (int i = 0; i < g->targets.n_samples; ++i)
+        if (g->targets.label[i] >= 0) lanes[i] = T(element)(z->data, z->type, T(place_of_label)(g, z, i));
     return V(load)(lanes);
 }
 
@@ -138,9 +138,9 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
 static void K(lane_max)(T(group) * g, softxent_op op)
 {
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
-    const vec label = g->known.label_lane;
+    const vec label = g->targets.label_lane;
     const vec *tile = g->tile;
-    const int has_label = has_loss(op) || op == OP_PART;
+    const int has_label = has_loss(op) || op == OP_BEGIN;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) K(load_group)(g, from);
@@ -155,10 +155,10 @@ static void K(lane_max)(T(group) * g, softxent_op op)
             for (int c = 0; c < classes; ++c) vmax = V(max)(tile[c], vmax);
         }
     }
-    g->found.label_logit = label_logit;
-    if (!g->resident && has_label) g->found.label_logit = T(look_up_lanes)(g);
-    g->found.shift = T(shift_of)(vmax, g->known.headroom), g->found.stats.row_max = vmax;
-    g->near = !V(any)(V(lt)(V(set1)(0), T(size_of)(g->found.shift.base)));
+    g->sample.label_logit = label_logit;
+    if (!g->resident && has_label) g->sample.label_logit = T(look_up_lanes)(g);
+    g->sample.shift = T(shift_of)(vmax, g->targets.headroom), g->sample.stats.row_max = vmax;
+    g->near = !V(any)(V(lt)(V(set1)(0), T(abs)(g->sample.shift.base)));
 }
 
 /* While the tile is resident, and for labels; all else waits for store_lane_ranks. */
@@ -166,7 +166,7 @@ static void K(rank_lanes)(T(group) * g)
 {
     T(ranking) *r = &g->ranking;
     if (!g->resident || g->b->target) return;
-    r->row_max = g->found.stats.row_max, r->label_logit = g->found.label_logit, r->label = g->known.label_lane;
+    r->row_max = g->sample.stats.row_max, r->label_logit = g->sample.label_logit, r->label = g->targets.label_lane;
     K(rank_tile)(r, g->tile, (int)g->b->n_classes, 0);
 }
 
@@ -174,73 +174,75 @@ static void K(rank_lanes)(T(group) * g)
 
 /* A logit becomes its exp. */
 SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const int near,
-                              const softxent_density density, T(part_sums) * part, vec *ties)
+                              const softxent_target_kind target_kind, T(partial_sums) * partial, vec *n_max)
 {
     const mask is_max = V(eq)(*z, row_max);
-    if (density != AT_LABEL) T(add_target)(part, is_max, V(sub)(row_max, *z), q, density);
-    const vec e = T(term)(*z, row_max, shift, near, &part->others, ties);
-    *z = density == AT_LABEL ? e : T(with_top)(e, *z, row_max, shift.top);
+    if (target_kind != INDEX) T(add_target)(partial, is_max, V(sub)(row_max, *z), q, target_kind);
+    const vec e = T(term)(*z, row_max, shift, near, &partial->others, n_max);
+    *z = target_kind == INDEX ? e : T(with_top)(e, *z, row_max, shift.top);
 }
 
-SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_density density,
+SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_target_kind target_kind,
                                T(sums) * sums)
 {
-    const T(shift) shift = g->found.shift; /* copies: a tile might be these, for all a compiler knows */
-    const vec row_max = g->found.stats.row_max;
+    const T(shift) shift = g->sample.shift; /* copies: a tile might be these, for all a compiler knows */
+    const vec row_max = g->sample.stats.row_max;
     vec *tile = g->tile;
-    const vec *q = density == DENSE ? g->q : g->tile;
+    const vec *q = target_kind == DENSE ? g->q : g->tile;
     T(sums) s = *sums;
     int c = 0;
     for (; c + 4 <= classes; c += 4) {
-        T(part_sums) part = T(no_part)();
+        T(partial_sums) partial = T(no_partial_sums)();
         UNROLL
-        for (int i = c; i < c + 4; ++i) T(lane_term)(tile + i, q[i], row_max, shift, near, density, &part, &s.ties);
-        T(add_part)(&s, part, density);
+        for (int i = c; i < c + 4; ++i)
+            T(lane_term)(tile + i, q[i], row_max, shift, near, target_kind, &partial, &s.n_max);
+        T(add_partial_sums)(&s, partial, target_kind);
     }
-    T(part_sums) last = T(no_part)();
-    for (; c < classes; ++c) T(lane_term)(tile + c, q[c], row_max, shift, near, density, &last, &s.ties);
-    T(add_part)(&s, last, density);
+    T(partial_sums) last = T(no_partial_sums)();
+    for (; c < classes; ++c) T(lane_term)(tile + c, q[c], row_max, shift, near, target_kind, &last, &s.n_max);
+    T(add_partial_sums)(&s, last, target_kind);
     *sums = s;
 }
 
 /* The exps stay in a resident tile, or wait in the output. */
-SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_density density)
+SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_target_kind target_kind)
 {
     T(sums) s = T(no_sums)();
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) {
             K(load_group)(g, from);
-            if (density == DENSE) K(form_density)(g, from, 0, &g->n_bad);
+            if (target_kind == DENSE) K(form_density)(g, from, 0, &g->n_bad);
         }
-        if (g->near && density != DENSE) /* where one subtraction more is nothing */
-            T(lane_terms)(g, classes, 1, density, &s);
+        if (g->near && target_kind != DENSE) /* where one subtraction more is nothing */
+            T(lane_terms)(g, classes, 1, target_kind, &s);
         else
-            T(lane_terms)(g, classes, 0, density, &s);
-        if (g->kept) K(store_reals)(g->tile, &g->out, from, classes);
+            T(lane_terms)(g, classes, 0, target_kind, &s);
+        if (g->exps_in_out) K(store_reals)(g->tile, &g->out, from, classes);
     }
-    T(sample) *f = &g->found;
-    f->stats = T(stats_of)(f->stats.row_max, f->shift.top, s.ties, T(value)(s.others), op);
+    T(sample) *sample = &g->sample;
+    sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, s.n_max, T(value)(s.others), op);
     if (has_loss(op))
-        T(weigh)(f, &g->known, T(cost)(f->label_logit, g->known.label_q, f->stats.row_max), T(value)(s.dot),
-                 T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes), density);
+        T(sum_targets)(sample, &g->targets, T(cost)(sample->label_logit, g->targets.label_q, sample->stats.row_max),
+                       T(value)(s.target_cost), T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes),
+                       target_kind);
 }
 
-static void K(lane_sum)(T(group) * g, softxent_op op, softxent_density density)
+static void K(lane_sum_any)(T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
-    switch (density) {
-    case AT_LABEL: T(lane_sum)(g, op, AT_LABEL); break;
-    case EVEN: T(lane_sum)(g, op, EVEN); break;
+    switch (target_kind) {
+    case INDEX: T(lane_sum)(g, op, INDEX); break;
+    case SMOOTHED: T(lane_sum)(g, op, SMOOTHED); break;
     default: T(lane_sum)(g, op, DENSE); break;
     }
 }
 
 /* Both sweeps where the parts of all classes are there: only the exps of a resident tile are wanted. */
-static void K(lane_recall)(T(group) * g)
+static void K(load_lane_stats)(T(group) * g)
 {
-    const T(parts) p = T(read_parts)(g->b, &g->known);
-    const T(shift) shift = T(shift_of)(p.row_max, g->known.headroom);
-    T(take_parts)(&g->found, &g->known, p, shift, V(set1)(1));
+    const T(parts) p = T(read_parts)(g->b, &g->targets);
+    const T(shift) shift = T(shift_of)(p.row_max, g->targets.headroom);
+    T(stats_from_parts)(&g->sample, &g->targets, p, shift, V(set1)(1));
     for (ptrdiff_t c = 0; c < g->b->n_classes && g->resident; ++c) g->tile[c] = T(exp_shifted)(g->tile[c], shift, 0);
 }
 
@@ -248,131 +250,132 @@ static void K(lane_recall)(T(group) * g)
 static void K(store_lane_ranks)(const T(group) * g)
 {
     const softxent_block *b = g->b;
-    const T(known) *k = &g->known;
-    const vec others = g->found.stats.others, none = V(set1)(-1), zero = V(set1)(0);
+    const T(targets) *targets = &g->targets;
+    const vec others = g->sample.stats.others, none = V(set1)(-1), zero = V(set1)(0);
     real rank[LANES], top[LANES], is_sure[LANES], labels[LANES];
     if (!g->resident || b->target) {
-        K(rank_samples)(b, k->begin, k->n_samples, k->label, 0);
+        K(rank_samples)(b, targets->begin, targets->n_samples, targets->label, 0);
         return;
     }
-    V(store)(rank, V(select)(k->counted, g->ranking.n_before, none));
-    V(store)(top, V(select)(k->counted, V(sub)(zero, g->ranking.top), none));
-    V(store)(is_sure, V(select)(k->counted, V(select)(V(eq)(others, others), V(set1)(1), zero), V(set1)(1)));
-    V(store)(labels, k->label_lane);
-    for (int i = 0; i < k->n_samples; ++i) {
+    V(store)(rank, V(select)(targets->counted, g->ranking.n_before, none));
+    V(store)(top, V(select)(targets->counted, V(sub)(zero, g->ranking.top), none));
+    V(store)(is_sure, V(select)(targets->counted, V(select)(V(eq)(others, others), V(set1)(1), zero), V(set1)(1)));
+    V(store)(labels, targets->label_lane);
+    for (int i = 0; i < targets->n_samples; ++i) {
         const int64_t label = (int64_t)labels[i];
         if (is_sure[i] != 0)
-            T(store_rank)(b, k->begin + i, (int64_t)rank[i], (int64_t)top[i]);
+            T(store_rank)(b, targets->begin + i, (int64_t)rank[i], (int64_t)top[i]);
         else
-            K(rank_samples)(b, k->begin + i, 1, &label, 1);
+            K(rank_samples)(b, targets->begin + i, 1, &label, 1);
     }
 }
 
 /* What is between the sweeps: logarithms and divisions. */
-static void K(lane_finish)(T(group) * g, softxent_op op, softxent_density density)
+static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
-    const T(known) *k = &g->known;
-    T(sample) *f = &g->found;
-    f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
-    if (op == OP_LOGSUMEXP) T(store_losses)(g->call, k, f->lse);
-    if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(f->stats);
-    if (op == OP_PART) T(write_parts)(g->b, k, f);
-    if (has_loss(op)) T(store_losses)(g->call, k, T(loss_of)(g->call, k, f));
+    const T(targets) *targets = &g->targets;
+    T(sample) *sample = &g->sample;
+    sample->log_sum = T(log_sum)(sample->stats), sample->lse = V(add)(sample->log_sum, sample->stats.row_max);
+    if (op == OP_LOGSUMEXP) T(store_losses)(g->call, targets, sample->lse);
+    if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(sample->stats);
+    if (op == OP_BEGIN) T(write_parts)(g->b, targets, sample);
+    if (has_loss(op)) T(store_losses)(g->call, targets, T(loss_of)(g->call, targets, sample));
     if (op == OP_RANK) K(store_lane_ranks)(g);
     if (!has_gradient(op) || !g->b->out) return;
-    g->factors = T(gradient_factors)(g->call, k, f, density);
-    g->label_entry = T(label_entry)(g->call, k, f, g->factors, density);
+    g->factors = T(gradient_factors)(g->call, targets, sample, target_kind);
+    g->label_entry = T(label_entry)(g->call, targets, sample, g->factors, target_kind);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
 /* In a resident tile the entries at the labels are put in their places. */
-SIMD_INLINE void T(lane_gradient)(const T(group) * g, int classes, const softxent_density density)
+SIMD_INLINE void T(lane_gradient)(const T(group) * g, int classes, const softxent_target_kind target_kind)
 {
     vec *tile = g->tile, class = V(set1)(0);
     const T(factors) x = g->factors;
-    const vec label = g->known.label_lane, label_entry = g->label_entry, share = g->found.share, one = V(set1)(1);
+    const vec label = g->targets.label_lane, label_entry = g->label_entry, share = g->sample.share, one = V(set1)(1);
     if (g->resident) {
         UNROLL_4
         for (int c = 0; c < classes; ++c, class = V(add)(class, one)) {
-            const vec entry = T(gradient_entry)(tile[c], density == DENSE ? g->q[c] : share, x, density);
+            const vec entry = T(gradient_entry)(tile[c], target_kind == DENSE ? g->q[c] : share, x, target_kind);
             tile[c] = V(select)(V(eq)(label, class), label_entry, entry);
         }
     } else {
         for (int c = 0; c < classes; ++c)
-            tile[c] = T(gradient_entry)(tile[c], density == DENSE ? g->q[c] : share, x, density);
+            tile[c] = T(gradient_entry)(tile[c], target_kind == DENSE ? g->q[c] : share, x, target_kind);
     }
 }
 
-static void K(lane_gradient)(const T(group) * g, int classes, softxent_density density)
+static void K(lane_gradient_any)(const T(group) * g, int classes, softxent_target_kind target_kind)
 {
-    switch (density) {
-    case AT_LABEL: T(lane_gradient)(g, classes, AT_LABEL); break;
-    case EVEN: T(lane_gradient)(g, classes, EVEN); break;
+    switch (target_kind) {
+    case INDEX: T(lane_gradient)(g, classes, INDEX); break;
+    case SMOOTHED: T(lane_gradient)(g, classes, SMOOTHED); break;
     default: T(lane_gradient)(g, classes, DENSE); break;
     }
 }
 
 /* Exps become entries of the output; for log_softmax logits become (z - m) - log S. */
-SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_density density)
+SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
-    const T(sample) *f = &g->found;
+    const T(sample) *sample = &g->sample;
     vec *tile = g->tile;
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
-        if (g->kept) {
+        if (g->exps_in_out) {
             K(load_reals)(tile, &g->out, from, classes, 0);
         } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* in a resident tile there are exps by now */
             K(load_group)(g, from);
             for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c)
-                tile[c] = T(exp_with_top)(tile[c], f->stats.row_max, f->shift, 0);
+                tile[c] = T(exp_with_top)(tile[c], sample->stats.row_max, sample->shift, 0);
         }
         if (op == OP_LOG_SOFTMAX) {
-            for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], f->stats.row_max), f->log_sum);
+            for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], sample->stats.row_max), sample->log_sum);
         } else if (op == OP_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = T(softmax_entry)(tile[c], g->factors);
         } else {
             vec n_bad = V(set1)(0); /* counted before */
-            if (density == DENSE && !g->resident) K(form_density)(g, from, 0, &n_bad);
-            K(lane_gradient)(g, classes, density);
-            for (int c = 0; c < classes && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.excess);
+            if (target_kind == DENSE && !g->resident) K(form_density)(g, from, 0, &n_bad);
+            K(lane_gradient_any)(g, classes, target_kind);
+            for (int c = 0; c < classes && g->targets.has_excess; ++c) tile[c] = V(mul)(tile[c], g->targets.excess);
         }
         if (g->b->accumulate) {
             vec before[TILE];
             K(load_tile)(before, &g->out, from, classes, 0);
             for (int c = 0; c < classes; ++c) /* what is ignored stays, be it -0 */
-                tile[c] = V(select)(g->known.counted, V(add)(tile[c], before[c]), before[c]);
+                tile[c] = V(select)(g->targets.counted, V(add)(tile[c], before[c]), before[c]);
         }
         if (!g->resident) K(store_tile)(tile, &g->out, from, classes);
     }
 }
 
 /* Where the tile is not resident the entries at the labels are written over the others. */
-static void K(lane_end)(const T(group) * g, softxent_op op, softxent_density density)
+static void K(lane_end)(const T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
     real entries[LANES] = {0};
     const T(view) *out = &g->out;
-    const int n_entries = has_gradient(op) && !g->resident ? g->known.n_samples : 0;
-    if (n_entries) V(store)(entries, V(mul)(g->label_entry, g->known.excess));
+    const int n_entries = has_gradient(op) && !g->resident ? g->targets.n_samples : 0;
+    if (n_entries) V(store)(entries, V(mul)(g->label_entry, g->targets.excess));
     for (int i = 0; i < n_entries && g->b->accumulate; ++i)
-        if (g->known.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
-    T(lane_write)(g, op, density);
+        if (g->targets.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
+    T(lane_write)(g, op, target_kind);
     for (int i = 0; i < n_entries; ++i)
-        if (g->known.label[i] >= 0) T(set_element)(out->data, out->type, T(place_of_label)(g, out, i), entries[i]);
+        if (g->targets.label[i] >= 0) T(set_element)(out->data, out->type, T(place_of_label)(g, out, i), entries[i]);
 }
 
 /* ---- Groups, and a block of them --------------------------------------------------------------------------------- */
 
 /* What is the same for all groups of a block. */
-SIMD_INLINE void T(prepare_group)(T(group) * g, const T(call) * call, vec *tile, vec *q, int kept)
+SIMD_INLINE void T(prepare_group)(T(group) * g, const T(call) * call, vec *tile, vec *q, int exps_in_out)
 {
     const softxent_block *b = call->b;
-    g->b = b, g->call = call, g->tile = tile, g->q = q, g->kept = kept, g->resident = b->n_classes <= TILE;
-    g->found.share = T(even_share)(call);
+    g->b = b, g->call = call, g->tile = tile, g->q = q, g->exps_in_out = exps_in_out,
+    g->resident = b->n_classes <= TILE;
+    g->sample.share = T(even_share)(call);
     g->logits = T(lanes_view)(NULL, b->logits_type, b->logits_sample_stride, b->logits_class_stride, 0, 0);
     g->target = T(lanes_view)(NULL, b->target_type, b->target_sample_stride, b->target_class_stride, 0, 0);
     g->out = T(lanes_view)(NULL, b->out_type, b->out_sample_stride, b->out_class_stride, 0, 0);
-    T(know_nothing)(&g->known);
+    T(no_targets)(&g->targets);
 }
 
 SIMD_INLINE void T(place_view)(T(view) * v, const void *data, ptrdiff_t begin, int n, ptrdiff_t room)
@@ -385,8 +388,9 @@ static void K(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, in
 {
     const softxent_block *b = g->b;
     const int at_once = g->resident && g->call->has_plain_labels && lanes == LANES;
-    if (!at_once || !T(know_at_once)(&g->known, g->call, begin)) K(know)(&g->known, labels, g->call, begin, lanes, 0);
-    const int n = g->known.n_samples;
+    if (!at_once || !T(load_plain_targets)(&g->targets, g->call, begin))
+        K(load_targets)(&g->targets, labels, g->call, begin, lanes, 0);
+    const int n = g->targets.n_samples;
     g->n_bad = V(set1)(0);
     T(place_view)(&g->logits, b->logits, begin, n, b->n_samples - begin);
     if (b->target) T(place_view)(&g->target, b->target, begin, n, b->n_samples - begin);
@@ -430,17 +434,17 @@ static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
 {
     for (int i = 0; i < *n_groups; ++i) {
         T(group) *g = &groups[i];
-        const int good = T(before_bad)(g->n_bad, g->known.n_samples), is_bad = good < g->known.n_samples;
+        const int good = T(before_bad)(g->n_bad, g->targets.n_samples), is_bad = good < g->targets.n_samples;
         if (is_bad) *n_groups = i + 1;
-        g->known.n_samples = good, g->out.limit = g->out.room = good;
+        g->targets.n_samples = good, g->out.limit = g->out.room = good;
     }
     const T(group) *last = &groups[*n_groups - 1];
-    return last->known.begin + last->known.n_samples;
+    return last->targets.begin + last->targets.n_samples;
 }
 
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
-    const softxent_density density = has_loss(op) ? density_of(b) : AT_LABEL;
+    const softxent_target_kind target_kind = has_loss(op) ? target_kind_of(b) : INDEX;
     const T(call) call = K(call_of)(b);
     const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
@@ -458,26 +462,26 @@ static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
         for (; n_groups < at_once && begin < b->n_samples && lanes == LANES && !is_bad; ++n_groups) {
             lanes = (int)(b->n_samples - begin < most ? b->n_samples - begin : most), most = LANES;
             K(start_lanes)(&groups[n_groups], &labels, begin, lanes);
-            begin += groups[n_groups].known.n_samples, is_bad = groups[n_groups].known.n_samples < lanes;
+            begin += groups[n_groups].targets.n_samples, is_bad = groups[n_groups].targets.n_samples < lanes;
         }
-        if (resident) K(load_groups)(groups, n_groups, density);
+        if (resident) K(load_groups)(groups, n_groups, target_kind);
         for (int i = 0; i < n_groups && op != OP_FINISH; ++i) K(lane_max)(&groups[i], op);
         for (int i = 0; i < n_groups && op == OP_RANK; ++i) K(rank_lanes)(&groups[i]);
         for (int i = 0; i < n_groups; ++i) {
             T(prefetch_lanes)(groups[i].logits, b->n_classes, at_once * LANES, 0);
-            if (density == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);
+            if (target_kind == DENSE) T(prefetch_lanes)(groups[i].target, b->n_classes, at_once * LANES, 0);
             if (has_output) T(prefetch_lanes)(groups[i].out, b->n_classes, 0, 1);
             if (op == OP_FINISH)
-                K(lane_recall)(&groups[i]);
+                K(load_lane_stats)(&groups[i]);
             else
-                K(lane_sum)(&groups[i], op, density);
+                K(lane_sum_any)(&groups[i], op, target_kind);
         }
-        if (density == DENSE) {
+        if (target_kind == DENSE) {
             const ptrdiff_t end = K(before_bad_group)(groups, &n_groups);
             is_bad |= end < begin, begin = end;
         }
-        for (int i = 0; i < n_groups; ++i) K(lane_finish)(&groups[i], op, density);
-        for (int i = 0; i < n_groups && has_output; ++i) K(lane_end)(&groups[i], op, density);
+        for (int i = 0; i < n_groups; ++i) K(lane_finish)(&groups[i], op, target_kind);
+        for (int i = 0; i < n_groups && has_output; ++i) K(lane_end)(&groups[i], op, target_kind);
         if (resident && has_output) K(store_groups)(groups, n_groups);
         if (is_bad) return begin;
     }

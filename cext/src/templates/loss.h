@@ -7,51 +7,51 @@ typedef struct {
     T(shift) shift;
     T(stats) stats;
     vec log_sum, lse;
-    vec dot, weight, others_q; /* sum q (m - z), sum q, and that without the maxima */
+    vec target_cost, target_mass, others_q; /* sum q (m - z), sum q, and that without the maxima */
 } T(sample);
 
 /* The target's sums, from those over the classes and what the label adds. */
-SIMD_INLINE void T(weigh)(T(sample) * s, const T(known) * k, vec label_cost, vec dot, vec top_q, vec others_q,
-                          vec n_classes, const softxent_density density)
+SIMD_INLINE void T(sum_targets)(T(sample) * s, const T(targets) * targets, vec label_cost, vec target_cost, vec top_q,
+                                vec others_q, vec n_classes, const softxent_target_kind target_kind)
 {
-    const vec zero = V(set1)(0), q = k->label_q, ties = s->stats.ties;
+    const vec zero = V(set1)(0), q = targets->label_q, n_max = s->stats.n_max;
     const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
-    if (density == AT_LABEL) {
-        s->dot = label_cost, s->weight = q, s->others_q = zero;
+    if (target_kind == INDEX) {
+        s->target_cost = label_cost, s->target_mass = q, s->others_q = zero;
         return;
     }
-    if (density == EVEN) {
-        dot = V(mul)(s->share, dot), top_q = V(mul)(s->share, ties);
-        others_q = V(mul)(s->share, V(sub)(n_classes, ties));
+    if (target_kind == SMOOTHED) {
+        target_cost = V(mul)(s->share, target_cost), top_q = V(mul)(s->share, n_max);
+        others_q = V(mul)(s->share, V(sub)(n_classes, n_max));
     }
-    s->dot = V(add)(dot, label_cost), s->others_q = V(add)(others_q, V(select)(is_max, zero, q));
-    s->weight = V(add)(s->others_q, V(add)(top_q, V(select)(is_max, q, zero)));
+    s->target_cost = V(add)(target_cost, label_cost), s->others_q = V(add)(others_q, V(select)(is_max, zero, q));
+    s->target_mass = V(add)(s->others_q, V(add)(top_q, V(select)(is_max, q, zero)));
 }
 
 /* s ((W log S + sum q (m - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
-SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(known) * k, const T(sample) * s)
+SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(targets) * targets, const T(sample) * s)
 {
     const vec zero = V(set1)(0);
-    vec loss = V(fma)(s->weight, s->log_sum, s->dot);
+    vec loss = V(fma)(s->target_mass, s->log_sum, s->target_cost);
     if (c->o.log_base != 1) loss = V(mul)(loss, V(set1)((real)(1 / c->o.log_base)));
     if (c->o.z_loss > 0) {
         const vec root = V(set1)(c->z_loss_root), z_loss = V(set1)(c->z_loss);
         loss = V(fma)(V(mul)(V(mul)(s->lse, root), z_loss), V(mul)(s->lse, root), loss);
     }
     if (c->b->sample_weight) {
-        const vec of_no_weight = V(select)(V(eq)(T(size_of)(loss), V(set1)((real)INFINITY)), zero, loss);
-        loss = V(select)(V(eq)(k->sample_weight, zero), of_no_weight, loss);
-        loss = V(mul)(loss, k->sample_weight);
+        const vec of_no_weight = V(select)(V(eq)(T(abs)(loss), V(set1)((real)INFINITY)), zero, loss);
+        loss = V(select)(V(eq)(targets->sample_weight, zero), of_no_weight, loss);
+        loss = V(mul)(loss, targets->sample_weight);
     }
-    return V(select)(k->counted, loss, zero);
+    return V(select)(targets->counted, loss, zero);
 }
 
 /* A value of each sample into `loss`. */
-SIMD_INLINE void T(store_losses)(const T(call) * c, const T(known) * k, vec value)
+SIMD_INLINE void T(store_losses)(const T(call) * c, const T(targets) * targets, vec value)
 {
     const softxent_block *b = c->b;
-    char *first = (char *)b->loss + k->begin * b->loss_stride * T(size_of_element)(b->loss_type);
-    T(scatter)(first, b->loss_type, b->loss_stride, k->n_samples, value);
+    char *first = (char *)b->loss + targets->begin * b->loss_stride * T(size_of_element)(b->loss_type);
+    T(scatter)(first, b->loss_type, b->loss_stride, targets->n_samples, value);
 }
 
 /* How an output is made of the exps: times `scale`, less q times `upstream`; but where they are `top` it is `at_top`.
@@ -69,26 +69,26 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
 }
 
 /* A gradient's entry where the exp is e, with what z_loss adds: it is in `scale` where that makes the entry. */
-SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(known) * k, const T(sample) * s, vec e, vec entry)
+SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(targets) * targets, const T(sample) * s, vec e, vec entry)
 {
     if (!(c->o.z_loss > 0)) return entry;
-    const vec p_upstream = T(times_upstream)(e, s->stats, k->z_upstream, k->headroom);
+    const vec p_upstream = T(times_upstream)(e, s->stats, targets->z_upstream, targets->headroom);
     return V(fma)(s->lse, p_upstream, entry);
 }
 
 /* Of a gradient: p W - q times the upstream gradient, and what z_loss adds. At the top of a confident sample both p W
  * and q may be nearly the whole. */
-SIMD_INLINE T(factors)
-    T(gradient_factors)(const T(call) * c, const T(known) * k, const T(sample) * s, const softxent_density density)
+SIMD_INLINE T(factors) T(gradient_factors)(const T(call) * c, const T(targets) * targets, const T(sample) * s,
+                                           const softxent_target_kind target_kind)
 {
-    vec scale = V(mul)(s->weight, k->upstream);
-    if (c->o.z_loss > 0) scale = V(fma)(s->lse, k->z_upstream, scale);
+    vec scale = V(mul)(s->target_mass, targets->upstream);
+    if (c->o.z_loss > 0) scale = V(fma)(s->lse, targets->z_upstream, scale);
     scale = V(div)(scale, T(sum_exp)(s->stats));
-    T(factors) x = {scale, T(least_scaled)(scale), scale, scale, k->upstream};
-    if (density == AT_LABEL) return x;
+    T(factors) x = {scale, T(least_scaled)(scale), scale, scale, targets->upstream};
+    if (target_kind == INDEX) return x;
     x.top = T(confident_top)(s->stats);
-    const vec at_top = T(top_gradient)(s->stats, s->weight, s->others_q, k->upstream, k->headroom);
-    x.at_top = T(with_z_loss)(c, k, s, s->stats.top, at_top);
+    const vec at_top = T(top_gradient)(s->stats, s->target_mass, s->others_q, targets->upstream, targets->headroom);
+    x.at_top = T(with_z_loss)(c, targets, s, s->stats.top, at_top);
     return x;
 }
 
@@ -98,22 +98,22 @@ SIMD_INLINE vec T(softmax_entry)(vec e, T(factors) x)
 }
 
 /* Without what the label adds. Where that is all of q, the entry at the label is label_entry. */
-SIMD_INLINE vec T(gradient_entry)(vec e, vec q, T(factors) x, const softxent_density density)
+SIMD_INLINE vec T(gradient_entry)(vec e, vec q, T(factors) x, const softxent_target_kind target_kind)
 {
     const vec entry = T(scaled)(e, x.scale, x.least);
-    return density == AT_LABEL ? entry : V(select)(V(eq)(e, x.top), x.at_top, V(fnma)(q, x.upstream, entry));
+    return target_kind == INDEX ? entry : V(select)(V(eq)(e, x.top), x.at_top, V(fnma)(q, x.upstream, entry));
 }
 
 /* The gradient at the label. */
-SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(known) * k, const T(sample) * s, T(factors) x,
-                               const softxent_density density)
+SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(targets) * targets, const T(sample) * s, T(factors) x,
+                               const softxent_target_kind target_kind)
 {
     const mask is_max = V(eq)(s->label_logit, s->stats.row_max);
     const vec e = T(exp_with_top)(s->label_logit, s->stats.row_max, s->shift, 0);
-    if (density != AT_LABEL) {
-        const vec q = V(fma)(s->share, k->label_weight, k->label_q);
-        return T(gradient_entry)(e, q, x, density);
+    if (target_kind != INDEX) {
+        const vec q = V(fma)(s->share, targets->label_weight, targets->label_q);
+        return T(gradient_entry)(e, q, x, target_kind);
     }
-    const vec upstream = V(mul)(k->label_q, k->upstream);
-    return T(with_z_loss)(c, k, s, e, T(label_gradient)(s->stats, is_max, e, upstream, k->headroom));
+    const vec upstream = V(mul)(targets->label_q, targets->upstream);
+    return T(with_z_loss)(c, targets, s, e, T(label_gradient)(s->stats, is_max, e, upstream, targets->headroom));
 }

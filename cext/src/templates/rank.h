@@ -87,7 +87,7 @@ typedef struct {
 } T(standing);
 
 /* Both sweeps: the maximum; and who has it, and comes before a label of this logit. */
-static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * found)
+static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * standing)
 {
     const ptrdiff_t step = f->in_rows ? LANES : 1;
     vec tile[TILE], row_max = V(set1)(-(real)INFINITY), n_nan = V(set1)(0);
@@ -101,8 +101,8 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
     r.label_logit = f->in_rows ? V(set1)(label_logit[0]) : V(load)(label_logit);
     real lanes[LANES], tops[LANES];
     V(store)(lanes, n_nan);
-    for (int i = 0; i < LANES; ++i) found->n_before[i] = 0, found->top[i] = -1, found->has_nan[i] = 0;
-    for (int i = 0; i < LANES; ++i) found->has_nan[f->in_rows ? 0 : i] |= lanes[i] != 0;
+    for (int i = 0; i < LANES; ++i) standing->n_before[i] = 0, standing->top[i] = -1, standing->has_nan[i] = 0;
+    for (int i = 0; i < LANES; ++i) standing->has_nan[f->in_rows ? 0 : i] |= lanes[i] != 0;
     for (ptrdiff_t from = 0; from < f->n_vectors; from += TILE) {
         const int vectors = (int)(f->n_vectors - from < TILE ? f->n_vectors - from : TILE);
         const int64_t begin = from * step, end = begin + vectors * step;
@@ -117,9 +117,9 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
         for (int i = 0; i < LANES; ++i) {
             const int sample = f->in_rows ? 0 : i;
             const int64_t top = tops[i] > 0 - (real)INFINITY ? begin - (int64_t)tops[i] : INT64_MAX,
-                          before = found->top[sample];
-            found->n_before[sample] += (int64_t)lanes[i];
-            if (top != INT64_MAX && (before < 0 || top < before)) found->top[sample] = top;
+                          before = standing->top[sample];
+            standing->n_before[sample] += (int64_t)lanes[i];
+            if (top != INT64_MAX && (before < 0 || top < before)) standing->top[sample] = top;
         }
     }
 }
@@ -129,11 +129,11 @@ static void K(target_labels)(const softxent_block *b, ptrdiff_t begin, int n_sam
 {
     const int64_t none[LANES] = {0};
     real nothing[LANES];
-    T(standing) found;
+    T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 1);
     for (int i = 0; i < LANES; ++i) nothing[i] = (real)NAN;
-    K(rank_field)(&f, none, nothing, &found);
-    for (int i = 0; i < n_samples; ++i) label[i] = found.top[i] < 0 ? LABEL_NONE : found.top[i];
+    K(rank_field)(&f, none, nothing, &standing);
+    for (int i = 0; i < n_samples; ++i) label[i] = standing.top[i] < 0 ? LABEL_NONE : standing.top[i];
 }
 
 SIMD_INLINE void T(store_rank)(const softxent_block *b, ptrdiff_t sample, int64_t rank, int64_t top)
@@ -154,7 +154,7 @@ static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samp
 {
     int64_t label[LANES] = {0};
     real label_logit[LANES] = {0};
-    T(standing) found;
+    T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 0);
     if (b->target)
         K(target_labels)(b, begin, n_samples, in_rows, label);
@@ -168,9 +168,10 @@ static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samp
             is_removed ? -(real)INFINITY : T(element)(f.values.data, f.values.type, T(place_in)(&f.values, i, y));
         if (is_removed) label[i] = b->n_classes;
     }
-    K(rank_field)(&f, label, label_logit, &found);
+    K(rank_field)(&f, label, label_logit, &standing);
     for (int i = 0; i < n_samples; ++i) {
-        const int is_ranked = label[i] != LABEL_IGNORED && !found.has_nan[i] && found.top[i] >= 0;
-        T(store_rank)(b, begin + i, is_ranked && label[i] >= 0 ? found.n_before[i] : -1, is_ranked ? found.top[i] : -1);
+        const int is_ranked = label[i] != LABEL_IGNORED && !standing.has_nan[i] && standing.top[i] >= 0;
+        T(store_rank)(b, begin + i, is_ranked && label[i] >= 0 ? standing.n_before[i] : -1,
+                      is_ranked ? standing.top[i] : -1);
     }
 }

@@ -14,12 +14,12 @@
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
 enum { ROW_BATCH_BYTES = 1 << 14, PREFETCHED_BYTES = 1 << 19 };
-enum { GROUP = 4 }; /* vectors that are ranked together */
+enum { QUAD = 4 }; /* vectors that are ranked together */
 typedef struct {
     softxent_op op;
     int output, type, out_type;
-    softxent_density density;
-    int rare;       /* any output, strided or added to; nothing is known before the call */
+    softxent_target_kind target_kind;
+    int is_generic; /* any output, strided or added to; nothing is known before the call */
     int has_excess; /* as T(known) has it */
 } row_kind;
 #endif
@@ -37,26 +37,26 @@ SIMD_INLINE int T(is_short)(ptrdiff_t n_classes) { return n_classes <= ROW_BATCH
 /* A vector's lanes, each to be spread over a vector of its own. */
 typedef struct {
     real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
-    real scale[LANES], least[LANES], known_by[LANES], at_top[LANES], upstream[LANES], excess[LANES];
-} T(spread);
+    real scale[LANES], least[LANES], top_exp[LANES], at_top[LANES], upstream[LANES], excess[LANES];
+} T(row_scalars);
 
 /* Up to LANES rows, a row in each lane. */
 typedef struct {
     const T(call) * call;
     row_kind kind;
     int at_once, has_prefetch;
-    T(known) known;
-    T(sample) found;
-    T(spread) lanes;                                                         /* of what was found */
-    T(compensated) others[LANES], dot[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
-    vec ties[LANES], n_bad[LANES];
+    T(targets) targets;
+    T(sample) sample;
+    T(row_scalars) lanes;                                                            /* of what was found */
+    T(compensated) others[LANES], target_cost[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
+    vec n_max[LANES], n_bad[LANES];
     vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
     /* For ranks: each row's label, and what is found, a row in each lane: how many classes come before the label's, of
      * those from its group of vectors on, or less; the top's group and the top in it, counted downwards from 0. */
     const int64_t *label;
     int64_t target_label[LANES];
-    vec n_before, top_group, top;
+    vec n_before, top_quad, top;
 } T(batch);
 
 /* ---- Rows and lanes ---------------------------------------------------------------------------------------------- */
@@ -64,13 +64,13 @@ typedef struct {
 SIMD_INLINE const char *T(logits_of)(const T(batch) * r, int row, int type)
 {
     const softxent_block *b = r->call->b;
-    return (const char *)b->logits + (r->known.begin + row) * b->logits_sample_stride * T(size_of_element)(type);
+    return (const char *)b->logits + (r->targets.begin + row) * b->logits_sample_stride * T(size_of_element)(type);
 }
 
 SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
 {
     const softxent_block *b = r->call->b;
-    return (char *)b->out + (r->known.begin + row) * b->out_sample_stride * T(size_of_element)(type);
+    return (char *)b->out + (r->targets.begin + row) * b->out_sample_stride * T(size_of_element)(type);
 }
 
 /* Of how many rows a whole vector at the end is still in the array of logits: it reaches into the next row. From memory
@@ -78,13 +78,13 @@ SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
 SIMD_INLINE ptrdiff_t T(rows_with_next)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    return b->logits_sample_stride == b->n_classes ? b->n_samples - r->known.begin - 1 : 0;
+    return b->logits_sample_stride == b->n_classes ? b->n_samples - r->targets.begin - 1 : 0;
 }
 
 /* Whether there is anything to read in a row. */
-SIMD_INLINE int T(has_part)(const T(batch) * r, int row)
+SIMD_INLINE int T(is_counted)(const T(batch) * r, int row)
 {
-    return row < r->known.n_samples && r->known.label[row] != LABEL_IGNORED;
+    return row < r->targets.n_samples && r->targets.label[row] != LABEL_IGNORED;
 }
 
 /* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. What is usual is inline. */
@@ -193,8 +193,8 @@ SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const int type)
     const ptrdiff_t n_classes = b->n_classes, step = b->logits_sample_stride * T(size_of_element)(type);
     const ptrdiff_t n_with_next = T(rows_with_next)(r);
     const char *z = T(logits_of)(r, 0, type);
-    const int64_t *label = r->known.label;
-    const int n_rows = r->known.n_samples;
+    const int64_t *label = r->targets.label;
+    const int n_rows = r->targets.n_samples;
     vec rows[LANES];
     for (int i = 0; i < n_rows; ++i)
         rows[i] = label[i] == LABEL_IGNORED ? V(set1)(0)
@@ -203,7 +203,7 @@ SIMD_INLINE vec T(max_of_batch)(T(batch) * r, const int type)
     return K(max_of_rows)(rows, r->at_once);
 }
 
-static vec K(max_of_batch)(T(batch) * r)
+static vec K(max_of_batch_any)(T(batch) * r)
 {
     switch (r->kind.type) {
 #if HALF_PRECISION
@@ -223,11 +223,11 @@ typedef struct {
 } T(rank_sums);
 
 /* The vectors of a group, from class k on. If it is not whole, those beyond the last class are -inf. */
-SIMD_INLINE void T(load_group)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int whole,
-                               const int type)
+SIMD_INLINE void T(load_quad)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int whole,
+                              const int type)
 {
     UNROLL
-    for (int j = 0; j < GROUP; ++j, k += LANES)
+    for (int j = 0; j < QUAD; ++j, k += LANES)
         v[j] = whole || k + LANES <= n ? T(load_vector)(z + k * T(size_of_element)(type), type)
                : k < n                 ? *tail
                                        : V(set1)(-(real)INFINITY);
@@ -236,12 +236,12 @@ SIMD_INLINE void T(load_group)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, 
 /* Which classes of a group come before the label's. Of those before the label itself the ones are counted that do not,
  * as -1: so each class takes one comparison, but for the label's own group. */
 enum { D(BEFORE_LABEL), D(WITH_LABEL), D(BEHIND_LABEL) };
-SIMD_INLINE vec T(count_group)(const vec *z, vec label_logit, vec label, const int where)
+SIMD_INLINE vec T(count_quad)(const vec *z, vec label_logit, vec label, const int where)
 {
     const vec zero = V(set1)(0), one = V(set1)(1);
     vec n = zero;
     UNROLL
-    for (int j = 0; j < GROUP; ++j) {
+    for (int j = 0; j < QUAD; ++j) {
         if (where == D(BEFORE_LABEL)) n = V(add_where)(V(lt)(z[j], label_logit), n, V(set1)(-1));
         if (where != D(BEFORE_LABEL)) n = V(add_where)(V(lt)(label_logit, z[j]), n, one);
         if (where != D(WITH_LABEL)) continue;
@@ -251,12 +251,12 @@ SIMD_INLINE vec T(count_group)(const vec *z, vec label_logit, vec label, const i
     return n;
 }
 
-SIMD_INLINE void T(rank_group)(T(rank_sums) * s, const vec *z, vec label_logit, vec label, const int where)
+SIMD_INLINE void T(rank_quad)(T(rank_sums) * s, const vec *z, vec label_logit, vec label, const int where)
 {
     const vec largest = V(max)(V(max)(z[0], z[1]), V(max)(z[2], z[3]));
     s->top = V(select)(V(lt)(s->row_max, largest), s->group, s->top);
     s->row_max = V(max)(largest, s->row_max);
-    s->n_before = V(add)(s->n_before, T(count_group)(z, label_logit, label, where));
+    s->n_before = V(add)(s->n_before, T(count_quad)(z, label_logit, label, where));
     s->group = V(sub)(s->group, V(set1)(1));
 }
 
@@ -264,20 +264,20 @@ SIMD_INLINE T(rank_sums)
     T(rank_row)(const char *z, ptrdiff_t n, int has_next, vec *tail, ptrdiff_t label, real label_logit, const int type)
 {
     const vec zero = V(set1)(0), bound = V(set1)(label_logit);
-    const ptrdiff_t size = GROUP * LANES, whole = n - n % LANES, of_label = label / size * size;
+    const ptrdiff_t size = QUAD * LANES, whole = n - n % LANES, of_label = label / size * size;
     T(rank_sums) s = {V(set1)(-(real)INFINITY), zero, zero, zero};
-    vec v[GROUP];
+    vec v[QUAD];
     ptrdiff_t k = 0;
     if (whole < n) *tail = T(tail_of)(z + whole * T(size_of_element)(type), n - whole, has_next, type);
     for (; k < of_label; k += size) {
-        T(load_group)(v, z, k, n, tail, 1, type);
-        T(rank_group)(&s, v, bound, zero, D(BEFORE_LABEL));
+        T(load_quad)(v, z, k, n, tail, 1, type);
+        T(rank_quad)(&s, v, bound, zero, D(BEFORE_LABEL));
     }
-    T(load_group)(v, z, k, n, tail, 0, type);
-    T(rank_group)(&s, v, bound, V(set1)((real)(label - k)), D(WITH_LABEL));
+    T(load_quad)(v, z, k, n, tail, 0, type);
+    T(rank_quad)(&s, v, bound, V(set1)((real)(label - k)), D(WITH_LABEL));
     for (k += size; k + size <= n; k += size) {
-        T(load_group)(v, z, k, n, tail, 1, type);
-        T(rank_group)(&s, v, bound, zero, D(BEHIND_LABEL));
+        T(load_quad)(v, z, k, n, tail, 1, type);
+        T(rank_quad)(&s, v, bound, zero, D(BEHIND_LABEL));
     }
     if (k >= n) return s;
     vec largest = V(set1)(-(real)INFINITY);
@@ -291,13 +291,13 @@ SIMD_INLINE T(rank_sums)
 }
 
 /* Lane by lane the first class of a row's group that has the maximum, counted downwards. */
-SIMD_INLINE vec T(top_in_group)(const T(batch) * r, int i, real row_max, ptrdiff_t k, int type)
+SIMD_INLINE vec T(top_in_quad)(const T(batch) * r, int i, real row_max, ptrdiff_t k, int type)
 {
     const ptrdiff_t n = r->call->b->n_classes, size = T(size_of_element)(type);
     const char *z = T(logits_of)(r, i, type);
     const vec from_next = V(set1)(LANES);
-    vec top = V(set1)(-(real)INFINITY), class = V(sub)(V(set1)(-GROUP * LANES), T(lane_numbers)());
-    for (ptrdiff_t c = k + (GROUP - 1) * LANES; c >= k; c -= LANES) {
+    vec top = V(set1)(-(real)INFINITY), class = V(sub)(V(set1)(-QUAD * LANES), T(lane_numbers)());
+    for (ptrdiff_t c = k + (QUAD - 1) * LANES; c >= k; c -= LANES) {
         class = V(add)(class, from_next);
         if (c >= n) continue;
         const vec x = c + LANES <= n ? T(load_any)(z + c * size, type, 1, LANES) : r->tails[i];
@@ -311,17 +311,17 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
 {
     const softxent_block *b = r->call->b;
     const int type = r->kind.type;
-    V(store)(label_logit, r->found.label_logit);
-    r->label = r->known.label;
-    for (int i = 0; i < r->known.n_samples && b->target; ++i) {
+    V(store)(label_logit, r->sample.label_logit);
+    r->label = r->targets.label;
+    for (int i = 0; i < r->targets.n_samples && b->target; ++i) {
         r->label = r->target_label;
-        K(target_labels)(b, r->known.begin + i, 1, 1, &r->target_label[i]);
+        K(target_labels)(b, r->targets.begin + i, 1, 1, &r->target_label[i]);
         label_logit[i] = T(element)(T(logits_of)(r, i, type), type, r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i]);
     }
 }
 
 /* Row i by itself: a loop for each type. */
-static T(rank_sums) K(rank_row)(T(batch) * r, int i, int has_next, real label_logit)
+static T(rank_sums) K(rank_row_any)(T(batch) * r, int i, int has_next, real label_logit)
 {
     const ptrdiff_t n = r->call->b->n_classes, label = (ptrdiff_t)r->label[i];
     const char *z = T(logits_of)(r, i, r->kind.type);
@@ -340,24 +340,24 @@ static vec K(rank_batch)(T(batch) * r)
 {
     const ptrdiff_t n_with_next = T(rows_with_next)(r);
     vec maxima[LANES], rows[LANES], tops[LANES], n_before[LANES];
-    real label_logit[LANES], row_max[LANES], top_group[LANES];
+    real label_logit[LANES], row_max[LANES], top_quad[LANES];
     T(rank_labels)(r, label_logit);
     for (int i = 0; i < LANES; ++i) {
         T(rank_sums) s = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
-        if (T(has_part)(r, i)) s = K(rank_row)(r, i, i < n_with_next, label_logit[i]);
+        if (T(is_counted)(r, i)) s = K(rank_row_any)(r, i, i < n_with_next, label_logit[i]);
         maxima[i] = rows[i] = s.row_max, tops[i] = s.top, n_before[i] = s.n_before;
     }
-    const vec found = K(max_of_rows)(rows, r->at_once);
-    V(store)(row_max, found);
+    const vec row_maxima = K(max_of_rows)(rows, r->at_once);
+    V(store)(row_max, row_maxima);
     for (int i = 0; i < LANES; ++i)
         rows[i] = V(select)(V(eq)(maxima[i], V(set1)(row_max[i])), tops[i], V(set1)(-(real)INFINITY));
-    r->top_group = K(max_of_rows)(rows, r->at_once), r->n_before = K(counts_of_rows)(n_before, r->at_once);
-    V(store)(top_group, r->top_group);
-    for (int i = 0; i < r->known.n_samples; ++i)
-        if (T(has_part)(r, i))
-            rows[i] = T(top_in_group)(r, i, row_max[i], (ptrdiff_t)-top_group[i] * GROUP * LANES, r->kind.type);
+    r->top_quad = K(max_of_rows)(rows, r->at_once), r->n_before = K(counts_of_rows)(n_before, r->at_once);
+    V(store)(top_quad, r->top_quad);
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (T(is_counted)(r, i))
+            rows[i] = T(top_in_quad)(r, i, row_max[i], (ptrdiff_t)-top_quad[i] * QUAD * LANES, r->kind.type);
     r->top = K(max_of_rows)(rows, r->at_once);
-    return found;
+    return row_maxima;
 }
 
 /* After the sums, in which nan shows up. Rows with one, or without a finite maximum, which look alike, are looked at
@@ -365,13 +365,13 @@ static vec K(rank_batch)(T(batch) * r)
 static void K(store_row_ranks)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    const vec others = r->found.stats.others;
-    const ptrdiff_t size = GROUP * LANES;
+    const vec others = r->sample.stats.others;
+    const ptrdiff_t size = QUAD * LANES;
     real n_before[LANES], group[LANES], top[LANES], is_sure[LANES];
-    V(store)(n_before, r->n_before), V(store)(group, r->top_group), V(store)(top, r->top);
+    V(store)(n_before, r->n_before), V(store)(group, r->top_quad), V(store)(top, r->top);
     V(store)(is_sure, V(select)(V(eq)(others, others), V(set1)(1), V(set1)(0)));
-    for (int i = 0; i < r->known.n_samples; ++i) {
-        const ptrdiff_t sample = r->known.begin + i;
+    for (int i = 0; i < r->targets.n_samples; ++i) {
+        const ptrdiff_t sample = r->targets.begin + i;
         const int64_t label = r->label[i];
         if (label == LABEL_IGNORED)
             T(store_rank)(b, sample, -1, -1);
@@ -425,18 +425,18 @@ SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, v
 }
 
 SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind, const int near,
-                             T(part_sums) * part, vec *ties)
+                             T(partial_sums) * partial, vec *n_max)
 {
     const vec z = T(row_load)(row, k, left, kind.type), m = row->row_max;
-    if (kind.density != AT_LABEL) {
+    if (kind.target_kind != INDEX) {
         /* beyond the last class nothing is below the maximum */
         const vec below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
-        const vec q = kind.density == DENSE ? T(density_at)(row, k, left, &part->n_bad) : m;
-        T(add_target)(part, V(eq)(z, m), below, q, kind.density);
+        const vec q = kind.target_kind == DENSE ? T(density_at)(row, k, left, &partial->n_bad) : m;
+        T(add_target)(partial, V(eq)(z, m), below, q, kind.target_kind);
     }
-    vec e = T(term)(z, m, row->shift, near, &part->others, ties);
+    vec e = T(term)(z, m, row->shift, near, &partial->others, n_max);
     if (kind.output != STORED) return;
-    if (kind.density != AT_LABEL) e = T(with_top)(e, z, m, row->shift.top);
+    if (kind.target_kind != INDEX) e = T(with_top)(e, z, m, row->shift.top);
     if (left >= LANES)
         V(store)(row->exps + k, e);
     else
@@ -463,21 +463,21 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
     T(sums) s = T(no_sums)();
     ptrdiff_t k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        T(part_sums) part = T(no_part)();
+        T(partial_sums) partial = T(no_partial_sums)();
         T(prefetch_next)(row, k, 4 * LANES, kind);
         if (unrolled) {
             UNROLL
-            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
+            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &partial, &s.n_max);
         } else {
-            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &part, &s.ties);
+            for (int j = 0; j < 4; ++j) T(row_term)(row, k + j * LANES, LANES, kind, near, &partial, &s.n_max);
         }
-        T(add_part)(&s, part, kind.density);
+        T(add_partial_sums)(&s, partial, kind.target_kind);
     }
-    T(part_sums) last = T(no_part)();
+    T(partial_sums) last = T(no_partial_sums)();
     T(prefetch_next)(row, k, n - k, kind);
-    for (; k + LANES <= n; k += LANES) T(row_term)(row, k, LANES, kind, near, &last, &s.ties);
-    if (k < n) T(row_term)(row, k, n - k, kind, near, &last, &s.ties);
-    T(add_part)(&s, last, kind.density);
+    for (; k + LANES <= n; k += LANES) T(row_term)(row, k, LANES, kind, near, &last, &s.n_max);
+    if (k < n) T(row_term)(row, k, n - k, kind, near, &last, &s.n_max);
+    T(add_partial_sums)(&s, last, kind.target_kind);
     return s;
 }
 
@@ -490,11 +490,11 @@ SIMD_INLINE T(row) T(first_row)(const T(batch) * r, const row_kind kind)
     T(row) row = {0};
     row.n_classes = b->n_classes, row.target_stride = b->target_class_stride, row.out_stride = b->out_class_stride;
     row.target_type = b->target_type, row.accumulate = b->accumulate;
-    row.class_weight = (const real *)r->call->o.class_weight, row.share = r->found.share;
+    row.class_weight = (const real *)r->call->o.class_weight, row.share = r->sample.share;
     row.keep = V(set1)((real)(1 - r->call->o.label_smoothing));
     row.z = T(logits_of)(r, 0, kind.type), row.z_step = b->logits_sample_stride * size;
     row.to_next_z = further * row.z_step, row.target_step = b->target_sample_stride * target_size;
-    if (b->target) row.target = (const char *)b->target + r->known.begin * row.target_step;
+    if (b->target) row.target = (const char *)b->target + r->targets.begin * row.target_step;
     if (kind.output == NO_OUTPUT) return row;
     row.out = T(out_of)(r, 0, kind.out_type), row.out_step = b->out_sample_stride * T(size_of_element)(kind.out_type);
     row.to_next_out = further * row.out_step;
@@ -503,7 +503,7 @@ SIMD_INLINE T(row) T(first_row)(const T(batch) * r, const row_kind kind)
 
 SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const row_kind kind)
 {
-    const T(spread) *lanes = &r->lanes;
+    const T(row_scalars) *lanes = &r->lanes;
     T(row) row = *first;
     row.z += i * row.z_step, row.tail = &r->tails[i];
     row.shift.base = V(set1)(lanes->base[i]), row.shift.rounder = V(set1)(lanes->rounder[i]);
@@ -512,31 +512,31 @@ SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const ro
     if (row.target) row.target += i * row.target_step;
     if (kind.output == NO_OUTPUT) return row;
     row.out += i * row.out_step;
-    row.exps = !kind.rare && kind.out_type == SOFTXENT_REAL
+    row.exps = !kind.is_generic && kind.out_type == SOFTXENT_REAL
                    ? (real *)(void *)row.out
                    : (real *)(r->exps + i * ((row.n_classes + LANES - 1) / LANES));
     return row;
 }
 
-SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_density density)
+SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_target_kind target_kind)
 {
-    r->others[i] = s.others, r->ties[i] = s.ties;
-    if (density != AT_LABEL) r->dot[i] = s.dot;
-    if (density == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q, r->n_bad[i] = s.n_bad;
+    r->others[i] = s.others, r->n_max[i] = s.n_max;
+    if (target_kind != INDEX) r->target_cost[i] = s.target_cost;
+    if (target_kind == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q, r->n_bad[i] = s.n_bad;
 }
 
 /* Where the exps are most of what there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
 SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
-    const int has_near = unrolled && kind.density != DENSE && kind.type == SOFTXENT_REAL;
+    const int has_near = unrolled && kind.target_kind != DENSE && kind.type == SOFTXENT_REAL;
     const T(row) first = T(first_row)(r, kind);
-    for (int i = 0; i < r->known.n_samples; ++i) {
-        if (!T(has_part)(r, i)) continue;
+    for (int i = 0; i < r->targets.n_samples; ++i) {
+        if (!T(is_counted)(r, i)) continue;
         const T(row) row = T(row_of)(&first, r, i, kind);
         if (has_near && r->lanes.base[i] == 0)
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, 1), kind.density);
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 1, 1), kind.target_kind);
         else
-            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, unrolled && kind.density != EVEN), kind.density);
+            T(keep_sums)(r, i, T(sum_row)(&row, kind, 0, unrolled && kind.target_kind != SMOOTHED), kind.target_kind);
     }
 }
 
@@ -545,26 +545,26 @@ static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 /* What the sums come to. The batch ends before the first row whose target has a bad entry. */
 static void K(conclude_sums)(T(batch) * r)
 {
-    T(sample) *f = &r->found;
-    const softxent_density density = r->kind.density;
+    T(sample) *sample = &r->sample;
+    const softxent_target_kind target_kind = r->kind.target_kind;
     const vec zero = V(set1)(0), n_classes = V(set1)((real)r->call->b->n_classes);
     for (int i = 0; i < r->at_once; ++i)
-        if (!T(has_part)(r, i)) T(keep_sums)(r, i, T(no_sums)(), density);
-    for (int i = r->at_once; i < LANES; ++i) r->ties[i] = zero;
-    const vec n_ties = V(select)(r->known.counted, K(counts_of_rows)(r->ties, r->at_once), V(set1)(1));
+        if (!T(is_counted)(r, i)) T(keep_sums)(r, i, T(no_sums)(), target_kind);
+    for (int i = r->at_once; i < LANES; ++i) r->n_max[i] = zero;
+    const vec n_max = V(select)(r->targets.counted, K(counts_of_rows)(r->n_max, r->at_once), V(set1)(1));
     const vec others = K(sums_of_rows)(r->others, r->at_once);
-    f->stats = T(stats_of)(f->stats.row_max, f->shift.top, n_ties, others, r->kind.op);
-    f->dot = f->weight = f->others_q = zero;
+    sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, n_max, others, r->kind.op);
+    sample->target_cost = sample->target_mass = sample->others_q = zero;
     if (!has_loss(r->kind.op)) return;
-    const vec dot = density == AT_LABEL ? zero : K(sums_of_rows)(r->dot, r->at_once);
-    if (density == DENSE) {
+    const vec target_cost = target_kind == INDEX ? zero : K(sums_of_rows)(r->target_cost, r->at_once);
+    if (target_kind == DENSE) {
         for (int i = r->at_once; i < LANES; ++i) r->n_bad[i] = zero;
-        r->known.n_samples = T(before_bad)(K(counts_of_rows)(r->n_bad, r->at_once), r->known.n_samples);
+        r->targets.n_samples = T(before_bad)(K(counts_of_rows)(r->n_bad, r->at_once), r->targets.n_samples);
     }
-    const vec top_q = density == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
-    const vec others_q = density == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
-    const vec label_cost = T(cost)(f->label_logit, r->known.label_q, f->stats.row_max);
-    T(weigh)(f, &r->known, label_cost, dot, top_q, others_q, n_classes, density);
+    const vec top_q = target_kind == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
+    const vec others_q = target_kind == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
+    const vec label_cost = T(cost)(sample->label_logit, r->targets.label_q, sample->stats.row_max);
+    T(sum_targets)(sample, &r->targets, label_cost, target_cost, top_q, others_q, n_classes, target_kind);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -573,16 +573,16 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
 {
     if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
     vec n_bad = V(set1)(0); /* counted before */
-    const vec q = kind.density == DENSE ? T(density_at)(row, k, left, &n_bad) : row->share;
-    const vec entry = T(gradient_entry)(e, q, row->factors, kind.density);
+    const vec q = kind.target_kind == DENSE ? T(density_at)(row, k, left, &n_bad) : row->share;
+    const vec entry = T(gradient_entry)(e, q, row->factors, kind.target_kind);
     return kind.has_excess ? V(mul)(entry, row->excess) : entry;
 }
 
 SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
 {
-    const ptrdiff_t stride = kind.rare ? row->out_stride : 1;
+    const ptrdiff_t stride = kind.is_generic ? row->out_stride : 1;
     char *p = row->out + k * stride * T(size_of_element)(kind.out_type);
-    if (kind.rare) {
+    if (kind.is_generic) {
         if (row->accumulate) x = V(add)(T(load_any)(p, kind.out_type, stride, left), x);
         T(store_any)(p, kind.out_type, stride, left, x);
     } else if (left >= LANES) {
@@ -603,8 +603,8 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
         if (kind.op == OP_LOG_SOFTMAX) {
             x = V(sub)(V(sub)(z, row->row_max), row->log_sum);
         } else {
-            const vec e = kind.density == AT_LABEL ? T(exp_shifted)(z, row->shift, 0)
-                                                   : T(exp_with_top)(z, row->row_max, row->shift, 0);
+            const vec e = kind.target_kind == INDEX ? T(exp_shifted)(z, row->shift, 0)
+                                                    : T(exp_with_top)(z, row->row_max, row->shift, 0);
             x = T(row_entry)(row, e, k, left, kind);
         }
     }
@@ -614,11 +614,11 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
 /* All but the tail, which waits for write_tails. */
 SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const row_kind kind, const int unrolled)
 {
-    const T(spread) *lanes = &r->lanes;
+    const T(row_scalars) *lanes = &r->lanes;
     const ptrdiff_t n = first->n_classes;
     T(row) row = T(row_of)(first, r, i, kind);
     row.factors.scale = V(set1)(lanes->scale[i]), row.factors.least = V(set1)(lanes->least[i]);
-    row.factors.top = V(set1)(lanes->known_by[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
+    row.factors.top = V(set1)(lanes->top_exp[i]), row.factors.at_top = V(set1)(lanes->at_top[i]);
     row.factors.upstream = V(set1)(lanes->upstream[i]), row.log_sum = V(set1)(lanes->log_sum[i]);
     if (kind.has_excess) row.excess = V(set1)(lanes->excess[i]);
     ptrdiff_t k = 0;
@@ -633,8 +633,8 @@ SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const r
 SIMD_INLINE void T(write_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
     const T(row) first = T(first_row)(r, kind);
-    for (int i = 0; i < r->known.n_samples; ++i)
-        if (T(has_part)(r, i)) T(write_row)(&first, r, i, kind, unrolled);
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (T(is_counted)(r, i)) T(write_row)(&first, r, i, kind, unrolled);
 }
 
 static void K(write_any)(T(batch) * r) { T(write_batch)(r, r->kind, 0); }
@@ -643,8 +643,8 @@ static void K(write_any)(T(batch) * r) { T(write_batch)(r, r->kind, 0); }
 SIMD_INLINE void T(write_zeros)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    for (int i = 0; i < r->known.n_samples && !b->accumulate && !r->known.all_counted; ++i)
-        for (ptrdiff_t k = 0; k < b->n_classes && !T(has_part)(r, i); ++k)
+    for (int i = 0; i < r->targets.n_samples && !b->accumulate && !r->targets.all_counted; ++i)
+        for (ptrdiff_t k = 0; k < b->n_classes && !T(is_counted)(r, i); ++k)
             T(set_element)(T(out_of)(r, i, b->out_type), b->out_type, k * b->out_class_stride, 0);
 }
 
@@ -655,20 +655,20 @@ SIMD_INLINE void T(look_up_labels)(T(batch) * r)
 {
     const int type = r->kind.type;
     vec label_logit = V(set1)(0);
-    for (int i = 0; i < r->known.n_samples; ++i) {
-        const ptrdiff_t y = (ptrdiff_t)r->known.label[i];
+    for (int i = 0; i < r->targets.n_samples; ++i) {
+        const ptrdiff_t y = (ptrdiff_t)r->targets.label[i];
         if (y >= 0) label_logit = T(put_lane)(label_logit, i, T(element)(T(logits_of)(r, i, type), type, y));
     }
-    r->found.label_logit = label_logit;
+    r->sample.label_logit = label_logit;
 }
 
 /* After all rows: what a masked store may write, and be it the next row's beginning, cannot be read again soon. */
 SIMD_INLINE void T(write_tails)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
-    const int type = r->kind.out_type, n_rows = r->known.n_samples;
+    const int type = r->kind.out_type, n_rows = r->targets.n_samples;
     const ptrdiff_t size = T(size_of_element)(type), left = b->n_classes % LANES, step = b->out_sample_stride * size;
-    const int64_t *label = r->known.label;
+    const int64_t *label = r->targets.label;
     char *end = T(out_of)(r, 0, type) + (b->n_classes - left) * size;
     for (int i = 0; i < n_rows && left; ++i)
         if (label[i] != LABEL_IGNORED) T(store_vector_till)(end + i * step, type, left, r->tails[i]);
@@ -679,9 +679,9 @@ SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 {
     const int type = r->kind.out_type;
     const ptrdiff_t stride = r->call->b->out_class_stride;
-    for (int i = 0; i < r->known.n_samples; ++i)
-        if (r->known.label[i] >= 0)
-            entries[i] += T(element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->known.label[i] * stride);
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (r->targets.label[i] >= 0)
+            entries[i] += T(element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->targets.label[i] * stride);
 }
 
 /* Over what is at the labels. */
@@ -689,21 +689,22 @@ SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
 {
     const int type = r->kind.out_type;
     const ptrdiff_t stride = r->call->b->out_class_stride;
-    for (int i = 0; i < r->known.n_samples; ++i)
-        if (r->known.label[i] >= 0)
-            T(set_element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->known.label[i] * stride, entries[i]);
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (r->targets.label[i] >= 0)
+            T(set_element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->targets.label[i] * stride, entries[i]);
 }
 
 /* What the first two sweeps would have found, from the parts of all classes. */
-SIMD_INLINE void T(recall_batch)(T(batch) * r)
+SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
 {
     const int type = r->kind.type;
     const ptrdiff_t n = r->call->b->n_classes, left = n % LANES, begin = (n - left) * T(size_of_element)(type);
     const ptrdiff_t n_with_next = T(rows_with_next)(r);
-    const T(parts) p = T(read_parts)(r->call->b, &r->known);
-    T(take_parts)(&r->found, &r->known, p, T(shift_of)(p.row_max, r->known.headroom), V(set1)(1));
+    const T(parts) p = T(read_parts)(r->call->b, &r->targets);
+    T(stats_from_parts)(&r->sample, &r->targets, p, T(shift_of)(p.row_max, r->targets.headroom), V(set1)(1));
     for (int i = 0; i < r->at_once && left; ++i)
-        if (T(has_part)(r, i)) r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
+        if (T(is_counted)(r, i))
+            r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
 typedef void T(sweep)(T(batch) *);
@@ -711,47 +712,47 @@ typedef void T(sweep)(T(batch) *);
 static void K(write_output)(T(batch) * r, T(sweep) * write)
 {
     const int is_loss = has_gradient(r->kind.op);
-    const T(sample) *f = &r->found;
-    const T(factors) x =
-        is_loss ? T(gradient_factors)(r->call, &r->known, f, r->kind.density) : T(softmax_factors)(f->stats);
-    T(spread) *lanes = &r->lanes;
+    const T(sample) *sample = &r->sample;
+    const T(factors) x = is_loss ? T(gradient_factors)(r->call, &r->targets, sample, r->kind.target_kind)
+                                 : T(softmax_factors)(sample->stats);
+    T(row_scalars) *lanes = &r->lanes;
     real entries[LANES] = {0};
     if (is_loss) {
-        const vec entry = T(label_entry)(r->call, &r->known, f, x, r->kind.density);
-        V(store)(entries, V(mul)(entry, r->known.excess));
+        const vec entry = T(label_entry)(r->call, &r->targets, sample, x, r->kind.target_kind);
+        V(store)(entries, V(mul)(entry, r->targets.excess));
     }
-    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->known_by, x.top);
-    V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, f->log_sum);
-    V(store)(lanes->excess, r->known.excess), r->kind.has_excess = is_loss && r->known.has_excess;
+    V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->top_exp, x.top);
+    V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, sample->log_sum);
+    V(store)(lanes->excess, r->targets.excess), r->kind.has_excess = is_loss && r->targets.has_excess;
     if (is_loss && r->call->b->accumulate) T(read_entries)(r, entries);
     T(write_zeros)(r);
     (r->kind.has_excess ? K(write_any) : write)(r);
-    if (!r->kind.rare) T(write_tails)(r);
+    if (!r->kind.is_generic) T(write_tails)(r);
     if (is_loss) T(write_entries)(r, entries);
 }
 
 static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
 {
     const softxent_op op = r->kind.op;
-    T(sample) *f = &r->found;
-    T(spread) *lanes = &r->lanes;
+    T(sample) *sample = &r->sample;
+    T(row_scalars) *lanes = &r->lanes;
     if (op == OP_FINISH) {
-        T(recall_batch)(r);
+        T(load_batch_stats)(r);
     } else {
-        if (op != OP_RANK) f->stats.row_max = K(max_of_batch)(r);
+        if (op != OP_RANK) sample->stats.row_max = K(max_of_batch_any)(r);
         T(look_up_labels)(r);
-        if (op == OP_RANK) f->stats.row_max = K(rank_batch)(r);
-        f->shift = T(shift_of)(f->stats.row_max, r->known.headroom);
+        if (op == OP_RANK) sample->stats.row_max = K(rank_batch)(r);
+        sample->shift = T(shift_of)(sample->stats.row_max, r->targets.headroom);
     }
-    V(store)(lanes->row_max, f->stats.row_max), V(store)(lanes->base, f->shift.base);
-    V(store)(lanes->rounder, f->shift.rounder), V(store)(lanes->floor, f->shift.floor);
-    V(store)(lanes->top, f->shift.top);
+    V(store)(lanes->row_max, sample->stats.row_max), V(store)(lanes->base, sample->shift.base);
+    V(store)(lanes->rounder, sample->shift.rounder), V(store)(lanes->floor, sample->shift.floor);
+    V(store)(lanes->top, sample->shift.top);
     if (op != OP_FINISH) sum(r), K(conclude_sums)(r);
-    if (r->known.n_samples == 0) return;
-    f->log_sum = T(log_sum)(f->stats), f->lse = V(add)(f->log_sum, f->stats.row_max);
-    if (op == OP_PART) T(write_parts)(r->call->b, &r->known, f);
-    if (has_loss(op)) T(store_losses)(r->call, &r->known, T(loss_of)(r->call, &r->known, f));
-    if (op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->known, f->lse);
+    if (r->targets.n_samples == 0) return;
+    sample->log_sum = T(log_sum)(sample->stats), sample->lse = V(add)(sample->log_sum, sample->stats.row_max);
+    if (op == OP_BEGIN) T(write_parts)(r->call->b, &r->targets, sample);
+    if (has_loss(op)) T(store_losses)(r->call, &r->targets, T(loss_of)(r->call, &r->targets, sample));
+    if (op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->targets, sample->lse);
     if (op == OP_RANK) K(store_row_ranks)(r);
     if (r->kind.output != NO_OUTPUT) K(write_output)(r, write);
 }
@@ -764,13 +765,13 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
     r.call = &call, r.kind = kind, r.at_once = T(rows_at_once)(b->n_classes);
     r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.out_type);
     T(labels) labels;
-    T(no_labels)(&labels), T(know_nothing)(&r.known);
-    r.found.share = T(even_share)(&call);
+    T(no_labels)(&labels), T(no_targets)(&r.targets);
+    r.sample.share = T(even_share)(&call);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
-        K(know)(&r.known, &labels, &call, begin, n_rows, 0);
-        if (r.known.n_samples > 0) K(row_batch)(&r, sum, write);
-        if (r.known.n_samples < n_rows) return begin + r.known.n_samples;
+        K(load_targets)(&r.targets, &labels, &call, begin, n_rows, 0);
+        if (r.targets.n_samples > 0) K(row_batch)(&r, sum, write);
+        if (r.targets.n_samples < n_rows) return begin + r.targets.n_samples;
     }
     return b->n_samples;
 }
@@ -783,37 +784,37 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
       {                                                                                                                \
           T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, out_type, density, 0, 0}, 1);                     \
       }
-ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
-ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
+ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
+ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
+ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 /* so much to do for each class that one branch is nothing */
 ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
-ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_SUM(sum_rows_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_SUM(sum_and_store_f16_in_real, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, AT_LABEL)
-ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, AT_LABEL)
+ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, INDEX)
+ROW_SUM(sum_rows_bf16, NO_OUTPUT, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, INDEX)
+ROW_SUM(sum_and_store_f16, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, INDEX)
+ROW_SUM(sum_and_store_bf16, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, INDEX)
+ROW_SUM(sum_and_store_f16_in_real, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, INDEX)
+ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, INDEX)
 #endif
 #undef ROW_SUM
 
 #define ROW_WRITE(name, op, output, type, out_type, density)                                                           \
       static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, out_type, density, 0, 0}, 1); }
-ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, EVEN)
+ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
+ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
-ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, AT_LABEL)
+ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
+ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
+ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 #if HALF_PRECISION
-ROW_WRITE(write_gradient_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_WRITE(write_gradient_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
-ROW_WRITE(write_gradient_f16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_gradient_bf16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, AT_LABEL)
-ROW_WRITE(write_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, AT_LABEL)
-ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, AT_LABEL)
+ROW_WRITE(write_gradient_f16, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, INDEX)
+ROW_WRITE(write_gradient_bf16, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, INDEX)
+ROW_WRITE(write_gradient_f16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_FLOAT16, SOFTXENT_REAL, INDEX)
+ROW_WRITE(write_gradient_bf16_in_real, OP_CROSS_ENTROPY, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, INDEX)
+ROW_WRITE(write_long_f16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, INDEX)
+ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFTXENT_BFLOAT16, INDEX)
 #endif
 #undef ROW_WRITE
 
@@ -829,17 +830,17 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     const int is_loss = has_loss(op), has_output = b->out && op != OP_LOGSUMEXP;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int out_type = has_output ? b->out_type : b->logits_type;
-    const softxent_density density = is_loss ? density_of(b) : AT_LABEL;
-    const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && density == AT_LABEL));
+    const softxent_target_kind target_kind = is_loss ? target_kind_of(b) : INDEX;
+    const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && target_kind == INDEX));
     const int can_store = T(is_short)(b->n_classes) || (has_own_code && out_type == SOFTXENT_REAL);
     const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
-    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, out_type, density, 0, 0};
+    row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, out_type, target_kind, 0, 0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
-        T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.density]
+        T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.target_kind]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)
                                 : op == OP_LOG_SOFTMAX ? K(write_log_softmax_rows)
                                                        : K(write_finish); /* or there is no output */
-        return K(row_block)(b, kind, sums[kind.output == STORED][kind.density], write);
+        return K(row_block)(b, kind, sums[kind.output == STORED][kind.target_kind], write);
     }
 #if HALF_PRECISION
     static T(sweep) *const half_sums[][3] = {
@@ -854,6 +855,6 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
     const int is_bf16 = b->logits_type == SOFTXENT_BFLOAT16;
     if (has_own_code) return K(row_block)(b, kind, half_sums[is_bf16][where], half_gradients[is_bf16][where]);
 #endif
-    kind.rare = 1;
+    kind.is_generic = 1;
     return K(row_block)(b, kind, K(sum_any), K(write_any));
 }

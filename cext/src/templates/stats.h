@@ -32,16 +32,16 @@ SIMD_INLINE vec T(value)(T(compensated) c) { return V(sub)(c.sum, c.carry); }
 SIMD_INLINE vec T(across)(T(compensated) c) { return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry))); }
 
 /* The exp of one logit of each lane is added to `others` unless it is the maximum, which is counted. */
-SIMD_INLINE void T(count)(mask is_max, vec e, vec *others, vec *ties)
+SIMD_INLINE void T(count)(mask is_max, vec e, vec *others, vec *n_max)
 {
     *others = V(add_unless)(is_max, *others, e);
-    *ties = V(add_where)(is_max, *ties, V(set1)(1));
+    *n_max = V(add_where)(is_max, *n_max, V(set1)(1));
 }
 
-SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec *others, vec *ties)
+SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec *others, vec *n_max)
 {
     const vec e = T(exp_shifted)(z, shift, near);
-    T(count)(V(eq)(z, row_max), e, others, ties);
+    T(count)(V(eq)(z, row_max), e, others, n_max);
     return e;
 }
 
@@ -56,25 +56,25 @@ SIMD_INLINE vec T(exp_with_top)(vec z, vec row_max, T(shift) shift, const int ne
 /* What the sweep over a sample leaves: the maximum and its exp, how many classes have it, and the sum of all the
  * others' exps. */
 typedef struct {
-    vec row_max, top, ties, others;
+    vec row_max, top, n_max, others;
 } T(stats);
 
 /* A sample without a finite maximum is nan, but for its logsumexp, which is the maximum where no logit is nan; and for
  * a part of its classes that are all -inf, as others may be finite. */
-SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec ties, vec others, softxent_op op)
+SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec n_max, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
     if (op == OP_LOGSUMEXP) nan_or_0 = V(set1)(0);
-    if (op == OP_PART) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
-    const T(stats) stats = {row_max, top, ties, V(add)(others, nan_or_0)};
+    if (op == OP_BEGIN) nan_or_0 = V(select)(V(eq)(row_max, V(set1)(-(real)INFINITY)), V(set1)(0), nan_or_0);
+    const T(stats) stats = {row_max, top, n_max, V(add)(others, nan_or_0)};
     return stats;
 }
 
 /* The sum of all exps: S, as the exps are scaled. */
-SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.ties, s.top, s.others); }
+SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.n_max, s.top, s.others); }
 
 /* S - 1. */
-SIMD_INLINE vec T(sum_beside_one)(T(stats) s) { return V(add)(V(sub)(s.ties, V(set1)(1)), V(div)(s.others, s.top)); }
+SIMD_INLINE vec T(sum_beside_one)(T(stats) s) { return V(add)(V(sub)(s.n_max, V(set1)(1)), V(div)(s.others, s.top)); }
 
 /* log S = lse - m. */
 SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); }
@@ -93,14 +93,14 @@ SIMD_INLINE vec T(times_upstream)(vec exps, T(stats) s, vec upstream, T(headroom
 SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec upstream, T(headroom) headroom)
 {
     const vec one = V(set1)(1), zero = V(set1)(0);
-    const vec maxima = V(mul)(s.top, V(sub)(s.ties, V(select)(is_max, one, zero)));
+    const vec maxima = V(mul)(s.top, V(sub)(s.n_max, V(select)(is_max, one, zero)));
     const vec others = V(add)(maxima, V(sub)(s.others, V(select)(is_max, zero, label_exp)));
     return V(sub)(zero, T(times_upstream)(others, s, upstream, headroom));
 }
 
 /* exps * scale, 0 where that would be below the normal numbers: on many processors such a product takes a hundred
  * times as long. `least` is least_scaled(scale). */
-SIMD_INLINE vec T(least_scaled)(vec scale) { return V(div)(V(set1)(D(SMALLEST_NORMAL)), T(size_of)(scale)); }
+SIMD_INLINE vec T(least_scaled)(vec scale) { return V(div)(V(set1)(D(SMALLEST_NORMAL)), T(abs)(scale)); }
 
 SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)(V(lt)(exps, least), exps, scale); }
 
@@ -108,14 +108,14 @@ SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)
  * of all but the maxima a density has three: q (m - z), and q over the maxima and over the others. Of an even one the
  * sum of m - z says it all, and is kept in `dot`. */
 typedef struct {
-    T(compensated) others, dot, top_q, others_q;
-    vec ties;
+    T(compensated) others, target_cost, top_q, others_q;
+    vec n_max;
     vec n_bad; /* entries of the target that are no mass */
 } T(sums);
 
 typedef struct {
-    vec others, dot, top_q, others_q, n_bad;
-} T(part_sums);
+    vec others, target_cost, top_q, others_q, n_bad;
+} T(partial_sums);
 
 SIMD_INLINE T(sums) T(no_sums)(void)
 {
@@ -123,9 +123,9 @@ SIMD_INLINE T(sums) T(no_sums)(void)
     return none;
 }
 
-SIMD_INLINE T(part_sums) T(no_part)(void)
+SIMD_INLINE T(partial_sums) T(no_partial_sums)(void)
 {
-    const T(part_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
+    const T(partial_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
     return none;
 }
 
@@ -147,26 +147,28 @@ SIMD_INLINE int T(before_bad)(vec n_bad, int n_samples)
 }
 
 /* One class of each lane, `below` the maximum by m - z. 0 (m - z) is 0 also where z is -inf. */
-SIMD_INLINE void T(add_target)(T(part_sums) * part, mask is_max, vec below, vec q, const softxent_density density)
+SIMD_INLINE void T(add_target)(T(partial_sums) * partial, mask is_max, vec below, vec q,
+                               const softxent_target_kind target_kind)
 {
-    if (density == EVEN) part->dot = V(add)(part->dot, below);
-    if (density != DENSE) return;
-    part->dot = V(add_unless)(V(eq)(q, V(set1)(0)), part->dot, V(mul)(q, below));
-    part->top_q = V(add_where)(is_max, part->top_q, q);
-    part->others_q = V(add_unless)(is_max, part->others_q, q);
+    if (target_kind == SMOOTHED) partial->target_cost = V(add)(partial->target_cost, below);
+    if (target_kind != DENSE) return;
+    partial->target_cost = V(add_unless)(V(eq)(q, V(set1)(0)), partial->target_cost, V(mul)(q, below));
+    partial->top_q = V(add_where)(is_max, partial->top_q, q);
+    partial->others_q = V(add_unless)(is_max, partial->others_q, q);
 }
 
 /* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
-SIMD_INLINE void T(add_part)(T(sums) * s, T(part_sums) part, const softxent_density density)
+SIMD_INLINE void T(add_partial_sums)(T(sums) * s, T(partial_sums) partial, const softxent_target_kind target_kind)
 {
-    T(accumulate)(&s->others, part.others);
-    if (density == AT_LABEL) return;
-    T(accumulate)(&s->dot, part.dot);
-    s->dot.carry = V(select)(V(eq)(s->dot.carry, s->dot.carry), s->dot.carry, V(set1)(0));
-    if (density == EVEN) return;
-    T(accumulate)(&s->top_q, part.top_q);
-    T(accumulate)(&s->others_q, part.others_q);
-    s->n_bad = V(add)(s->n_bad, part.n_bad);
+    T(accumulate)(&s->others, partial.others);
+    if (target_kind == INDEX) return;
+    T(accumulate)(&s->target_cost, partial.target_cost);
+    s->target_cost.carry =
+        V(select)(V(eq)(s->target_cost.carry, s->target_cost.carry), s->target_cost.carry, V(set1)(0));
+    if (target_kind == SMOOTHED) return;
+    T(accumulate)(&s->top_q, partial.top_q);
+    T(accumulate)(&s->others_q, partial.others_q);
+    s->n_bad = V(add)(s->n_bad, partial.n_bad);
 }
 
 /* q (m - z) of one class. */

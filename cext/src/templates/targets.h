@@ -33,11 +33,11 @@ typedef struct {
     T(headroom) headroom;
     int has_excess; /* derivatives are to be multiplied by these powers of two in the end, else they are 1 */
     vec excess, hess_excess;
-} T(known);
+} T(targets);
 
-SIMD_INLINE vec T(if_counted)(const T(known) * k, vec x)
+SIMD_INLINE vec T(if_counted)(const T(targets) * targets, vec x)
 {
-    return k->all_counted ? x : V(select)(k->counted, x, V(set1)(0));
+    return targets->all_counted ? x : V(select)(targets->counted, x, V(set1)(0));
 }
 
 SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = 0; }
@@ -99,85 +99,88 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
 }
 
 /* What was read of the samples at hand: each in its lane, or the one in all of them. */
-SIMD_INLINE vec T(lanes_read)(const T(known) * k, const real *lanes, real fill, int in_rows)
+SIMD_INLINE vec T(lanes_read)(const T(targets) * targets, const real *lanes, real fill, int in_rows)
 {
-    const vec v = V(load_till)(lanes, k->n_samples, fill);
+    const vec v = V(load_till)(lanes, targets->n_samples, fill);
     return in_rows ? V(set1)(V(first)(v)) : v;
 }
 
-SIMD_INLINE vec T(label_lanes)(const T(known) * k, int in_rows)
+SIMD_INLINE vec T(label_lanes)(const T(targets) * targets, int in_rows)
 {
-    const vec v = V(of_int64)(k->label);
+    const vec v = V(of_int64)(targets->label);
     if (in_rows) return V(set1)(V(first)(v));
-    return k->n_samples == LANES ? v : T(first_lanes)(v, k->n_samples, LABEL_IGNORED);
+    return targets->n_samples == LANES ? v : T(first_lanes)(v, targets->n_samples, LABEL_IGNORED);
 }
 
-SIMD_INLINE void T(know_gain)(T(known) * k, const T(gain) * x)
+SIMD_INLINE void T(set_gain)(T(targets) * targets, const T(gain) * x)
 {
     const T(headroom) headroom = {V(set1)(x->headroom), V(set1)(x->power), V(set1)(x->inverse)};
-    k->headroom = headroom, k->has_excess = x->excess != 1 || x->hess_excess != 1;
-    k->excess = V(set1)(x->excess), k->hess_excess = V(set1)(x->hess_excess);
+    targets->headroom = headroom, targets->has_excess = x->excess != 1 || x->hess_excess != 1;
+    targets->excess = V(set1)(x->excess), targets->hess_excess = V(set1)(x->hess_excess);
 }
 
 /* What is a sample's own where all are alike. */
-SIMD_INLINE void T(know_call)(T(known) * k, const T(call) * c)
+SIMD_INLINE void T(set_call_weights)(T(targets) * targets, const T(call) * c)
 {
     const real has_label = c->b->labels != NULL;
-    k->label_weight = V(set1)(has_label), k->sample_weight = V(set1)(1);
-    k->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label);
-    k->upstream = V(set1)(c->gain.upstream), k->z_upstream = V(set1)(c->gain.z_upstream);
-    k->hess_upstream = V(set1)(c->gain.hess_upstream);
-    T(know_gain)(k, &c->gain);
+    targets->label_weight = V(set1)(has_label), targets->sample_weight = V(set1)(1);
+    targets->label_q = V(set1)((real)(1 - c->o.label_smoothing) * has_label);
+    targets->upstream = V(set1)(c->gain.upstream), targets->z_upstream = V(set1)(c->gain.z_upstream);
+    targets->hess_upstream = V(set1)(c->gain.hess_upstream);
+    T(set_gain)(targets, &c->gain);
 }
 
-SIMD_INLINE void T(know_weights)(T(known) * k, const T(labels) * l, ptrdiff_t at, int in_rows)
+SIMD_INLINE void T(load_weights)(T(targets) * targets, const T(labels) * l, ptrdiff_t at, int in_rows)
 {
-    k->label_weight = T(lanes_read)(k, l->label_weight + at, 0, in_rows);
-    k->label_q = T(lanes_read)(k, l->label_q + at, 0, in_rows);
-    k->sample_weight = T(lanes_read)(k, l->sample_weight + at, 0, in_rows);
-    k->upstream = T(lanes_read)(k, l->upstream + at, 0, in_rows);
-    k->z_upstream = T(lanes_read)(k, l->z_upstream + at, 0, in_rows);
-    k->hess_upstream = T(lanes_read)(k, l->hess_upstream + at, 0, in_rows);
-    k->has_excess = l->is_large;
+    targets->label_weight = T(lanes_read)(targets, l->label_weight + at, 0, in_rows);
+    targets->label_q = T(lanes_read)(targets, l->label_q + at, 0, in_rows);
+    targets->sample_weight = T(lanes_read)(targets, l->sample_weight + at, 0, in_rows);
+    targets->upstream = T(lanes_read)(targets, l->upstream + at, 0, in_rows);
+    targets->z_upstream = T(lanes_read)(targets, l->z_upstream + at, 0, in_rows);
+    targets->hess_upstream = T(lanes_read)(targets, l->hess_upstream + at, 0, in_rows);
+    targets->has_excess = l->is_large;
     if (!l->is_large) {
-        k->headroom = T(headroom_of)(HEADROOM), k->excess = k->hess_excess = V(set1)(1);
+        targets->headroom = T(headroom_of)(HEADROOM), targets->excess = targets->hess_excess = V(set1)(1);
         return;
     }
-    k->headroom.h = T(lanes_read)(k, l->headroom + at, 0, in_rows);
-    k->headroom.power = T(lanes_read)(k, l->headroom_power + at, 1, in_rows);
-    k->headroom.inverse = T(lanes_read)(k, l->headroom_inverse + at, 1, in_rows);
-    k->excess = T(lanes_read)(k, l->excess + at, 1, in_rows);
-    k->hess_excess = T(lanes_read)(k, l->hess_excess + at, 1, in_rows);
+    targets->headroom.h = T(lanes_read)(targets, l->headroom + at, 0, in_rows);
+    targets->headroom.power = T(lanes_read)(targets, l->headroom_power + at, 1, in_rows);
+    targets->headroom.inverse = T(lanes_read)(targets, l->headroom_inverse + at, 1, in_rows);
+    targets->excess = T(lanes_read)(targets, l->excess + at, 1, in_rows);
+    targets->hess_excess = T(lanes_read)(targets, l->hess_excess + at, 1, in_rows);
 }
 
-SIMD_INLINE void T(know_nothing)(T(known) * k) { k->is_plain = 0; }
+SIMD_INLINE void T(no_targets)(T(targets) * targets) { targets->is_plain = 0; }
 
 /* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
  * sample. `l` has no labels at first, and keeps them from call to call. Samples that are not all in `l` are read anew,
  * whatever was seen of them before: so the range that is used always lies in what was read last. */
-static void K(know)(T(known) * k, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples, int in_rows)
+static void K(load_targets)(T(targets) * targets, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples,
+                            int in_rows)
 {
     if (begin < l->begin || begin + n_samples > l->end) K(read_labels)(l, c, begin);
     const ptrdiff_t good = l->end - begin, at = begin - l->begin;
-    k->begin = begin, k->n_samples = (int)(good < n_samples ? good : n_samples);
-    k->label = l->label + at;
-    k->label_lane = T(label_lanes)(k, in_rows);
-    k->counted = V(lt)(V(set1)(LABEL_BAD), k->label_lane);
-    k->any_counted = V(any)(k->counted);
-    k->all_counted = !V(any)(V(eq)(k->label_lane, V(set1)(LABEL_IGNORED)));
+    targets->begin = begin, targets->n_samples = (int)(good < n_samples ? good : n_samples);
+    targets->label = l->label + at;
+    targets->label_lane = T(label_lanes)(targets, in_rows);
+    targets->counted = V(lt)(V(set1)(LABEL_BAD), targets->label_lane);
+    targets->any_counted = V(any)(targets->counted);
+    targets->all_counted = !V(any)(V(eq)(targets->label_lane, V(set1)(LABEL_IGNORED)));
     if (c->has_weights)
-        T(know_weights)(k, l, at, in_rows);
-    else if (!k->is_plain)
-        T(know_call)(k, c);
-    k->is_plain = k->all_counted && !c->has_weights;
-    k->label_q = T(if_counted)(k, k->label_q), k->sample_weight = T(if_counted)(k, k->sample_weight);
-    k->upstream = T(if_counted)(k, k->upstream), k->z_upstream = T(if_counted)(k, k->z_upstream);
-    k->hess_upstream = T(if_counted)(k, k->hess_upstream);
+        T(load_weights)(targets, l, at, in_rows);
+    else if (!targets->is_plain)
+        T(set_call_weights)(targets, c);
+    targets->is_plain = targets->all_counted && !c->has_weights;
+    targets->label_q = T(if_counted)(targets, targets->label_q),
+    targets->sample_weight = T(if_counted)(targets, targets->sample_weight);
+    targets->upstream = T(if_counted)(targets, targets->upstream),
+    targets->z_upstream = T(if_counted)(targets, targets->z_upstream);
+    targets->hess_upstream = T(if_counted)(targets, targets->hess_upstream);
 }
 
 /* The same for LANES samples with plain labels, where these are needed in lanes alone. Whether all are classes: else
  * nothing is known. */
-SIMD_INLINE int T(know_at_once)(T(known) * k, const T(call) * c, ptrdiff_t begin)
+SIMD_INLINE int T(load_plain_targets)(T(targets) * targets, const T(call) * c, ptrdiff_t begin)
 {
     const int64_t *labels = (const int64_t *)c->b->labels + begin;
     const vec label = V(of_int64)(labels), zero = V(set1)(0), one = V(set1)(1);
@@ -186,8 +189,9 @@ SIMD_INLINE int T(know_at_once)(T(known) * k, const T(call) * c, ptrdiff_t begin
     PREFETCH(labels + D(LABELS_READ));
     if (LANES * sizeof *labels > CACHE_LINE) PREFETCH(labels + D(LABELS_READ) + CACHE_LINE / sizeof *labels);
     if (V(any)(V(lt)(zero, is_bad))) return 0;
-    if (!k->is_plain) T(know_call)(k, c);
-    k->begin = begin, k->n_samples = LANES, k->all_counted = k->any_counted = k->is_plain = 1;
-    k->label = NULL, k->label_lane = label, k->counted = V(lt)(zero, one);
+    if (!targets->is_plain) T(set_call_weights)(targets, c);
+    targets->begin = begin, targets->n_samples = LANES,
+    targets->all_counted = targets->any_counted = targets->is_plain = 1;
+    targets->label = NULL, targets->label_lane = label, targets->counted = V(lt)(zero, one);
     return 1;
 }

@@ -141,7 +141,7 @@ SIMD_INLINE int T(is_full)(const T(view) * v, ptrdiff_t from, int vectors)
 
 /* How many samples of a group without gaps may be read and written a whole vector at a time from class c on, which then
  * reaches into the next ones. From memory that is faster by far than to load just the lanes that there are. */
-SIMD_INLINE int T(samples_with_room)(T(view) v, int vectors, int c)
+SIMD_INLINE int T(samples_with_slack)(T(view) v, int vectors, int c)
 {
     int n = vectors == v.lane_stride ? (int)v.limit : 0;
     while (n > 0 && (n - 1) * v.lane_stride + c + LANES > v.room * v.lane_stride) --n;
@@ -160,8 +160,8 @@ SIMD_INLINE void T(load_transposed)(vec *tile, const char *p, ptrdiff_t step, co
 }
 
 /* The other way, for `samples` of up to LANES classes: in order, as what reaches into the next one is overwritten. */
-SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy,
-                                     const int type)
+SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples,
+                                     int n_with_slack, const int type)
 {
     vec r[LANES], rest[LANES];
     UNROLL
@@ -169,14 +169,14 @@ SIMD_INLINE void T(store_transposed)(const vec *tile, char *p, ptrdiff_t step, i
     V(transpose)(r);
     UNROLL
     for (int i = 0; i < LANES; ++i) {
-        if (i < roomy)
+        if (i < n_with_slack)
             T(store_vector)(p + i * step, type, r[i]);
         else if (type != SOFTXENT_REAL)
             rest[i] = r[i];
         else if (i < samples)
             V(store_till)((real *)(p + i * step), classes, r[i]);
     }
-    for (int i = roomy; i < samples && type != SOFTXENT_REAL; ++i)
+    for (int i = n_with_slack; i < samples && type != SOFTXENT_REAL; ++i)
         T(store_vector_till)(p + i * step, type, classes, rest[i]);
 }
 
@@ -188,12 +188,13 @@ static void K(load_halves)(vec *tile, const char *p, ptrdiff_t step, int type)
         T(load_transposed)(tile, p, step, SOFTXENT_BFLOAT16);
 }
 
-static void K(store_halves)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int roomy, int type)
+static void K(store_halves)(const vec *tile, char *p, ptrdiff_t step, int classes, int samples, int n_with_slack,
+                            int type)
 {
     if (type == SOFTXENT_FLOAT16)
-        T(store_transposed)(tile, p, step, classes, samples, roomy, SOFTXENT_FLOAT16);
+        T(store_transposed)(tile, p, step, classes, samples, n_with_slack, SOFTXENT_FLOAT16);
     else
-        T(store_transposed)(tile, p, step, classes, samples, roomy, SOFTXENT_BFLOAT16);
+        T(store_transposed)(tile, p, step, classes, samples, n_with_slack, SOFTXENT_BFLOAT16);
 }
 
 /* Tiles of the kernels' own type have code of their own; all that is converted shares one. */
@@ -210,8 +211,8 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
             tile[c] = T(load_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), fill);
     } else if (v.vector_stride == 1) {
         for (int c = 0; c < vectors; c += LANES) {
-            const int roomy = T(samples_with_room)(v, vectors, c);
-            if (roomy == LANES && (is_real || is_half)) {
+            const int n_with_slack = T(samples_with_slack)(v, vectors, c);
+            if (n_with_slack == LANES && (is_real || is_half)) {
                 if (is_real)
                     T(load_transposed)(tile + c, p + c * size, v.lane_stride * size, SOFTXENT_REAL);
                 else
@@ -219,7 +220,7 @@ SIMD_INLINE void T(load_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vecto
                 continue;
             }
             int i = 0;
-            for (; i < roomy; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
+            for (; i < n_with_slack; ++i) tile[c + i] = T(load_vector)(p + (i * v.lane_stride + c) * size, type);
             for (; i < v.limit; ++i)
                 tile[c + i] = T(load_vector_till)(p + (i * v.lane_stride + c) * size, type, vectors - c, fill);
             for (; i < LANES; ++i) tile[c + i] = V(set1)(fill);
@@ -243,18 +244,18 @@ SIMD_INLINE void T(store_tile_of)(vec *tile, T(view) v, ptrdiff_t from, int vect
     } else if (v.lane_stride == 1) {
         for (int c = 0; c < vectors; ++c) T(store_vector_till)(p + c * step, type, T(lanes_of)(&v, from + c), tile[c]);
     } else if (v.vector_stride == 1) {
-        const int roomy = T(samples_with_room)(v, vectors, (vectors - 1) / LANES * LANES);
+        const int n_with_slack = T(samples_with_slack)(v, vectors, (vectors - 1) / LANES * LANES);
         if (is_real && vectors <= LANES) {
-            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, SOFTXENT_REAL);
+            T(store_transposed)(tile, p, v.lane_stride * size, vectors, (int)v.limit, n_with_slack, SOFTXENT_REAL);
             return;
         }
         if (is_half && vectors <= LANES) {
-            K(store_halves)(tile, p, v.lane_stride * size, vectors, (int)v.limit, roomy, type);
+            K(store_halves)(tile, p, v.lane_stride * size, vectors, (int)v.limit, n_with_slack, type);
             return;
         }
         for (int c = 0; c < vectors; c += LANES) V(transpose)(tile + c);
         int i = 0;
-        for (; i < roomy; ++i) /* in order: what reaches into the next sample is overwritten */
+        for (; i < n_with_slack; ++i) /* in order: what reaches into the next sample is overwritten */
             for (int c = 0; c < vectors; c += LANES)
                 T(store_vector)(p + (i * v.lane_stride + c) * size, type, tile[c + i]);
         for (; i < v.limit; ++i)
