@@ -21,7 +21,7 @@ typedef struct {
 
 /* What the first two sweeps leave. */
 typedef struct {
-    T(sample) sample; /* dot in the units of `t`; the shift is t's */
+    T(sample) sample; /* the shift is that of `t` */
     T(tempered) t;
     vec direction_at_top, moment;
     ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where the maximum of a confident sample is */
@@ -68,10 +68,8 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
 {
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
-    if (g->b->target)
-        K(load_tile)(q, &g->target, from, vectors, 0);
-    else
-        for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    if (g->b->target) K(load_tile)(q, &g->target, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
     if (g->call.o.label_smoothing > 0) {
         vec share[TILE];
@@ -82,7 +80,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
             share[c] = g->in_rows && left < LANES ? V(load_till)(lanes, left, 0) : g->share;
         }
         T(remove_classes)(g, share, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) q[c] = V(fma)(q[c], keep, share[c]);
+        for (int c = 0; c < vectors; ++c) q[c] = T(smoothed)(q[c], keep, share[c]);
     }
     const real *w = (const real *)g->call.o.class_weight;
     for (int c = 0; c < vectors && w; ++c) {
@@ -244,10 +242,11 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(s
 {
     T(sample) *s = &stats->sample;
     const vec one = V(set1)(1), zero = V(set1)(0);
-    s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, stats->t.scale, s->log_sum);
+    T(set_lse)(s, &stats->t);
     const vec label_logit = V(mul)(s->label_logit, stats->t.unit), row_max = V(mul)(s->stats.row_max, stats->t.unit);
     T(sum_targets)(s, &g->targets, T(cost)(label_logit, g->targets.label_q, row_max), T(total)(g, sums.target_cost),
                    T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    s->target_cost = V(mul)(s->target_cost, stats->t.scale_of_unit);
     const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
     real is_top[LANES];
     V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
@@ -529,22 +528,16 @@ static void K(general_group)(T(general) * g)
         K(general_sums)(g, tile, q, keep, &stats);
         if (g->targets.n_samples == 0) return;
     }
+    T(store_results)(&g->call, &g->targets, &stats.sample, g->op);
     switch (g->op) {
-    case OP_CROSS_ENTROPY:
-    case OP_RANK:
-        stats.sample.target_cost = V(mul)(stats.sample.target_cost, stats.t.scale_of_unit);
-        T(store_losses)(&g->call, &g->targets, T(loss_of)(&g->call, &g->targets, &stats.sample));
-        if (g->op == OP_RANK)
-            K(rank_samples)(g->b, g->targets.begin, g->targets.n_samples, g->targets.label, g->in_rows);
-        if (g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
-        break;
-    case OP_FINISH: K(write_gradient)(g, tile, q, keep, &stats); break;
-    case OP_LOGSUMEXP: T(store_losses)(&g->call, &g->targets, stats.sample.lse); break;
+    case OP_RANK: K(rank_samples)(g->b, g->targets.begin, g->targets.n_samples, g->targets.label, g->in_rows); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &stats); break;
     case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &stats); break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &stats); break;
-    case OP_BEGIN: T(write_parts)(g->b, &g->targets, &stats.sample); break;
-    default: K(write_product)(g, tile, keep, &stats); break;
+    case OP_HVP:
+    case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
+    default:
+        if (has_gradient(g->op) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
     }
 }
 

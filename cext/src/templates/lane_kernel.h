@@ -54,7 +54,7 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec 
     if (has_target && !loaded) K(load_tile)(q, &g->target, from, classes, 0);
     for (int c = 0; c < classes && has_target; ++c) T(count_bad)(n_bad, q[c]);
     for (int c = 0; c < classes; ++c) {
-        const vec density = has_target ? V(fma)(q[c], keep, share) : share;
+        const vec density = has_target ? T(smoothed)(q[c], keep, share) : share;
         q[c] = w ? V(mul)(density, V(set1)(w[from + c])) : density;
     }
     for (int c = 0; c < classes && !g->targets.all_counted; ++c) q[c] = T(if_counted)(&g->targets, q[c]);
@@ -275,11 +275,9 @@ static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind ta
 {
     const T(targets) *targets = &g->targets;
     T(sample) *sample = &g->sample;
-    sample->log_sum = T(log_sum)(sample->stats), sample->lse = V(add)(sample->log_sum, sample->stats.row_max);
-    if (op == OP_LOGSUMEXP) T(store_losses)(g->call, targets, sample->lse);
+    T(set_lse)(sample, NULL);
+    T(store_results)(g->call, targets, sample, op);
     if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(sample->stats);
-    if (op == OP_BEGIN) T(write_parts)(g->b, targets, sample);
-    if (has_loss(op)) T(store_losses)(g->call, targets, T(loss_of)(g->call, targets, sample));
     if (op == OP_RANK) K(store_lane_ranks)(g);
     if (!has_gradient(op) || !g->b->out) return;
     g->factors = T(gradient_factors)(g->call, targets, sample, target_kind);

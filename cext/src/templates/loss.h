@@ -28,6 +28,18 @@ SIMD_INLINE void T(sum_targets)(T(sample) * s, const T(targets) * targets, vec l
     s->target_mass = V(add)(s->others_q, V(add)(top_q, V(select)(is_max, q, zero)));
 }
 
+/* log S, and lse = m / T + log S. `t` is NULL, for the compiler to see, where no temperature is known. */
+SIMD_INLINE void T(set_lse)(T(sample) * s, const T(tempered) * t)
+{
+    const vec row_max = s->stats.row_max;
+    s->log_sum = T(log_sum)(s->stats);
+    s->lse = t ? V(fma)(row_max, t->scale, s->log_sum) : V(add)(s->log_sum, row_max);
+}
+
+/* q = (1 - e) t + share, times the class weight where there are some: the density of a target t with label smoothing e,
+ * `keep` being 1 - e. Without a target it is the share alone, to which a label adds label_q. */
+SIMD_INLINE vec T(smoothed)(vec t, vec keep, vec share) { return V(fma)(t, keep, share); }
+
 /* s ((W log S + sum q (m - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
 SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(targets) * targets, const T(sample) * s)
 {

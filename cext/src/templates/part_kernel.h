@@ -88,7 +88,7 @@ static ptrdiff_t K(finish_losses)(const softxent_block *b)
         const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature, targets.headroom);
         T(sample) s;
         T(stats_from_parts)(&s, &targets, p, t.shift, t.unit);
-        s.log_sum = T(log_sum)(s.stats), s.lse = V(fma)(p.row_max, t.scale, s.log_sum);
+        T(set_lse)(&s, &t);
         s.target_cost = V(mul)(s.target_cost, t.scale_of_unit);
         T(store_losses)(&call, &targets, T(loss_of)(&call, &targets, &s));
         if (targets.n_samples < n_samples) return begin + targets.n_samples;

@@ -418,7 +418,7 @@ SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, v
         const char *target = row->target + k * row->target_stride * T(size_of_element)(row->target_type);
         const vec t = T(load_any)(target, row->target_type, row->target_stride, left);
         T(count_bad)(n_bad, t);
-        q = V(fma)(t, row->keep, q);
+        q = T(smoothed)(t, row->keep, q);
     }
     if (w) q = V(mul)(q, T(load_any)((const char *)(w + k), SOFTXENT_REAL, 1, left));
     return left >= LANES ? q : T(first_lanes)(q, left, 0);
@@ -749,10 +749,8 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     V(store)(lanes->top, sample->shift.top);
     if (op != OP_FINISH) sum(r), K(conclude_sums)(r);
     if (r->targets.n_samples == 0) return;
-    sample->log_sum = T(log_sum)(sample->stats), sample->lse = V(add)(sample->log_sum, sample->stats.row_max);
-    if (op == OP_BEGIN) T(write_parts)(r->call->b, &r->targets, sample);
-    if (has_loss(op)) T(store_losses)(r->call, &r->targets, T(loss_of)(r->call, &r->targets, sample));
-    if (op == OP_LOGSUMEXP) T(store_losses)(r->call, &r->targets, sample->lse);
+    T(set_lse)(sample, NULL);
+    T(store_results)(r->call, &r->targets, sample, op);
     if (op == OP_RANK) K(store_row_ranks)(r);
     if (r->kind.output != NO_OUTPUT) K(write_output)(r, write);
 }

@@ -21,6 +21,7 @@
 #include "targets.h"
 #include "loss.h"
 #include "part_kernel.h"
+#include "results.h"
 #include "rank.h"
 #include "check_target.h"
 #if HAS_ROW_KERNEL
