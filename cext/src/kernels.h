@@ -5,6 +5,10 @@
 #ifndef SOFTXENT_KERNELS_H
 #define SOFTXENT_KERNELS_H
 
+#include <stddef.h>
+#include <string.h>
+
+#include "ops.h"
 #include "softxent.h"
 
 /* 32-bit x86 computes in SSE2 between these two: the x87 unit that compilers take there by default keeps more digits
@@ -24,45 +28,37 @@
  * vector has more lanes than MOST_LANES. */
 enum { TILE = 64, MOST_LANES = 16 };
 
-/* What to compute of each sample. */
-typedef enum {
-    OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */
-    OP_RANK,          /* loss, and where the label stands among the logits */
-    OP_SOFTMAX,
-    OP_LOG_SOFTMAX,
-    OP_LOGSUMEXP, /* into `loss` */
-    OP_BEGIN,     /* what the classes at hand say of each sample, into `parts` */
-    OP_FINISH,    /* the loss and the gradient, from `parts` */
-    OP_HVP,       /* the loss's Hessian times `direction` */
-    OP_JVP,       /* the softmax's Jacobian times `direction` */
-    OP_JACOBIAN,
-    OP_MERGE,        /* `other_parts` into `parts` */
-    OP_CHECK_TARGET, /* nothing: whether targets are masses */
-} softxent_op;
-
-/* Whether the losses of labels or targets are asked for, of all classes. */
-static inline int has_loss(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_RANK; }
-
-/* Whether the output is the loss's gradient. */
-static inline int has_gradient(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_FINISH; }
-
-/* Whether the output is made of exps that an earlier sweep has formed. */
-static inline int has_exps(softxent_op op)
-{
-    return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX || op == OP_HVP || op == OP_JVP;
-}
-
 /* The row and lane kernels count a sample's maxima in lanes of float, which are whole numbers up to here. */
 enum { MOST_COUNTED_CLASSES = 1 << 24 };
+
+/* Whether the row and lane kernels know all that the options ask for: what they know is taken out of a copy, of which
+ * nothing may be left. An option that is added to the struct is unknown to them until it is named here. */
+static inline int are_plain_options(const softxent_options *o)
+{
+    softxent_options rest;
+    unsigned char bytes[sizeof rest];
+    unsigned char left = 0;
+    if (!o) return 1;
+    rest = *o;
+    rest.size = 0, rest.class_weight = NULL, rest.label_smoothing = rest.z_loss = rest.log_base = 0;
+    if (rest.temperature == 1) rest.temperature = 0;
+    memcpy(bytes, &rest, sizeof rest);
+    for (size_t i = 0; i < sizeof rest; ++i) left |= bytes[i];
+    return left == 0;
+}
+
+/* The block's last field when the row and lane kernels were last looked at. One that is added to the struct breaks the
+ * build here, until it is decided whether they know it. */
+_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, top_stride) - sizeof(ptrdiff_t) <
+                   _Alignof(softxent_block),
+               "needs_general_kernel must say who knows the block's new field");
 
 /* Whether a call has anything that the row and lane kernels do not know. */
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
-    const softxent_options *o = b->options;
-    if (b->n_classes > MOST_COUNTED_CLASSES) return 1;
-    if (op > OP_FINISH || b->where || b->hess) return 1;
+    if (has_trait(op, IS_GENERAL) || b->n_classes > MOST_COUNTED_CLASSES || b->where || b->hess) return 1;
     if (b->out && b->out_type != b->logits_type && b->out_type != SOFTXENT_REAL) return 1;
-    return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
+    return !are_plain_options(b->options);
 }
 
 /* Where the density q of a loss's target lies. */

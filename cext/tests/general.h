@@ -258,7 +258,8 @@ enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN };
 
 static inline enum view view_of(enum op op)
 {
-    return op == JVP || op == JACOBIAN ? OF_JACOBIAN : op >= SOFTMAX ? OF_FAMILY : OF_LOSS;
+    const int is_family = has_trait(operation_of(op), HEEDS_TEMPERATURE);
+    return !is_of_logits(op) ? OF_LOSS : is_family ? OF_FAMILY : OF_JACOBIAN;
 }
 
 static inline general seen_by(const general *g, enum op op)
@@ -540,7 +541,7 @@ static inline void check_question(const general *g, const question *q, layout l,
 static inline void about_general(const general *g, const question *q, layout l)
 {
     const softxent_options *o = &g->o;
-    ABOUT("%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name[q->op],
+    ABOUT("%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
           q->accumulate ? " +=" : "", q->in_place ? " in place" : "", q->other_layout ? " other layout" : "",
           q->hess ? " hess" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
           dtype_name[g->held.out], l.name, (int)g->p.n, (int)g->p.n_classes, (unsigned)g->features, o->temperature,

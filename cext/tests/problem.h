@@ -47,28 +47,65 @@ static inline int element_type(enum dtype d)
     return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
 }
 
-enum op { LOSS, LOSS_GRAD, RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, N_OPS };
+/* What the tests ask for: the library's operations, of which they tell the loss from the loss with its gradient. */
+enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, LOSS_GRAD = N_OPS };
 
-static const char *const op_name[] = {"loss",        "loss_grad", "rank", "hvp",     "softmax",
-                                      "log_softmax", "logsumexp", "jvp",  "jacobian"};
+static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
 
-static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
+/* All that can be asked of a block of whole samples with their logits. */
+static inline int is_asked(int op)
+{
+    return op == LOSS_GRAD || (op < N_OPS && !has_trait((softxent_op)op, NEEDS_SHARD | NEEDS_PARTS | NEEDS_TARGET));
+}
 
-static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
+#define EACH_OP                                                                                                        \
+    for (int op = LOSS; op <= LOSS_GRAD; ++op)                                                                         \
+        if (is_asked(op))
+
+/* Whether it heeds nothing of labels, targets and their options. */
+static inline int is_of_logits(enum op op) { return !has_trait(operation_of(op), HEEDS_OPTIONS); }
+
+static inline int has_loss_of(enum op op) { return has_trait(operation_of(op), HAS_LOSS); }
+
+static inline int has_output(enum op op)
+{
+    return op == LOSS_GRAD || (op != LOSS && has_trait(operation_of(op), NEEDS_OUT));
+}
+
+/* The public functions of an operation, by dtype: those that may meet a bad label or target, or those that cannot. */
+typedef struct {
+    const char *name;
+    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *);
+    int (*logits_alone[2])(const softxent_block *);
+} functions;
+
+static inline const functions *functions_of(softxent_op op)
+{
+#define BAD_SAMPLE(name)                                                                                               \
+    {                                                                                                                  \
+        #name, {softxent_##name##_f32, softxent_##name##_f64}, { NULL, NULL }                                          \
+    }
+#define LOGITS_ALONE(name)                                                                                             \
+    {                                                                                                                  \
+        #name, {NULL, NULL}, { softxent_##name##_f32, softxent_##name##_f64 }                                          \
+    }
+#define FUNCTIONS_OF(NAME, name, last, traits) last(name),
+    static const functions all[] = {SOFTXENT_OPS(FUNCTIONS_OF)};
+#undef FUNCTIONS_OF
+#undef BAD_SAMPLE
+#undef LOGITS_ALONE
+    return &all[op];
+}
+
+static inline const char *op_name(enum op op)
+{
+    return op == LOSS_GRAD ? "cross_entropy, with its gradient" : functions_of(operation_of(op))->name;
+}
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
-    switch (op) {
-    case RANK:
-        return d == F32 ? softxent_cross_entropy_and_rank_f32(b, bad) : softxent_cross_entropy_and_rank_f64(b, bad);
-    case HVP: return d == F32 ? softxent_cross_entropy_hvp_f32(b, bad) : softxent_cross_entropy_hvp_f64(b, bad);
-    case JVP: return d == F32 ? softxent_softmax_jvp_f32(b) : softxent_softmax_jvp_f64(b);
-    case JACOBIAN: return d == F32 ? softxent_softmax_jacobian_f32(b) : softxent_softmax_jacobian_f64(b);
-    case SOFTMAX: return d == F32 ? softxent_softmax_f32(b) : softxent_softmax_f64(b);
-    case LOG_SOFTMAX: return d == F32 ? softxent_log_softmax_f32(b) : softxent_log_softmax_f64(b);
-    case LOGSUMEXP: return d == F32 ? softxent_logsumexp_f32(b) : softxent_logsumexp_f64(b);
-    default: return d == F32 ? softxent_cross_entropy_f32(b, bad) : softxent_cross_entropy_f64(b, bad);
-    }
+    const functions *f = functions_of(operation_of(op));
+    return f->bad_sample[d] ? f->bad_sample[d](b, bad) : f->logits_alone[d](b);
 }
 
 /* ---- Layouts --------------------------------------------------------------------------------------------------- */

@@ -285,7 +285,7 @@ static void targets_that_are_no_mass(void)
                             softxent_block b = block_with_target(d, *isa, c, variant % 2);
                             const double bad[] = {-1, NAN, d == F32 ? -0x1p-149 : -0x1p-1074};
                             if (variant >= 2) b.options = &tempered;
-                            ABOUT("%s, dtype %d, variant %d, %td classes, sample %td", op_name[ops[q]], d, variant, c,
+                            ABOUT("%s, dtype %d, variant %d, %td classes, sample %td", op_name(ops[q]), d, variant, c,
                                   places[i]);
                             check_bad_target(b, ops[q], d, places[i], i % 2 ? last : i % c, bad[(i + j) % 3]);
                         }
@@ -545,8 +545,8 @@ static void general_labels_that_are_no_class(void)
                 const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;
                 if (n_values == 0 || (g.p.use_ignore_index && bad == g.p.ignore_index)) continue;
                 set_label(&g.p, places[a], bad), set_label(&g.p, 32, bad);
-                for (const question *q = questions; q < questions + N_QUESTIONS && q->op <= HVP; ++q) {
-                    if (q->in_place || q->other_layout || !can_ask(&g, q)) continue;
+                for (const question *q = questions; q < questions + N_QUESTIONS; ++q) {
+                    if (is_of_logits(q->op) || q->in_place || q->other_layout || !can_ask(&g, q)) continue;
                     expect_general(&g, q);
                     about_general(&g, q, layouts[l]);
                     EACH_ISA check_general_bad_label(&g, *isa, q, layouts[l], places[a]);

@@ -494,7 +494,7 @@ static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (has_loss(g->op)) T(store_losses)(&g->call, &g->targets, V(set1)(0));
+    if (has_trait(g->op, HAS_LOSS)) T(store_losses)(&g->call, &g->targets, V(set1)(0));
     if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->targets.begin, g->targets.n_samples);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -511,8 +511,8 @@ static void K(write_nothing)(const T(general) * g)
  * it may be, are not needed any more. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    return has_exps(g->op) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
-           !(g->call.o.softcap > 0);
+    return has_trait(g->op, HAS_EXPS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
+           !g->b->accumulate && !(g->call.o.softcap > 0);
 }
 
 static void K(general_group)(T(general) * g)
@@ -537,7 +537,7 @@ static void K(general_group)(T(general) * g)
     case OP_HVP:
     case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
     default:
-        if (has_gradient(g->op) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
+        if (has_trait(g->op, HAS_GRADIENT) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
     }
 }
 

@@ -140,7 +140,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
     const vec label = g->targets.label_lane;
     const vec *tile = g->tile;
-    const int has_label = has_loss(op) || op == OP_BEGIN;
+    const int has_label = has_trait(op, NEEDS_LABELS | NEEDS_SHARD);
     for (ptrdiff_t from = 0; from < g->b->n_classes; from += TILE) {
         const int classes = T(classes_from)(g, from);
         if (!g->resident) K(load_group)(g, from);
@@ -222,7 +222,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_target
     }
     T(sample) *sample = &g->sample;
     sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, s.n_max, T(value)(s.others), op);
-    if (has_loss(op))
+    if (has_trait(op, HAS_LOSS))
         T(sum_targets)(sample, &g->targets, T(cost)(sample->label_logit, g->targets.label_q, sample->stats.row_max),
                        T(value)(s.target_cost), T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes),
                        target_kind);
@@ -279,7 +279,7 @@ static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind ta
     T(store_results)(g->call, targets, sample, op);
     if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(sample->stats);
     if (op == OP_RANK) K(store_lane_ranks)(g);
-    if (!has_gradient(op) || !g->b->out) return;
+    if (!has_trait(op, HAS_GRADIENT) || !g->b->out) return;
     g->factors = T(gradient_factors)(g->call, targets, sample, target_kind);
     g->label_entry = T(label_entry)(g->call, targets, sample, g->factors, target_kind);
 }
@@ -352,7 +352,7 @@ static void K(lane_end)(const T(group) * g, softxent_op op, softxent_target_kind
 {
     real entries[LANES] = {0};
     const T(view) *out = &g->out;
-    const int n_entries = has_gradient(op) && !g->resident ? g->targets.n_samples : 0;
+    const int n_entries = has_trait(op, HAS_GRADIENT) && !g->resident ? g->targets.n_samples : 0;
     if (n_entries) V(store)(entries, V(mul)(g->label_entry, g->targets.excess));
     for (int i = 0; i < n_entries && g->b->accumulate; ++i)
         if (g->targets.label[i] >= 0) entries[i] += T(element)(out->data, out->type, T(place_of_label)(g, out, i));
@@ -442,12 +442,13 @@ static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
 
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
-    const softxent_target_kind target_kind = has_loss(op) ? target_kind_of(b) : INDEX;
+    const softxent_target_kind target_kind = has_trait(op, HAS_LOSS) ? target_kind_of(b) : INDEX;
     const T(call) call = K(call_of)(b);
-    const int has_output = b->out && op != OP_LOGSUMEXP, resident = b->n_classes <= TILE;
+    const int has_output = b->out != NULL, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
     const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);
-    const int can_keep = !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && has_exps(op);
+    const int can_keep =
+        !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && has_trait(op, HAS_EXPS);
     vec tiles[GROUPS_AT_ONCE * TILE], densities[GROUPS_AT_ONCE * TILE];
     T(group) groups[GROUPS_AT_ONCE];
     T(labels) labels;

@@ -555,7 +555,7 @@ static void K(conclude_sums)(T(batch) * r)
     const vec others = K(sums_of_rows)(r->others, r->at_once);
     sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, n_max, others, r->kind.op);
     sample->target_cost = sample->target_mass = sample->others_q = zero;
-    if (!has_loss(r->kind.op)) return;
+    if (!has_trait(r->kind.op, HAS_LOSS)) return;
     const vec target_cost = target_kind == INDEX ? zero : K(sums_of_rows)(r->target_cost, r->at_once);
     if (target_kind == DENSE) {
         for (int i = r->at_once; i < LANES; ++i) r->n_bad[i] = zero;
@@ -711,7 +711,7 @@ typedef void T(sweep)(T(batch) *);
 
 static void K(write_output)(T(batch) * r, T(sweep) * write)
 {
-    const int is_loss = has_gradient(r->kind.op);
+    const int is_loss = has_trait(r->kind.op, HAS_GRADIENT);
     const T(sample) *sample = &r->sample;
     const T(factors) x = is_loss ? T(gradient_factors)(r->call, &r->targets, sample, r->kind.target_kind)
                                  : T(softmax_factors)(sample->stats);
@@ -825,13 +825,13 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         {K(sum_and_store), K(sum_and_store_even), K(sum_rows_dense)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
-    const int is_loss = has_loss(op), has_output = b->out && op != OP_LOGSUMEXP;
+    const int is_loss = has_trait(op, HAS_LOSS), has_output = b->out != NULL;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int out_type = has_output ? b->out_type : b->logits_type;
     const softxent_target_kind target_kind = is_loss ? target_kind_of(b) : INDEX;
     const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && target_kind == INDEX));
     const int can_store = T(is_short)(b->n_classes) || (has_own_code && out_type == SOFTXENT_REAL);
-    const int with_output = can_store && has_exps(op) ? STORED : RECOMPUTED;
+    const int with_output = can_store && has_trait(op, HAS_EXPS) ? STORED : RECOMPUTED;
     row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, out_type, target_kind, 0, 0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.target_kind]
