@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Never, TypedDict, Unpack, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
+from ._labels import label_error
 from ._options import DEFAULTS, unknown_keyword
 from ._problem import Problem, Reduction
 from ._threads import threads_for
@@ -187,9 +189,12 @@ def cross_entropy(
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if out is None:
-        loss = _kernels.plain_cross_entropy(
-            False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
-        )
+        try:
+            loss = _kernels.plain_cross_entropy(
+                False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
+            )
+        except _kernels.BadSample as bad:
+            raise label_error(np.asarray(labels), bad.args[0], np.shape(logits)[-1], ignore_index) from None
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
@@ -328,9 +333,12 @@ def cross_entropy_and_grad(
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if grad_output is None and accumulate is False:
-        result = _kernels.plain_cross_entropy(
-            True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
-        )
+        try:
+            result = _kernels.plain_cross_entropy(
+                True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
+            )
+        except _kernels.BadSample as bad:
+            raise label_error(np.asarray(labels), bad.args[0], np.shape(logits)[-1], ignore_index) from None
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
