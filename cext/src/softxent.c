@@ -79,7 +79,7 @@ static int is_shard(const softxent_block *b)
            !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
-static int has_what_it_needs(const softxent_block *b, softxent_op op)
+SIMD_INLINE int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
     if (b->n_samples == 0) return 1;
     if (has_trait(op, NEEDS_LOGITS) && !b->logits) return 0;
@@ -100,7 +100,7 @@ static int is_between(double x, double low, double high) { return x >= low && x 
 
 static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
 
-static int has_good_options(const softxent_block *b, softxent_op op)
+SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
     const int has_hessian = has_trait(op, HAS_HESSIAN) || (has_trait(op, HEEDS_HESS) && b->hess);
@@ -117,7 +117,7 @@ static int has_good_options(const softxent_block *b, softxent_op op)
 /* ---- The call ---------------------------------------------------------------------------------------------------- */
 
 /* A block may serve several functions. The kernels see nothing of it that this one does not look at. */
-static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
+SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
     if (!has_trait(op, NEEDS_PARTS | NEEDS_SHARD)) b->parts = NULL;
     if (!has_trait(op, NEEDS_LOSS | NEEDS_LOSS_OR_OUT)) b->loss = NULL;
@@ -136,7 +136,8 @@ static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
     if (!has_trait(op, HEEDS_TEMPERATURE)) b->options = NULL, b->where = NULL;
 }
 
-static int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
+/* Inline, so that the compiler knows the operation: of what does not concern it no check is left. */
+SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
     request own;
     const softxent_block *b = read_block(given, &own, has_trait(op, HEEDS_TEMPERATURE | HEEDS_OPTIONS));

@@ -1,5 +1,5 @@
 /* general.h - a problem with everything that the general kernel knows: options, targets, weights, removed classes, half
- * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that DESIGN.md sets.
+ * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that docs/accuracy.md states.
  */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H
@@ -280,7 +280,7 @@ static inline void solve_general(general *g, enum op op)
 
 /* ---- Expectations ----------------------------------------------------------------------------------------------- */
 
-/* DESIGN.md, 2: 4 eps (1 + distance) for what is made of exps and log S. On top of that come the roundings of what
+/* 4 eps (1 + distance) for what is made of exps and log S. On top of that come the roundings of what
  * multiplies them, half an eps each: three of q, two of 1 / T, and those of the upstream gradient, the base and the
  * sample's weight. */
 static const long double ROUNDINGS = 1;

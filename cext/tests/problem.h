@@ -1,5 +1,5 @@
 /* problem.h - a softmax problem of any size, dtype and layout in guarded memory, its answer in long double, and the
- * bounds that DESIGN.md sets on the distance between the two. What is asked of the library is in the tests. */
+ * bounds that docs/accuracy.md states on the distance between the two. What is asked of the library is in the tests. */
 #ifndef SOFTXENT_TESTS_PROBLEM_H
 #define SOFTXENT_TESTS_PROBLEM_H
 
@@ -403,7 +403,7 @@ static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_gr
 /* A label that is none has no answer: the call refuses it. */
 static inline int is_class(ptrdiff_t label, ptrdiff_t n_classes) { return label >= 0 && label < n_classes; }
 
-/* DESIGN.md, 2: the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
+/* the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
  * logit leads; the other entries within 4 eps (1 + |z - m|). */
 static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
 {

@@ -1,6 +1,6 @@
 /* test_general.c - the general kernel against long double: options, targets, weights, removed classes, half precision
  * and second derivatives, each alone and in random combinations, over sizes around every vector and tile width and over
- * all layouts, within the bounds of DESIGN.md. Odd values are in test_edges.c. */
+ * all layouts, within the bounds of docs/accuracy.md. Odd values are in test_edges.c. */
 #include "general.h"
 
 /* On both sides of a tile of any number of lanes, and of what vectors hold; and some in between. */

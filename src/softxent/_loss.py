@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import _kernels
 from ._arrays import Array
 from ._labels import label_error
-from ._options import DEFAULTS, unknown_keyword
+from ._options import DEFAULTS, Options, unknown_keyword
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
@@ -445,7 +445,16 @@ def cross_entropy_and_rank(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_and_rank, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
         problem.write_losses_to(out)
@@ -547,7 +556,14 @@ def cross_entropy_grad_hess(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_grad_hess, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
     problem.write_gradient_to(grad_out)
@@ -610,7 +626,14 @@ def cross_entropy_hvp(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_hvp, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)
     problem.solve("hvp")
