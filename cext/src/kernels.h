@@ -6,7 +6,6 @@
 #define SOFTXENT_KERNELS_H
 
 #include <stddef.h>
-#include <string.h>
 
 #include "ops.h"
 #include "softxent.h"
@@ -35,16 +34,14 @@ enum { MOST_COUNTED_CLASSES = 1 << 24 };
  * nothing may be left. An option that is added to the struct is unknown to them until it is named here. */
 static inline int are_plain_options(const softxent_options *o)
 {
-    softxent_options rest;
-    unsigned char bytes[sizeof rest];
-    unsigned char left = 0;
     if (!o) return 1;
-    rest = *o;
+    softxent_options rest = *o;
+    const unsigned char *bytes = (const unsigned char *)&rest;
     rest.size = 0, rest.class_weight = NULL, rest.label_smoothing = rest.z_loss = rest.log_base = 0;
     if (rest.temperature == 1) rest.temperature = 0;
-    memcpy(bytes, &rest, sizeof rest);
-    for (size_t i = 0; i < sizeof rest; ++i) left |= bytes[i];
-    return left == 0;
+    size_t i = 0;
+    while (i < sizeof rest && bytes[i] == 0) ++i;
+    return i == sizeof rest;
 }
 
 /* The block's last field when the row and lane kernels were last looked at. One that is added to the struct breaks the

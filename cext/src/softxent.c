@@ -164,8 +164,7 @@ SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dty
 #define PUBLIC(NAME, function, last, traits) PUBLIC_##last(NAME, function)
 SOFTXENT_OPS(PUBLIC)
 
-/* ---- What labels and weights come to, without logits
- * ---------------------------------------------------------------------- */
+/* ---- What labels and weights come to, without logits ----------------------------------------------------------- */
 
 static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
 {

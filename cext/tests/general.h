@@ -1,5 +1,6 @@
 /* general.h - a problem with everything that the general kernel knows: options, targets, weights, removed classes, half
- * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that docs/accuracy.md states.
+ * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that docs/accuracy.md
+ * states.
  */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H

@@ -1,6 +1,6 @@
-/* test_edges.c - the promises about single samples: values at the edges of docs/design.md's table, samples that are ignored,
- * labels that are no class, and the same bits wherever in a batch and in memory a sample lies; by the plain kernels,
- * and by the general one with its options. */
+/* test_edges.c - the promises about single samples: values at the edges of docs/design.md's table, samples that are
+ * ignored, labels that are no class, and the same bits wherever in a batch and in memory a sample lies; by the plain
+ * kernels, and by the general one with its options. */
 #include "general.h"
 
 enum edge {

@@ -1,7 +1,7 @@
 /* test_kernels.c - the public functions against long double: every operation, dtype and usable instruction set, over
- * sizes around every vector width and over all layouts, within the bounds of docs/accuracy.md. The outputs are surrounded by
- * canaries, and all arrays lie against pages that may not be touched. Odd values and arguments are in test_edges.c
- * and test_public.c. */
+ * sizes around every vector width and over all layouts, within the bounds of docs/accuracy.md. The outputs are
+ * surrounded by canaries, and all arrays lie against pages that may not be touched. Odd values and arguments are in
+ * test_edges.c and test_public.c. */
 #include "problem.h"
 
 static const ptrdiff_t class_counts[] = {1,  2,  3,  7,        8,    9,        15,  16,   17,
