@@ -189,8 +189,7 @@ SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const 
 SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_target_kind target_kind,
                                T(sums) * sums)
 {
-    const T(shift) shift =
-        g->sample.shift; /* copies, because for the compiler a store into the tile may change these */
+    const T(shift) shift = g->sample.shift; /* copies: a store into the tile might change the originals */
     const vec row_max = g->sample.stats.row_max;
     vec *tile = g->tile;
     const vec *q = target_kind == DENSE ? g->q : g->tile;
