@@ -8,8 +8,11 @@
 /* What differs between the two types: the layout of the format, and polynomials long enough for it.
  *
  * LN2_HI has 11 (float64: 16) trailing zero bits, so that n LN2_HI is exact also without a fused multiply-add.
- * EXP: exp(r) = 1 + r + r^2 q(r), domain |r| <= ln(2)/2: maximum error 0.037 eps (float32) and 0.044 eps (float64),
- * both at r = -0.34. LOG: 2 atanh(s) = 2 s + s w q(w), w = s^2, domain |s| <= 0.1717: maximum error below 0.01 eps. */
+ *
+ *     EXP: exp(r) = 1 + r + r^2 q(r),               domain |r| <= ln(2)/2
+ *     LOG: 2 atanh(s) = 2 s + s w q(w),  w = s^2,   domain |s| <= 0.1717
+ *
+ * Maximum error of EXP: 0.037 eps (float32) and 0.044 eps (float64), both at r = -0.34. Of LOG: below 0.01 eps. */
 #ifndef SOFTXENT_EXP_CONSTANTS
 #  define SOFTXENT_EXP_CONSTANTS
 #  define ROUNDER_f32 0x1.8p23f /* adding it rounds to an integer, which is then in the low bits */
@@ -66,8 +69,8 @@ SIMD_INLINE T(headroom) T(headroom_of)(int h)
     return x;
 }
 
-/* How a row's logits z become top exp(z - m), where `top`, the same for the whole row, is 2^h times a factor near 1. z
- * - m is not rounded where it matters: that could cost several eps where most of the probability lies far below m.
+/* How a row's logits z become top exp(z - m), where `top`, the same for the whole row, is 2^h times a factor near 1.
+ * Where it matters z - m is not rounded: that could cost several eps where most of the probability lies far below m.
  *
  *     x = z - base = n ln 2 + r,   m - base = n0 ln 2 + r0,   top = 2^h exp(r0)
  *     2^h exp(x - n0 ln 2) = 2^(n - n0 + h) exp(r) = top exp(z - m)
@@ -110,8 +113,8 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
 }
 
 /* top exp(z - m), as in T(shift). Domain: z <= m, and nan, which stays nan. At the maximum the result is exactly `top`;
- * below half the smallest normal number it is 0. Maximum error elsewhere: 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m -
- * z) more where z - m is rounded, at |m| >= 64 and m - z > 32. `near` is a constant: 1 says that base is 0. */
+ * below half the smallest normal number it is 0. Maximum error elsewhere: 1.1 eps (1 + 0.03 (m - z)); where z - m is
+ * rounded, at |m| >= 64 and m - z > 32, 0.5 eps (m - z) more. `near` is a constant: 1 says that base is 0. */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
 {
     const vec x = V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
@@ -214,7 +217,7 @@ SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
 
 /* log(1 + t), by the polynomial LOG. Domain: t >= 0, and nan, which stays nan. Maximum error: 2 eps.
  *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
- * f is found without rounding 1 + t. */
+ * f is computed without rounding 1 + t. */
 SIMD_INLINE vec T(log1p)(vec t)
 {
     static const real coefficient[] = D(LOG_TABLE);

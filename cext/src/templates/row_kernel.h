@@ -139,7 +139,7 @@ SIMD_INLINE void T(store_any)(char *p, const int type, ptrdiff_t stride, ptrdiff
 
 static void K(transpose)(vec *rows) { V(transpose)(rows); }
 
-/* From one vector of every row, the maximum of each row, with a row in each lane. */
+/* Takes one vector of every row, and returns the maximum of each row, with a row in each lane. */
 static vec K(max_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)(V(hmax)(rows[0]));
@@ -149,8 +149,8 @@ static vec K(max_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* From one vector of every row, the sum of each row, with a row in each lane. The sums are exact, because they are of
- * small whole numbers. */
+/* Takes one vector of every row, and returns the sum of each row, with a row in each lane. The sums are exact, because
+ * they are of small whole numbers. */
 static vec K(counts_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)((real)V(hsum)(rows[0]));
@@ -160,9 +160,9 @@ static vec K(counts_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* From the compensated sums of every row, the sum of each row, with a row in each lane. Two-sum (Knuth) finds the
- * rounding error of every addition; the errors are added to the carry, which is subtracted at the end. The carry of an
- * infinite sum is inf - inf, a nan, and is left out. */
+/* Takes the compensated sums of every row, lane by lane, and returns the sum of each row, with a row in each lane.
+ * Two-sum (Knuth) gives the rounding error of every addition; the errors are collected in the carry, which is
+ * subtracted at the end. The carry of an infinite sum is inf - inf, a nan, and is left out. */
 static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 {
     vec sum[LANES], carry[LANES];
