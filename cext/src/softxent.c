@@ -165,7 +165,7 @@ static int call(const softxent_block *given, softxent_op op, enum dtype dtype, p
 #define PUBLIC(NAME, function, last, traits) PUBLIC_##last(NAME, function)
 SOFTXENT_OPS(PUBLIC)
 
-/* ---- Labels and weights, without logits -------------------------------------------------------------------------- */
+/* ---- What labels and weights come to, without logits ----------------------------------------------------------- */
 
 static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
 {
