@@ -1,7 +1,7 @@
-/* kernels.h - the table that each instruction set fills in, and what the kernels are asked to do.
+/* kernels.h - the table that each instruction set fills in, and how a call is given to its kernels.
  *
- * Everything below the public functions and above the templates. The tables are the only symbols that the stamps
- * (kernels_*.c) export; on a processor family that a stamp is not for, its table has no kernels. */
+ * This file is below the public functions and above the templates. The tables are the only symbols that the stamps
+ * (kernels_*.c) export. On a processor family that a stamp is not for, its table has no kernels. */
 #ifndef SOFTXENT_KERNELS_H
 #define SOFTXENT_KERNELS_H
 
@@ -10,8 +10,8 @@
 #include "ops.h"
 #include "softxent.h"
 
-/* 32-bit x86 computes in SSE2 between these two: the x87 unit that compilers take there by default keeps more digits
- * than a float or a double has, here and there, and so breaks all that is derived from results rounded once. */
+/* Between these two, 32-bit x86 computes with SSE2. Compilers take the x87 unit there by default, which sometimes keeps
+ * more digits than a float or a double has. This breaks everything that depends on results that are rounded once. */
 #if !defined(__i386__)
 #  define BEGIN_SSE2
 #  define END_SSE2
@@ -23,15 +23,16 @@
 #  define END_SSE2 _Pragma("GCC pop_options")
 #endif
 
-/* Up to TILE classes, samples go in lanes; a tile, which stays in the first-level cache, holds so many vectors. No
- * vector has more lanes than MOST_LANES. */
+/* Samples of up to TILE classes go in lanes. A tile holds up to TILE vectors, and stays in the first-level cache. No
+ * vector has more than MOST_LANES lanes. */
 enum { TILE = 64, MOST_LANES = 16 };
 
-/* The row and lane kernels count a sample's maxima in lanes of float, which are whole numbers up to here. */
+/* The row and lane kernels count a sample's maxima in lanes of float, which are exact whole numbers up to this. */
 enum { MOST_COUNTED_CLASSES = 1 << 24 };
 
-/* Whether the row and lane kernels know all that the options ask for: what they know is taken out of a copy, of which
- * nothing may be left. An option that is added to the struct is unknown to them until it is named here. */
+/* Whether the row and lane kernels handle all that the options ask for. The options that they handle are cleared in a
+ * copy, and then nothing may be left. So an option that is added to the struct goes to the general kernel until it is
+ * named here. */
 static inline int are_plain_options(const softxent_options *o)
 {
     if (!o) return 1;
@@ -44,13 +45,13 @@ static inline int are_plain_options(const softxent_options *o)
     return i == sizeof rest;
 }
 
-/* The block's last field when the row and lane kernels were last looked at. One that is added to the struct breaks the
- * build here, until it is decided whether they know it. */
+/* top_stride was the last field of the block when the row and lane kernels were last checked. A field that is added
+ * breaks the build here, until it is decided whether they handle it. */
 _Static_assert(sizeof(softxent_block) - offsetof(softxent_block, top_stride) - sizeof(ptrdiff_t) <
                    _Alignof(softxent_block),
                "needs_general_kernel must say who knows the block's new field");
 
-/* Whether a call has anything that the row and lane kernels do not know. */
+/* Whether a call asks for anything that the row and lane kernels do not handle. */
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     if (has_trait(op, IS_GENERAL) || b->n_classes > MOST_COUNTED_CLASSES || b->where || b->hess) return 1;
@@ -58,10 +59,10 @@ static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
     return !are_plain_options(b->options);
 }
 
-/* Where the density q of a loss's target lies. */
+/* The target kind: in which classes the target's density q has entries. */
 typedef enum {
     INDEX,
-    SMOOTHED, /* the same everywhere, but for what the label adds */
+    SMOOTHED, /* the same entry in every class, and what the label adds */
     DENSE
 } softxent_target_kind;
 
@@ -72,8 +73,8 @@ static inline softxent_target_kind target_kind_of(const softxent_block *b)
     return b->target || (smooth && o->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
 }
 
-/* Returns n_samples, or the index of the first sample whose label is no class or whose target has an entry that is no
- * mass. */
+/* Returns n_samples, or the index of the first bad sample: its label is no class, or its target has an entry that is
+ * negative or nan. */
 typedef ptrdiff_t softxent_kernel(const softxent_block *block, softxent_op op);
 
 struct softxent_isa {

@@ -1,8 +1,8 @@
-/* ops.h - the operations, a line for each: its name, what a block must have for it, what it looks at, and what its
- * kernels do.
+/* ops.h - the operations, one line for each: its name, what a block must have for it, what else it looks at, and what
+ * its kernels do.
  *
- * All that differs between operations is read from here: by the public functions, by the kernels' choices and by the
- * tests. A new operation is a line here, its function in softxent.h, and what is its own in the kernels. */
+ * All differences between operations are read from here: by the public functions, by the choice of the kernels, and by
+ * the tests. A new operation needs a line here, its function in softxent.h, and its own code in the kernels. */
 #ifndef SOFTXENT_OPS_H
 #define SOFTXENT_OPS_H
 
@@ -19,22 +19,22 @@ enum {
     NEEDS_OUT = 1 << 8,
     NEEDS_LOSS_OR_OUT = 1 << 9, /* and logits beside `out` */
 
-    /* What else of a block it looks at. The kernels do not see what no NEEDS and no HEEDS names. */
+    /* What else of a block the operation looks at. The kernels do not see a field that no NEEDS and no HEEDS names. */
     HEEDS_TEMPERATURE = 1 << 10, /* and `where` */
     HEEDS_OPTIONS = 1 << 11,     /* all of them, `where`, and the weights and upstream gradients of samples */
-    HEEDS_OUT = 1 << 12,         /* a gradient, where there is room for it; and what it is added to */
-    HEEDS_HESS = 1 << 13,        /* a Hessian's diagonal, beside a gradient */
+    HEEDS_OUT = 1 << 12,         /* a gradient, if `out` is given; and what it is added to */
+    HEEDS_HESS = 1 << 13,        /* the diagonal of a Hessian, beside a gradient */
 
     /* What its kernels do. */
-    HAS_LOSS = 1 << 14,     /* the loss of labels or targets, of all classes */
+    HAS_LOSS = 1 << 14,     /* the loss of labels or targets, over all classes */
     HAS_GRADIENT = 1 << 15, /* `out` is the loss's gradient */
     HAS_EXPS = 1 << 16,     /* `out` is made of exps that an earlier sweep has formed */
-    HAS_HESSIAN = 1 << 17,  /* for which softcap and z_loss have no formula */
-    IS_GENERAL = 1 << 18,   /* the general kernel alone has it */
+    HAS_HESSIAN = 1 << 17,  /* a Hessian, for which softcap and z_loss have no formula */
+    IS_GENERAL = 1 << 18,   /* only the general kernel can do it */
 };
 
-/* OP(NAME, function, last, traits): what softxent_FUNCTION_f32 and _f64 do is OP_NAME. Their last argument is
- * BAD_SAMPLE where a label or a target may be bad; LOGITS_ALONE have none. */
+/* OP(NAME, function, last, traits): OP_NAME is what softxent_FUNCTION_f32 and _f64 do. BAD_SAMPLE is their last
+ * argument where a label or a target may be bad; functions with LOGITS_ALONE have no such argument. */
 #define SOFTXENT_OPS(OP)                                                                                               \
     OP(CROSS_ENTROPY, cross_entropy, BAD_SAMPLE,                                                                       \
        NEEDS_LOGITS | NEEDS_LABELS | NEEDS_LOSS | HEEDS_OPTIONS | HEEDS_OUT | HEEDS_HESS | HAS_LOSS | HAS_GRADIENT |   \

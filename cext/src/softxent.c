@@ -1,4 +1,5 @@
-/* softxent.c - the public entry points: check, pick, call. The arithmetic is in the templates. */
+/* softxent.c - the public functions: each checks the block, picks the kernels and calls them. The arithmetic is in the
+ * templates. */
 #include "softxent.h"
 
 #include <float.h>
@@ -19,11 +20,12 @@ static int has_types(const softxent_block *b, enum dtype dtype)
 
 /* ---- The caller's structs ---------------------------------------------------------------------------------------- */
 
-/* The caller may have been compiled with an older header or a newer one: structs grow at their end. What an older one
- * lacks is zero; what a newer one has more must be zero, as it would ask for something that is not known here. */
+/* The caller may have been compiled with an older header or a newer one: structs grow at their end. Fields that an
+ * older struct lacks are zero. Fields that a newer struct has in addition must be zero, because this library cannot do
+ * what they ask for. */
 static int copy_struct(void *own, size_t size, const void *given, size_t given_size)
 {
-    enum { LONGEST = 4096 }; /* an uninitialized size is found out before the stack is read for it */
+    enum { LONGEST = 4096 }; /* more is an uninitialized size, for which the stack must not be read */
     if (given_size < sizeof(size_t) || given_size > LONGEST || given_size % sizeof(size_t) != 0) return 0;
     for (size_t i = size; i < given_size; ++i)
         if (((const char *)given)[i]) return 0;
@@ -32,13 +34,13 @@ static int copy_struct(void *own, size_t size, const void *given, size_t given_s
     return 1;
 }
 
-/* Room for the structs that are not as this library has them, or from which something is left out. */
+/* Room for structs of another size than this library's, and for copies from which something is left out. */
 typedef struct {
     softxent_block block;
     softxent_options options;
 } request;
 
-/* The block as this library has it; NULL where it cannot be. */
+/* The block as this library has it, or NULL if that is not possible. */
 static const softxent_block *read_block(const softxent_block *b, request *own, int with_options)
 {
     if (!b) return NULL;
@@ -65,13 +67,13 @@ static int has_label_or_target(const softxent_block *b)
     return b->labels ? has_labels(b) && !b->target : b->target != NULL;
 }
 
-/* Whether the classes at hand are some of all, among which labels are. */
+/* Whether the classes of the block are a range of all classes, which the labels refer to. */
 static int is_among_all(const softxent_block *b)
 {
     return b->first_class >= 0 && b->all_classes >= b->n_classes && b->first_class <= b->all_classes - b->n_classes;
 }
 
-/* No weights of classes, of which only some would be at hand. */
+/* Class weights are refused, because only some of them would be at hand. */
 static int is_shard(const softxent_block *b)
 {
     const softxent_options *o = b->options;
@@ -95,7 +97,7 @@ SIMD_INLINE int has_what_it_needs(const softxent_block *b, softxent_op op)
     return !has_trait(op, HEEDS_HESS) || b->out || !b->hess;
 }
 
-/* Not so for nan. */
+/* False for nan. */
 static int is_between(double x, double low, double high) { return x >= low && x <= high; }
 
 static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
@@ -145,7 +147,7 @@ SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dty
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    if (op != OP_CROSS_ENTROPY || b->parts) { /* the most usual call is spared a copy */
+    if (op != OP_CROSS_ENTROPY || b->parts) { /* the most frequent call needs no copy */
         own.block = *b, b = &own.block;
         leave_out(&own.block, &own.options, op);
     }
@@ -202,7 +204,7 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
         b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_shard(b))));
     if (!is_sound || !total) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
-    double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
+    double sum = 0, carry = 0; /* compensated: the error does not grow with the number of samples */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
         const ptrdiff_t y = b->labels ? label_class(b, i) : 0;
         if (y == LABEL_IGNORED) continue;

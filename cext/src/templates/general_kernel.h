@@ -1,30 +1,32 @@
-/* general_kernel.h - template: everything that the other kernels do not know: `where`, softcap, temperature and the
- * derivatives. In rows (one sample, its classes in the lanes) or in lanes (LANES samples), as tiles.h has it.
+/* general_kernel.h - template: everything that the other kernels do not handle: `where`, softcap, temperature and
+ * derivatives. It works in rows (one sample, its classes in the lanes) or in lanes (LANES samples): see tiles.h.
  *
- * The target is the density q_k = w_k t_k, smoothed, which is formed a tile at a time and nowhere kept; the one entry
- * of an index label is added by hand where it lies. Three sweeps, as in the plain kernels: the maximum of the logits,
- * after softcap and `where`; the sums of exps, of q, of the direction; the output. What fits in one tile is loaded
- * once. Else the exps wait in the output where that can hold them, and are computed again where it cannot. */
+ * The target is its density q_k = w_k t_k, with label smoothing. q is formed a tile at a time and stored nowhere; what
+ * an index label adds is added separately, at the label. There are three sweeps, as in the plain kernels: the maximum
+ * of the logits, after softcap and `where`; the sums of exps, of q and of the direction; the output. A sample whose
+ * classes fit in one tile is loaded once (resident). For others the exps are stored in the output if it can hold them,
+ * and are computed again if it cannot. */
 
-/* The samples at hand, and what was asked of them. Vectors have one lane for each sample, in rows all the same. */
+/* The samples at hand (a group), and what the call asks for. Vectors have one lane for each sample; in rows the one
+ * sample is in all lanes. */
 typedef struct {
     const softxent_block *b;
     T(call) call;
     softxent_op op;
-    int in_rows, resident, dense; /* dense: q has more entries than the label's */
+    int in_rows, resident, dense; /* dense: q has entries in other classes than the label's */
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
-    T(targets) targets;     /* of those that do not count the logits are taken for zeros, and all classes allowed */
-    vec label_logit, share; /* share: of the smoothing mass, for each allowed class */
+    T(targets) targets;     /* samples that do not count are computed with logits 0 and all classes allowed */
+    vec label_logit, share; /* share: what smoothing gives to each allowed class */
 } T(general);
 
-/* What the first two sweeps leave. */
+/* The results of the first two sweeps. */
 typedef struct {
-    T(sample) sample; /* the shift is that of `t` */
+    T(sample) sample; /* sample.shift is not used: t.shift is */
     T(tempered) t;
     vec direction_at_top, moment;
-    ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where the maximum of a confident sample is */
+    ptrdiff_t label[LANES]; /* the class that gets the label's q; -1 at a confident sample's maximum, which has it */
 } T(general_stats);
 
 /* ---- Tiles as the sweeps want them ------------------------------------------------------------------------------- */
@@ -40,7 +42,7 @@ SIMD_INLINE ptrdiff_t T(class_in)(const T(general) * g, ptrdiff_t vector, int la
     return g->in_rows ? vector * LANES + lane : vector;
 }
 
-/* Replaces the entries of classes that `where` removes. */
+/* Replaces the entries of the classes that `where` removes. */
 SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t from, int vectors, real replacement)
 {
     if (!g->b->where) return;
@@ -49,7 +51,7 @@ SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t fr
     for (int c = 0; c < vectors; ++c) tile[c] = V(select)(V(eq)(allowed[c], V(set1)(0)), V(set1)(replacement), tile[c]);
 }
 
-/* The logits over the temperature's reach: capped, -inf where removed, 0 where ignored. */
+/* The logits before the temperature: softcapped, -inf where removed, 0 where ignored. */
 static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -63,7 +65,7 @@ static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
     for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
 }
 
-/* q, without what an index label adds. Bad entries of the target are counted. */
+/* The target's density q, without what an index label adds. Counts bad entries of the target. */
 static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n_bad)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -90,7 +92,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
     }
 }
 
-/* The direction, 0 where no derivative goes. */
+/* The direction, but 0 for removed classes and ignored samples, which have no derivative. */
 static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -121,7 +123,7 @@ SIMD_INLINE real T(logit_at)(const T(general) * g, ptrdiff_t sample, ptrdiff_t c
     return g->call.o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->call.o.softcap), &slope)) : z;
 }
 
-/* The samples from `begin` on, up to n_samples, but only to the first label that is no class: a shorter group. */
+/* Starts the group from `begin` on: up to n_samples samples, but only to the first label that is no class. */
 static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 {
     const softxent_block *b = g->b;
@@ -147,7 +149,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 
 /* ---- First sweep: the maximum, the direction there, and how many classes are allowed ----------------------------- */
 
-/* In rows, the lane of the maximum speaks for all. */
+/* In rows: the maximum over all lanes, and the value of at_max in the first lane that has the maximum. */
 SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
 {
     real max[LANES], at[LANES];
@@ -160,7 +162,7 @@ SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
 
 SIMD_INLINE vec T(total)(const T(general) * g, T(compensated) c) { return g->in_rows ? T(across)(c) : T(value)(c); }
 
-/* A resident tile holds the logits afterwards. */
+/* Afterwards a resident tile holds the logits. */
 static void K(general_max)(T(general) * g, vec *tile, T(general_stats) * stats)
 {
     vec row_max = V(set1)(-(real)INFINITY), at_max = V(set1)(0);
@@ -183,7 +185,8 @@ static void K(general_max)(T(general) * g, vec *tile, T(general_stats) * stats)
     stats->sample.stats.row_max = row_max, stats->direction_at_top = at_max;
 }
 
-/* The smoothing mass of one class. A sample of no classes has none to share. */
+/* What smoothing gives to each allowed class. A sample of which no class is allowed counts as having one, so that
+ * nothing is divided by 0. */
 static void K(share_smoothing)(T(general) * g)
 {
     const vec e = V(set1)((real)g->call.o.label_smoothing), one = V(set1)(1);
@@ -203,13 +206,13 @@ static void K(share_smoothing)(T(general) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* exp((z - m) / T), where m is exactly `top`. */
+/* The exp of (z - m) / T, which is exactly `top` at the maximum. */
 SIMD_INLINE vec T(general_exp)(vec z, const T(general_stats) * stats)
 {
     return T(with_top)(T(exp_tempered)(z, &stats->t), z, stats->sample.stats.row_max, stats->t.shift.top);
 }
 
-/* A logit becomes its exp. */
+/* Replaces a logit by its exp, and adds it to the sums. */
 SIMD_INLINE void T(general_term)(vec *z, vec q, const T(general_stats) * stats, softxent_target_kind target_kind,
                                  T(partial_sums) * partial, vec *n_max)
 {
@@ -220,7 +223,7 @@ SIMD_INLINE void T(general_term)(vec *z, vec q, const T(general_stats) * stats, 
     T(count)(is_max, *z, &partial->others, n_max);
 }
 
-/* Maxima are counted tile by tile, as a lane of float counts no further than 2^24. */
+/* The maxima are counted by tile, because a float counts only up to 2^24. */
 SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(general_stats) * stats,
                                   softxent_target_kind target_kind, T(sums) * sums, T(compensated) * n_max)
 {
@@ -237,7 +240,7 @@ SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(
     T(accumulate)(n_max, n_max_of_tile);
 }
 
-/* What follows from the sums, and where a label's entry is. */
+/* Computes lse, the loss's target sums, and the class to which the label's q is added. */
 SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(sums) sums)
 {
     T(sample) *s = &stats->sample;
@@ -254,7 +257,7 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(s
         stats->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->targets.label[i];
 }
 
-/* The group ends before the first sample whose target has a bad entry. */
+/* Ends the group before the first sample whose target has a bad entry. */
 static void K(end_before_bad)(T(general) * g, vec n_bad)
 {
     if (g->in_rows) n_bad = V(set1)((real)V(hsum)(n_bad));
@@ -262,7 +265,7 @@ static void K(end_before_bad)(T(general) * g, vec n_bad)
     if (!g->in_rows) g->out.limit = g->out.room = g->hess.limit = g->hess.room = g->targets.n_samples;
 }
 
-/* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
+/* The exps and q stay in resident tiles. With `keep` the exps are stored in the output. */
 static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(general_stats) * stats)
 {
     T(sums) sums = T(no_sums)();
@@ -294,7 +297,7 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
 }
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
-/* Exps: resident, kept in the output, or computed again. */
+/* The exps: resident, from the output, or computed again. */
 SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, int exps_in_out,
                               const T(general_stats) * stats)
 {
@@ -308,7 +311,7 @@ SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, i
     for (int c = 0; c < vectors; ++c) tile[c] = T(general_exp)(tile[c], stats);
 }
 
-/* Where a sample's class is in the tile, its entry becomes `keep` times what it was, plus a value. */
+/* For each sample whose class is in this tile: its entry becomes `keep` times its old value, plus `value`. */
 SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from, const ptrdiff_t *class, real keep,
                                 vec value)
 {
@@ -322,7 +325,8 @@ SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from,
     }
 }
 
-/* W p (1 - p), with 1 - p summed over the others at a confident sample's top. */
+/* h = W p (1 - p). At the maximum of a confident sample 1 - p is the sum over the other classes, because a subtraction
+ * would suffer cancellation. */
 SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(general_stats) * stats)
 {
     const T(stats) s = stats->sample.stats;
@@ -333,7 +337,7 @@ SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(general_
     return x;
 }
 
-/* Removed and ignored entries are exactly 0, whatever the sample holds. */
+/* Stores derivatives. Entries that are removed or ignored are exactly 0, whatever the sample holds. */
 SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(view) * out, ptrdiff_t from,
                                      int accumulate)
 {
@@ -343,7 +347,7 @@ SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(vi
     if (accumulate) {
         vec before[TILE];
         K(load_tile)(before, out, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) /* -0 of an ignored sample stays, as in a group of none but such */
+        for (int c = 0; c < vectors; ++c) /* -0 of an ignored sample stays -0, as in a group where all are ignored */
             tile[c] = V(select)(g->targets.counted, V(add)(before[c], tile[c]), before[c]);
     }
     K(store_tile)(tile, out, from, vectors);
@@ -365,7 +369,7 @@ static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t fr
     T(store_derivative)(g, tile, &g->hess, from, 0);
 }
 
-/* The gradient is with respect to the logits before the softcap. */
+/* Multiplies by the derivative of the softcap: the gradient is with respect to the logits before the softcap. */
 SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -383,7 +387,7 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int exps_
     const T(factors) hess = T(hessian_factors)(g, stats);
     const T(factors) x = T(gradient_factors)(&g->call, &g->targets, &stats->sample, DENSE);
     const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->targets.label_q, g->targets.upstream));
-    vec n_bad = zero; /* counted before */
+    vec n_bad = zero; /* counted in the second sweep */
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         T(load_exps)(g, tile, from, exps_in_out, stats);
@@ -397,8 +401,8 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int exps_
     }
 }
 
-/* Of the loss's Hessian or the softmax's Jacobian: p_k (v_k - sum p v), v counted from its value at the maximum, whose
- * p may be nearly 1. */
+/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. v is taken relative
+ * to its value at the maximum, whose p may be nearly 1: so v_k - sum p v does not suffer cancellation there. */
 static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, const T(general_stats) * stats)
 {
     const vec sum_exp = T(sum_exp)(stats->sample.stats), mean = V(div)(stats->moment, sum_exp);
@@ -428,12 +432,12 @@ static void K(write_softmax)(const T(general) * g, vec *tile, int exps_in_out, c
     }
 }
 
-/* -((m - z) / T + log S). */
+/* log p = -((m - z) / T + log S). */
 static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(general_stats) * stats)
 {
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
+        K(load_logits)(g, tile, from); /* a resident tile holds exps by now */
         for (int c = 0; c < vectors; ++c) {
             const vec below = T(units_below)(stats->sample.stats.row_max, tile[c], &stats->t);
             tile[c] = V(sub)(V(set1)(0), V(fma)(below, stats->t.scale_of_unit, stats->sample.log_sum));
@@ -443,7 +447,7 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(genera
     }
 }
 
-/* p_i (1 if i == j else 0) - p_i p_j, a row after the other. */
+/* J_ij = p_i (1 if i == j else 0) - p_i p_j, one row i after the other. */
 static void K(write_jacobian)(const T(general) * g, vec *tile, const T(general_stats) * stats)
 {
     const T(stats) s = stats->sample.stats;
@@ -475,7 +479,7 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(general_s
     }
 }
 
-/* What the first two sweeps would have left, from the parts. */
+/* Loads from the parts of all classes what the first two sweeps would have computed. */
 static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
 {
     T(parts) p = T(read_parts)(g->b, &g->targets);
@@ -490,7 +494,7 @@ static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
 
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
-/* Of a group that is ignored altogether. */
+/* Writes the results of a group of which all samples are ignored. */
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
@@ -507,8 +511,8 @@ static void K(write_nothing)(const T(general) * g)
     }
 }
 
-/* Whether exps may wait in the output: they are of its type, nothing else is there that counts, and the logits, which
- * it may be, are not needed any more. */
+/* Whether exps may be stored in the output: it has their type, holds nothing that is accumulated, and the logits, which
+ * it may overwrite, are not needed again. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
     return has_trait(g->op, HAS_EXPS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
@@ -546,7 +550,7 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     T(general) g;
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
-    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* which has no exps from an earlier sweep */
+    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
     g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);

@@ -1,28 +1,29 @@
-/* lane_kernel.h - template: LANES samples at a time, one per lane. For few classes, for every layout whose class axis
- * is not contiguous, and for all where a vector has one lane; any target, weights and element types, but not the
- * options that change the logits themselves.
+/* lane_kernel.h - template: LANES samples at a time, one in each lane. It is for few classes, for every layout whose
+ * class stride is not 1, and for all samples where a vector has one lane. It handles any target, weights and element
+ * types, but not the options that change the logits themselves.
  *
- * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. The samples of a
- * problem of up to TILE classes are loaded once and stay; with more classes each sweep loads its tiles again, and the
- * exps wait in the output. */
+ * The logits come in tiles of up to TILE classes: vector c of a tile holds class c of every sample. Samples of up to
+ * TILE classes are loaded once and stay in their tile (resident). With more classes each sweep loads its tiles again,
+ * and the exps are stored in the output between the sweeps. */
 
-/* So many groups go through a sweep after each other: their chains of operations are long, and overlap. */
+/* The number of groups that go through each sweep one after the other. The operations of a group form long chains of
+ * dependencies; those of different groups can overlap. */
 #ifndef SOFTXENT_GROUPS
 #  define SOFTXENT_GROUPS
 enum { GROUPS_AT_ONCE = 4 };
 #endif
 
-/* LANES samples. */
+/* A group: LANES samples. */
 typedef struct {
     const softxent_block *b;
     const T(call) * call;
-    T(targets) targets; /* of those that do not count logits and q are taken for zeros */
+    T(targets) targets; /* samples that do not count are computed with logits 0 and q = 0 */
     T(view) logits, target, out;
-    vec n_bad;       /* entries of the target that are no mass */
-    vec *tile, *q;   /* tile_stride vectors each, up to the next group's */
-    int resident;    /* the tile holds all classes, and q the density if it has entries of its own */
-    int exps_in_out; /* else: the exps wait in the output */
-    int near;        /* shift.base is 0 in every lane */
+    vec n_bad;       /* entries of the target that are negative or nan */
+    vec *tile, *q;   /* tile_stride vectors each; then those of the next group follow */
+    int resident;    /* whether the tile holds all classes; q then holds the density of a DENSE target */
+    int exps_in_out; /* if not resident: whether the exps are stored in the output */
+    int near;        /* whether shift.base is 0 in every lane */
     T(sample) sample;
     T(factors) factors;
     vec label_entry;
@@ -44,7 +45,8 @@ static void K(load_group)(const T(group) * g, ptrdiff_t from)
     for (int c = 0; c < classes && !g->targets.all_counted; ++c) g->tile[c] = T(if_counted)(&g->targets, g->tile[c]);
 }
 
-/* q, but for what the label adds; `loaded` where the tile holds the target. Bad entries of the target are counted. */
+/* The target's density q, without what an index label adds. `loaded` says that g->q holds the target already. Counts
+ * bad entries of the target. */
 static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec *n_bad)
 {
     const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
@@ -60,20 +62,21 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec 
     for (int c = 0; c < classes && !g->targets.all_counted; ++c) q[c] = T(if_counted)(&g->targets, q[c]);
 }
 
-/* Whether all groups are whole, and their samples lie side by side in memory. Then they take turns class by class, as
- * what belongs to one class is together and the next class may be far. */
+/* Whether all groups have LANES samples, and all samples lie side by side in memory. Then the groups take turns class
+ * by class, because the samples of one class are close together in memory and the next class may be far. */
 SIMD_INLINE int T(are_beside)(const T(view) * first, int type, int n_samples_of_last)
 {
     return first->lane_stride == 1 && type == SOFTXENT_REAL && n_samples_of_last == LANES;
 }
 
-/* Vectors from a group's tile to the next one's: tiles are transposed LANES vectors at a time. */
+/* The number of vectors from a group's tile to the next one's. It is a multiple of LANES, because tiles are transposed
+ * LANES vectors at a time. */
 SIMD_INLINE ptrdiff_t T(tile_stride)(ptrdiff_t n_classes)
 {
     return n_classes < TILE ? (n_classes + LANES - 1) / LANES * LANES : TILE;
 }
 
-/* Tiles of groups that are beside each other. */
+/* Loads the tiles of groups that lie side by side, class by class. */
 SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n_classes, int n_groups)
 {
     const real *from = (const real *)(const void *)first->data;
@@ -82,7 +85,7 @@ SIMD_INLINE void T(load_in_turns)(vec *tiles, const T(view) * first, ptrdiff_t n
         for (int i = 0; i < n_groups; ++i) tiles[i * tile_stride + c] = V(load)(from + c * stride + i * LANES);
 }
 
-/* All that is resident. */
+/* Loads the resident tiles of all groups. */
 static void K(load_groups)(T(group) * groups, int n_groups, const softxent_target_kind target_kind)
 {
     const softxent_block *b = groups->b;
@@ -116,7 +119,7 @@ static void K(store_groups)(const T(group) * groups, int n_groups)
         for (int i = 0; i < n_groups; ++i) V(store)(first + c * stride + i * LANES, groups[i].tile[c]);
 }
 
-/* Where sample number i's label, which must be a class, has its element. */
+/* The place of the element of sample i at its label, which must be a class. */
 SIMD_INLINE ptrdiff_t T(place_of_label)(const T(group) * g, const T(view) * v, int i)
 {
     return i * v->lane_stride + (ptrdiff_t)g->targets.label[i] * v->vector_stride;
@@ -124,7 +127,7 @@ SIMD_INLINE ptrdiff_t T(place_of_label)(const T(group) * g, const T(view) * v, i
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
-/* The logits at the labels. */
+/* The logits at the labels, looked up one by one. */
 SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
 {
     real lanes[LANES] = {0};
@@ -134,7 +137,8 @@ SIMD_INLINE vec T(look_up_lanes)(const T(group) * g)
     return V(load)(lanes);
 }
 
-/* And where the tile is resident the logits at the labels, which costs less than to look each of them up. */
+/* Finds the maximum, and the logits at the labels: in a resident tile during the sweep, because that costs less than to
+ * look each of them up. */
 static void K(lane_max)(T(group) * g, softxent_op op)
 {
     vec vmax = V(set1)(-(real)INFINITY), class = V(set1)(0), label_logit = class;
@@ -161,7 +165,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
     g->near = !V(any)(V(lt)(V(set1)(0), T(abs)(g->sample.shift.base)));
 }
 
-/* While the tile is resident, and for labels; all else waits for store_lane_ranks. */
+/* Ranks index labels while the tile is resident. All other samples are ranked in store_lane_ranks. */
 static void K(rank_lanes)(T(group) * g)
 {
     T(ranking) *r = &g->ranking;
@@ -172,7 +176,7 @@ static void K(rank_lanes)(T(group) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A logit becomes its exp. */
+/* Replaces a logit by its exp, and adds it to the sums. */
 SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const int near,
                               const softxent_target_kind target_kind, T(partial_sums) * partial, vec *n_max)
 {
@@ -185,7 +189,7 @@ SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const 
 SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, const softxent_target_kind target_kind,
                                T(sums) * sums)
 {
-    const T(shift) shift = g->sample.shift; /* copies: a tile might be these, for all a compiler knows */
+    const T(shift) shift = g->sample.shift; /* copies: a store into the tile might change the originals */
     const vec row_max = g->sample.stats.row_max;
     vec *tile = g->tile;
     const vec *q = target_kind == DENSE ? g->q : g->tile;
@@ -204,7 +208,7 @@ SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, 
     *sums = s;
 }
 
-/* The exps stay in a resident tile, or wait in the output. */
+/* The exps stay in a resident tile, or are stored in the output. */
 SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_target_kind target_kind)
 {
     T(sums) s = T(no_sums)();
@@ -214,7 +218,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_target
             K(load_group)(g, from);
             if (target_kind == DENSE) K(form_density)(g, from, 0, &g->n_bad);
         }
-        if (g->near && target_kind != DENSE) /* where one subtraction more is nothing */
+        if (g->near && target_kind != DENSE) /* for a DENSE target one subtraction more does not matter */
             T(lane_terms)(g, classes, 1, target_kind, &s);
         else
             T(lane_terms)(g, classes, 0, target_kind, &s);
@@ -237,7 +241,7 @@ static void K(lane_sum_any)(T(group) * g, softxent_op op, softxent_target_kind t
     }
 }
 
-/* Both sweeps where the parts of all classes are there: only the exps of a resident tile are wanted. */
+/* Replaces the first two sweeps where the parts of all classes are given. Only a resident tile needs its exps. */
 static void K(load_lane_stats)(T(group) * g)
 {
     const T(parts) p = T(read_parts)(g->b, &g->targets);
@@ -246,7 +250,8 @@ static void K(load_lane_stats)(T(group) * g)
     for (ptrdiff_t c = 0; c < g->b->n_classes && g->resident; ++c) g->tile[c] = T(exp_shifted)(g->tile[c], shift, 0);
 }
 
-/* Samples with a nan, or without a finite maximum, which look alike by now, are looked at again one by one. */
+/* Samples with a nan and samples without a finite maximum look alike here, so rank_samples looks at each of them
+ * again. */
 static void K(store_lane_ranks)(const T(group) * g)
 {
     const softxent_block *b = g->b;
@@ -270,7 +275,7 @@ static void K(store_lane_ranks)(const T(group) * g)
     }
 }
 
-/* What is between the sweeps: logarithms and divisions. */
+/* Computes what lies between the sweeps: logarithms and divisions. */
 static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
     const T(targets) *targets = &g->targets;
@@ -286,7 +291,7 @@ static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind ta
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
-/* In a resident tile the entries at the labels are put in their places. */
+/* Turns exps into the gradient. In a resident tile this includes the entries at the labels. */
 SIMD_INLINE void T(lane_gradient)(const T(group) * g, int classes, const softxent_target_kind target_kind)
 {
     vec *tile = g->tile, class = V(set1)(0);
@@ -313,7 +318,7 @@ static void K(lane_gradient_any)(const T(group) * g, int classes, softxent_targe
     }
 }
 
-/* Exps become entries of the output; for log_softmax logits become (z - m) - log S. */
+/* Turns exps into entries of the output; for log_softmax, logits into (z - m) - log S. */
 SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
     const T(sample) *sample = &g->sample;
@@ -322,7 +327,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_targ
         const int classes = T(classes_from)(g, from);
         if (g->exps_in_out) {
             K(load_reals)(tile, &g->out, from, classes, 0);
-        } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* in a resident tile there are exps by now */
+        } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* a resident tile holds exps by now */
             K(load_group)(g, from);
             for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c)
                 tile[c] = T(exp_with_top)(tile[c], sample->stats.row_max, sample->shift, 0);
@@ -332,7 +337,7 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_targ
         } else if (op == OP_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = T(softmax_entry)(tile[c], g->factors);
         } else {
-            vec n_bad = V(set1)(0); /* counted before */
+            vec n_bad = V(set1)(0); /* counted in the second sweep */
             if (target_kind == DENSE && !g->resident) K(form_density)(g, from, 0, &n_bad);
             K(lane_gradient_any)(g, classes, target_kind);
             for (int c = 0; c < classes && g->targets.has_excess; ++c) tile[c] = V(mul)(tile[c], g->targets.excess);
@@ -340,14 +345,14 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_targ
         if (g->b->accumulate) {
             vec before[TILE];
             K(load_tile)(before, &g->out, from, classes, 0);
-            for (int c = 0; c < classes; ++c) /* what is ignored stays, be it -0 */
+            for (int c = 0; c < classes; ++c) /* an ignored sample keeps what it has, even -0 */
                 tile[c] = V(select)(g->targets.counted, V(add)(tile[c], before[c]), before[c]);
         }
         if (!g->resident) K(store_tile)(tile, &g->out, from, classes);
     }
 }
 
-/* Where the tile is not resident the entries at the labels are written over the others. */
+/* Writes the output. If the tile is not resident, the entries at the labels are written over the others. */
 static void K(lane_end)(const T(group) * g, softxent_op op, softxent_target_kind target_kind)
 {
     real entries[LANES] = {0};
@@ -363,7 +368,7 @@ static void K(lane_end)(const T(group) * g, softxent_op op, softxent_target_kind
 
 /* ---- Groups, and a block of them --------------------------------------------------------------------------------- */
 
-/* What is the same for all groups of a block. */
+/* Sets what is the same for all groups of a block. */
 SIMD_INLINE void T(prepare_group)(T(group) * g, const T(call) * call, vec *tile, vec *q, int exps_in_out)
 {
     const softxent_block *b = call->b;
@@ -395,13 +400,13 @@ static void K(start_lanes)(T(group) * g, T(labels) * labels, ptrdiff_t begin, in
     if (b->out) T(place_view)(&g->out, b->out, begin, n, n);
 }
 
-/* Asks for what the group so many samples further will read, or write: where a group is a range of memory, or each of
- * its classes is. Spread over the second sweep, which computes most, this keeps memory busy meanwhile. Inline: a
- * compiler drops calls of a function that does nothing else. */
+/* Prefetches what the group `further` samples on will read or write, if a group is one range of memory, or each of its
+ * classes is. The calls are spread over the second sweep, which computes most, so that the memory is busy meanwhile.
+ * Inline, because a compiler drops calls of a function that does nothing but prefetch. */
 SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t further, const int to_write)
 {
     const ptrdiff_t size = T(size_of_element)(v.type), is_dense = v.vector_stride == 1 && v.lane_stride == n_classes;
-    const int is_range = is_dense && n_classes <= TILE; /* longer rows are for the processor's own prefetching */
+    const int is_range = is_dense && n_classes <= TILE; /* longer rows are left to the prefetcher of the processor */
     if (!v.data || !(is_range || v.lane_stride == 1)) return;
     const char *next = v.data + further * v.lane_stride * size;
     const ptrdiff_t step = is_range ? CACHE_LINE : v.vector_stride * size;
@@ -415,8 +420,8 @@ SIMD_INLINE void T(prefetch_lanes)(T(view) v, ptrdiff_t n_classes, ptrdiff_t fur
     }
 }
 
-/* How many samples a block starts with. Where samples lie side by side a whole vector of each class should be as it
- * lies in memory, aligned, and not reach from one cache line into the next. */
+/* How many samples the first group has. Where samples lie side by side, the vectors of all later groups are then
+ * aligned and do not cross from one cache line into the next. */
 SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
 {
     const T(view) v =
@@ -427,7 +432,8 @@ SIMD_INLINE ptrdiff_t T(first_samples)(const softxent_block *b, int has_output)
     return is_beside && beyond ? LANES - beyond / (ptrdiff_t)sizeof(real) : LANES;
 }
 
-/* The samples that come before the first whose target has a bad entry. The groups end there: they become fewer. */
+/* The index of the first sample whose target has a bad entry, or of the end of the groups. The groups are cut there:
+ * their number may become smaller. */
 static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
 {
     for (int i = 0; i < *n_groups; ++i) {

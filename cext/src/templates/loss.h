@@ -1,16 +1,17 @@
 /* loss.h - template: the loss, the probabilities and the gradient of samples, from the statistics of their logits and
  * the sums over their targets. */
 
-/* What is found out about the samples at hand, each in its lane. */
+/* What is computed for the samples at hand, each in its lane. */
 typedef struct {
     vec label_logit, share; /* share: what smoothing gives to each class */
     T(shift) shift;
     T(stats) stats;
     vec log_sum, lse;
-    vec target_cost, target_mass, others_q; /* sum q (m - z), sum q, and that without the maxima */
+    vec target_cost, target_mass, others_q; /* sum q (m - z); sum q; sum q over all classes but the maxima */
 } T(sample);
 
-/* The target's sums, from those over the classes and what the label adds. */
+/* Adds what the label adds (label_cost, label_q) to the target's sums over the classes. If the target is SMOOTHED, q is
+ * `share` in every class: target_cost is then sum (m - z), and sums of q follow from the number of classes. */
 SIMD_INLINE void T(sum_targets)(T(sample) * s, const T(targets) * targets, vec label_cost, vec target_cost, vec top_q,
                                 vec others_q, vec n_classes, const softxent_target_kind target_kind)
 {
@@ -28,7 +29,7 @@ SIMD_INLINE void T(sum_targets)(T(sample) * s, const T(targets) * targets, vec l
     s->target_mass = V(add)(s->others_q, V(add)(top_q, V(select)(is_max, q, zero)));
 }
 
-/* log S, and lse = m / T + log S. `t` is NULL, for the compiler to see, where no temperature is known. */
+/* lse = m / T + log S. Kernels that have no temperature pass NULL for `t`, which the compiler sees. */
 SIMD_INLINE void T(set_lse)(T(sample) * s, const T(tempered) * t)
 {
     const vec row_max = s->stats.row_max;
@@ -36,11 +37,12 @@ SIMD_INLINE void T(set_lse)(T(sample) * s, const T(tempered) * t)
     s->lse = t ? V(fma)(row_max, t->scale, s->log_sum) : V(add)(s->log_sum, row_max);
 }
 
-/* q = (1 - e) t + share, times the class weight where there are some: the density of a target t with label smoothing e,
- * `keep` being 1 - e. Without a target it is the share alone, to which a label adds label_q. */
+/* q = (1 - e) t + share: the target's density q, where t is the target and e the label smoothing. `keep` is 1 - e. The
+ * caller multiplies q by the class weights, if there are any. Without a target q is `share`. */
 SIMD_INLINE vec T(smoothed)(vec t, vec keep, vec share) { return V(fma)(t, keep, share); }
 
-/* s ((W log S + sum q (m - z)) / ln b + a lse^2). A weight of 0 makes nothing of an infinite loss. */
+/* loss = s ((W log S + sum q (m - z)) / ln b + a lse^2). An infinite loss of a sample with weight s = 0 becomes 0,
+ * because 0 inf would be nan. */
 SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(targets) * targets, const T(sample) * s)
 {
     const vec zero = V(set1)(0);
@@ -58,7 +60,7 @@ SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(targets) * targets, const 
     return V(select)(targets->counted, loss, zero);
 }
 
-/* A value of each sample into `loss`. */
+/* Stores one value of each sample into `loss`. */
 SIMD_INLINE void T(store_losses)(const T(call) * c, const T(targets) * targets, vec value)
 {
     const softxent_block *b = c->b;
@@ -66,13 +68,14 @@ SIMD_INLINE void T(store_losses)(const T(call) * c, const T(targets) * targets, 
     T(scatter)(first, b->loss_type, b->loss_stride, targets->n_samples, value);
 }
 
-/* How an output is made of the exps: times `scale`, less q times `upstream`; but where they are `top` it is `at_top`.
- * Where all of q is at the label, only the scale counts. */
+/* entry = e scale - q upstream: how the exp e of a class becomes its entry in the output. Where e equals `top`, the
+ * entry is `at_top`. If the target kind is INDEX, only `scale` counts. `least` is least_scaled(scale). */
 typedef struct {
     vec scale, least, top, at_top, upstream;
 } T(factors);
 
-/* Of a softmax: 1 / S. At the top it is a quotient, and so exactly 1 where nothing else counts. */
+/* p = e / S. At the maximum p is computed as a quotient, because a quotient is exactly 1 where no other class counts.
+ * In other classes p is a product with 1 / S. */
 SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
 {
     const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(set1)(1), sum_exp);
@@ -80,7 +83,8 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
     return x;
 }
 
-/* A gradient's entry where the exp is e, with what z_loss adds: it is in `scale` where that makes the entry. */
+/* entry + z_upstream lse p, where e is the exp of the class: adds what z_loss adds to an entry. Entries that are made
+ * with `scale` have it already. */
 SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(targets) * targets, const T(sample) * s, vec e, vec entry)
 {
     if (!(c->o.z_loss > 0)) return entry;
@@ -88,8 +92,8 @@ SIMD_INLINE vec T(with_z_loss)(const T(call) * c, const T(targets) * targets, co
     return V(fma)(s->lse, p_upstream, entry);
 }
 
-/* Of a gradient: p W - q times the upstream gradient, and what z_loss adds. At the top of a confident sample both p W
- * and q may be nearly the whole. */
+/* grad = (p W - q) upstream + z_upstream lse p. At the maximum of a confident sample both p W and q may be nearly W, so
+ * that p W - q would suffer cancellation: `at_top` avoids it. */
 SIMD_INLINE T(factors) T(gradient_factors)(const T(call) * c, const T(targets) * targets, const T(sample) * s,
                                            const softxent_target_kind target_kind)
 {
@@ -109,14 +113,15 @@ SIMD_INLINE vec T(softmax_entry)(vec e, T(factors) x)
     return V(select)(V(eq)(e, x.top), x.at_top, T(scaled)(e, x.scale, x.least));
 }
 
-/* Without what the label adds. Where that is all of q, the entry at the label is label_entry. */
+/* The gradient's entry of a class whose exp is e, without what an index label adds to q. If the target kind is INDEX,
+ * the label adds all of q: then the entry at the label is label_entry. */
 SIMD_INLINE vec T(gradient_entry)(vec e, vec q, T(factors) x, const softxent_target_kind target_kind)
 {
     const vec entry = T(scaled)(e, x.scale, x.least);
     return target_kind == INDEX ? entry : V(select)(V(eq)(e, x.top), x.at_top, V(fnma)(q, x.upstream, entry));
 }
 
-/* The gradient at the label. */
+/* The gradient's entry at the label, with all of q. */
 SIMD_INLINE vec T(label_entry)(const T(call) * c, const T(targets) * targets, const T(sample) * s, T(factors) x,
                                const softxent_target_kind target_kind)
 {

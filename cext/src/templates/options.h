@@ -1,22 +1,23 @@
-/* options.h - template: what the options come to for every sample: the scales of its derivatives, kept in the range of
- * the dtype, and with every default spelled out. */
+/* options.h - template: what the options mean for every sample: all defaults filled in, and the scales of the
+ * derivatives, which are kept in the range of the dtype. */
 
 /* What multiplies the derivatives of a sample, in the range of reals. */
 typedef struct {
-    real upstream, z_upstream;     /* p W - q, over `excess`; and lse p, over the same */
-    real hess_upstream;            /* the Hessian's W p (1 - p), over `hess_excess` */
-    real headroom, power, inverse; /* as T(headroom) has them */
+    real upstream, z_upstream;     /* multiplies p W - q; multiplies lse p; both divided by `excess` */
+    real hess_upstream;            /* multiplies the Hessian's W p (1 - p); divided by `hess_excess` */
+    real headroom, power, inverse; /* as in T(headroom) */
     real excess, hess_excess;      /* powers of two */
 } T(gain);
 
-/* So much of the exponent of x is kept apart: a product with 2 to that may be in range though x is not. */
+/* The exponent of x beyond the range of reals, from 0 to BIAS. It is split off x, and the derivatives are multiplied
+ * by 2 to this in the end, because they may be in range where x is not. */
 SIMD_INLINE int T(excess_of)(double x)
 {
     const int excess = exponent_of(x) - (D(BIAS) - 1);
     return excess < 0 ? 0 : excess < D(BIAS) ? excess : D(BIAS);
 }
 
-/* `weight` is of the target: where it is large so may be the gradient. */
+/* `weight` is the weight of the target: where it is large, the gradient may be large too. */
 static T(gain) K(gain_of)(double upstream, double z_upstream, double hess_upstream, double weight)
 {
     const double gradient = larger(fabs(upstream), fabs(z_upstream)), hessian = fabs(hess_upstream);
@@ -34,16 +35,16 @@ static T(gain) K(gain_of)(double upstream, double z_upstream, double hess_upstre
     return x;
 }
 
-/* What the options come to, for every sample. */
+/* What the options mean for every sample. */
 typedef struct {
     const softxent_block *b;
-    softxent_options o;                /* with every default spelled out */
-    double scale, z_scale, hess_scale; /* what multiplies p W - q, lse p, and the Hessian's W p (1 - p) */
+    softxent_options o;                /* with all defaults filled in */
+    double scale, z_scale, hess_scale; /* multiply p W - q, lse p, and the Hessian's W p (1 - p) */
     double largest_scale;
-    T(gain) gain;             /* of a sample that has nothing of its own */
-    real z_loss, z_loss_root; /* z_loss is their product, z_loss_root squared: neither leaves the range */
-    int has_weights;          /* samples have weights or gradients of their own */
-    int has_plain_labels;     /* nothing but classes, 64 bits each, side by side; and no such weights */
+    T(gain) gain;             /* for samples without weights or upstream gradients of their own */
+    real z_loss, z_loss_root; /* z_loss times z_loss_root squared is the option z_loss; both stay in range */
+    int has_weights;          /* samples have weights or upstream gradients of their own */
+    int has_plain_labels;     /* all labels must be classes, are int64 side by side, and has_weights is 0 */
 } T(call);
 
 static T(call) K(call_of)(const softxent_block *b)
@@ -67,7 +68,7 @@ static T(call) K(call_of)(const softxent_block *b)
     return c;
 }
 
-/* What smoothing gives to each class, where all are allowed. */
+/* What smoothing gives to each class if all classes are allowed. */
 SIMD_INLINE vec T(even_share)(const T(call) * c)
 {
     return V(set1)((real)(c->o.label_smoothing / (double)c->b->n_classes));

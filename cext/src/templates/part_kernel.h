@@ -1,8 +1,9 @@
-/* part_kernel.h - template: samples of whose classes only some are at hand, as in a stream or a shard.
+/* part_kernel.h - template: samples of which only some classes are at hand, as in a stream or in a shard.
  *
- * What some classes say of a sample is a part: their maximum, how many have it, the sum of the others' exps and, if it
- * is among them, the label's logit. The other kernels' first two sweeps find it, and their third sweep makes a gradient
- * of that of all classes. Here is what both have in common, and what needs no logits: the merge, and the losses. */
+ * A part (softxent_part) is the statistics of some classes of a sample: their maximum, how many have it, the sum of the
+ * other classes' exps, and the label's logit if the label is among them. The first two sweeps of the other kernels
+ * compute a part, and their third sweep forms a gradient from the part of all classes. This file has what these kernels
+ * share, and what needs no logits: the merge and the losses. */
 
 enum { D(PART_STRIDE) = sizeof(T(softxent_part)) / sizeof(real) };
 
@@ -32,13 +33,13 @@ SIMD_INLINE void T(store_parts)(T(softxent_part) * p, ptrdiff_t n, T(parts) part
     T(scatter)((char *)&p->label_logit, SOFTXENT_REAL, stride, n, parts.label_logit);
 }
 
-/* What the first two sweeps have found of the samples at hand; of one that does not count, nothing: merged with any
- * other part, that changes nothing. */
+/* Writes the parts of the samples at hand, from what the first two sweeps have computed. For a sample that does not
+ * count the part is empty: merged with any other part, it changes nothing. */
 SIMD_INLINE void T(write_parts)(const softxent_block *b, const T(targets) * targets, const T(sample) * s)
 {
     const vec zero = V(set1)(0);
     const T(stats) x = s->stats;
-    const mask is_here = V(lt)(V(set1)(LABEL_NONE), targets->label_lane); /* a class of these */
+    const mask is_here = V(lt)(V(set1)(LABEL_NONE), targets->label_lane); /* the label is a class of this block */
     const T(parts) parts = {
         V(select)(targets->counted, x.row_max, V(set1)(-(real)INFINITY)),
         V(select)(targets->counted, x.n_max, zero),
@@ -48,7 +49,7 @@ SIMD_INLINE void T(write_parts)(const softxent_block *b, const T(targets) * targ
     T(store_parts)((T(softxent_part) *)b->parts + targets->begin, targets->n_samples, parts);
 }
 
-/* And the other way. Of a sample that does not count it is what one class of logit 0 would say. */
+/* Reads the parts of the samples at hand. A sample that does not count gets the part of one class with logit 0. */
 SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(targets) * targets)
 {
     const T(parts) p = T(load_parts)((const T(softxent_part) *)b->parts + targets->begin, targets->n_samples);
@@ -62,8 +63,8 @@ SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(targets) * t
     return counted;
 }
 
-/* What the sweeps would have found of samples with these parts, where the exps are shifted so, and costs are in units
- * of 1 / unit. */
+/* Computes from parts what the first two sweeps would have computed. `shift` is that of the exps, and target_cost is in
+ * units of 1 / unit. */
 SIMD_INLINE void T(stats_from_parts)(T(sample) * s, const T(targets) * targets, T(parts) p, T(shift) shift, vec unit)
 {
     const vec zero = V(set1)(0);
@@ -96,7 +97,8 @@ static ptrdiff_t K(finish_losses)(const softxent_block *b)
     return b->n_samples;
 }
 
-/* Of two sets of classes the one with the lower maximum is scaled to the other's. */
+/* The sum of part p's exps, relative to row_max, which is the maximum of both parts; classes that have row_max are left
+ * out. If the maximum of p is lower, all of its exps are scaled. */
 SIMD_INLINE vec T(others_in)(T(parts) p, vec row_max, const T(tempered) * t)
 {
     const vec e = V(div)(T(exp_tempered)(p.row_max, t), t->shift.top);

@@ -1,20 +1,20 @@
-/* rank.h - template: where labels stand among the logits: how many classes come before a sample's label, and which is
- * the first with the largest logit. Every layout, `where`, and any number of classes: all is counted in integers.
+/* rank.h - template: how many classes come before a sample's label, and which class is the first with the largest
+ * logit. This is for every layout, for `where`, and for any number of classes, because it counts in integers.
  *
- * The row and lane kernels rank what they have in registers anyway, and come here for what is rare. */
+ * The row and lane kernels rank what they have in registers anyway, and come here for all else. */
 
-/* A tile's classes against a label's, in every lane. */
+/* The ranking of a tile: the classes of the tile against the label, in every lane. */
 typedef struct {
     vec row_max, label_logit, label; /* label: its number among the tile's classes */
-    vec n_before, top;               /* top: minus the number of the first that has row_max; -inf: none has */
+    vec n_before, top; /* top: the number of the first class that has row_max, negated; -inf if none has */
 } T(ranking);
 
-/* Of classes that do not count the logit is nan. */
+/* Ranks a tile. The logits of classes that do not count are nan. */
 static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_rows)
 {
     const int step = in_rows ? LANES : 1;
 
-    const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* no part of the tile */
+    const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* copies, no alias of the tile */
     const vec zero = V(set1)(0), one = V(set1)(1), from_next = V(set1)((real)step);
     vec n_before = zero, top = V(set1)(-(real)INFINITY), class = V(set1)((real)(vectors * step));
     if (in_rows) class = V(add)(class, T(lane_numbers)());
@@ -28,7 +28,7 @@ static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_ro
     r->n_before = n_before, r->top = top;
 }
 
-/* The samples of a group, in rows or in lanes, as sweeps see them. */
+/* The samples of a group, in rows or in lanes. */
 typedef struct {
     T(view) values, where;
     int in_rows, has_where;
@@ -58,7 +58,7 @@ static T(field) K(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samp
     return f;
 }
 
-/* What counts of a tile, nan elsewhere. Lanes that have seen a nan among it are set in *n_nan. */
+/* Loads a tile; entries that do not count become nan. Where an entry that counts is nan, the lane of *n_nan is set. */
 static void K(load_field)(vec *tile, const T(field) * f, ptrdiff_t from, int vectors, vec *n_nan)
 {
     const vec zero = V(set1)(0), one = V(set1)(1), none = V(set1)((real)NAN);
@@ -74,19 +74,20 @@ static void K(load_field)(vec *tile, const T(field) * f, ptrdiff_t from, int vec
     }
 }
 
-/* Where a sample's class has its element. */
+/* The place of the element of a sample's class. */
 SIMD_INLINE ptrdiff_t T(place_in)(const T(view) * v, int sample, ptrdiff_t class)
 {
     return v->in_rows ? class * v->lane_stride : sample * v->lane_stride + class * v->vector_stride;
 }
 
-/* What is found of the samples of a group: one in rows, up to LANES in lanes. */
+/* The results for the samples of a group: one in rows, up to LANES in lanes. */
 typedef struct {
     int64_t n_before[LANES], top[LANES];
     int has_nan[LANES];
 } T(standing);
 
-/* Both sweeps: the maximum; and who has it, and comes before a label of this logit. */
+/* Two sweeps. The first finds the maximum; the second finds the first class that has it, and counts the classes that
+ * come before the label, whose logit is label_logit. */
 static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * standing)
 {
     const ptrdiff_t step = f->in_rows ? LANES : 1;
@@ -124,7 +125,7 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
     }
 }
 
-/* The labels of targets: the first of a sample's largest entries, or LABEL_NONE where all are nan. */
+/* The label of each target: the first of its largest entries, or LABEL_NONE if all are nan. */
 static void K(target_labels)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int64_t *label)
 {
     const int64_t none[LANES] = {0};
@@ -142,14 +143,14 @@ SIMD_INLINE void T(store_rank)(const softxent_block *b, ptrdiff_t sample, int64_
     if (b->top) b->top[sample * b->top_stride] = top;
 }
 
-/* Of samples that are ignored altogether. */
+/* Stores the results of samples that are all ignored. */
 SIMD_INLINE void T(store_no_ranks)(const softxent_block *b, ptrdiff_t begin, int n_samples)
 {
     for (int i = 0; i < n_samples; ++i) T(store_rank)(b, begin + i, -1, -1);
 }
 
-/* All of it, for n_samples samples with these labels, which a target has none of. A label that is removed comes behind
- * all that count. */
+/* Ranks n_samples samples. `labels` are their labels; with targets it is not read. A label that `where` removes comes
+ * behind all classes that count. */
 static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samples, const int64_t *labels, int in_rows)
 {
     int64_t label[LANES] = {0};

@@ -1,5 +1,5 @@
-/* results.h - template: what an operation leaves of each sample, once its statistics and its target's sums are known.
- * The entries of an output are the kernels' own, and so are ranks. */
+/* results.h - template: stores the results of each sample, once its stats and its target's sums are computed. The
+ * kernels themselves write the entries of an output, and ranks. */
 
 SIMD_INLINE void T(store_results)(const T(call) * c, const T(targets) * targets, const T(sample) * s, softxent_op op)
 {

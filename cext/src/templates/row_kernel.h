@@ -1,15 +1,32 @@
-/* row_kernel.h - template: samples whose class axis is contiguous, each with its classes in vector lanes. Outputs may
- * have any strides, the logits half precision; targets, label smoothing and all weights are known here, the options
- * that change the logits themselves are not.
+/* row_kernel.h - template: samples whose classes lie side by side in memory (class stride 1), each sample a row with
+ * its classes in vector lanes. Outputs may have any strides, and logits may have half precision. Targets, label
+ * smoothing and all weights are handled here; the options that change the logits themselves are not.
  *
- * Three sweeps over rows that stay in cache: maximum; exp, summed and stored, in the output where that can hold it,
- * else in a buffer if the rows are short; scaling. As many rows as fit in the first-level cache go through a sweep
- * together, and what lies between the sweeps (sums across lanes, logarithms, divisions) is done for all of them at
- * once, a row in each lane. The second and third sweep of every kind of call that should be fast have code of their
- * own; all else is shared. */
+ * Three sweeps go over rows that stay in cache. In plain C, for a batch of logits z[n_rows][n_classes] with index
+ * labels (stats.h says how cancellation is avoided):
+ *
+ *     for (i = 0; i < n_rows; ++i)                                  // first sweep: max_of_batch
+ *         row_max[i] = max of z[i][0 .. n_classes - 1];
+ *     for (i = 0; i < n_rows; ++i)                                  // second sweep: sum_batch
+ *         for (k = 0; k < n_classes; ++k) {
+ *             e[i][k] = exp(z[i][k] - row_max[i]);                  // e[n_rows][n_classes]: in `out` or a buffer
+ *             z[i][k] == row_max[i] ? (n_max[i] += 1) : (others[i] += e[i][k]);
+ *         }
+ *     for (i = 0; i < n_rows; ++i) {                                // between sweeps: vectors, row i in lane i
+ *         S[i] = n_max[i] + others[i], lse[i] = row_max[i] + log(S[i]), loss[i] = lse[i] - z[i][label[i]];
+ *         scale[i] = upstream[i] / S[i], entry[i] = (e[i][label[i]] / S[i] - 1) * upstream[i];
+ *     }
+ *     for (i = 0; i < n_rows; ++i)                                  // third sweep: write_batch, write_entries
+ *         for (k = 0; k < n_classes; ++k)
+ *             out[i][k] = k == label[i] ? entry[i] : e[i][k] * scale[i];
+ *
+ * The exps are stored in the output if it can hold them, else in a buffer if the rows are short; if they are long, the
+ * third sweep computes the exps again. A batch is as many rows as fit in the first-level cache, up to LANES. What lies
+ * between the sweeps (sums across lanes, logarithms, divisions) is done for all rows of a batch at once. The second and
+ * third sweep have code of their own for every kind of call that should be fast; all other calls share generic code. */
 
-/* What of a call is known when its sweeps are compiled: whether the third finds the exps where the second stored them,
- * the element types, and where the target's density lies. */
+/* What is constant when the sweeps of a call are compiled: the operation; whether the third sweep finds the exps where
+ * the second one stored them; the element types; and the target kind. */
 #ifndef SOFTXENT_ROW_KIND
 #  define SOFTXENT_ROW_KIND
 enum { NO_OUTPUT, STORED, RECOMPUTED };
@@ -19,41 +36,44 @@ typedef struct {
     softxent_op op;
     int output, type, out_type;
     softxent_target_kind target_kind;
-    int is_generic; /* any output, strided or added to; nothing is known before the call */
-    int has_excess; /* as T(known) has it */
+    int is_generic; /* any output, strided or accumulated; nothing is constant at compile time */
+    int has_excess; /* as in T(targets) */
 } row_kind;
 #endif
 
-/* How many rows go together: a matter of the number of classes alone, as it decides the order of sums. */
+/* How many rows go through a sweep together. This depends on the number of classes alone, because it decides the order
+ * of sums. */
 SIMD_INLINE int T(rows_at_once)(ptrdiff_t n_classes)
 {
     const ptrdiff_t rows = ROW_BATCH_BYTES / (ptrdiff_t)sizeof(real) / n_classes;
     return (int)(rows < 1 ? 1 : rows > LANES ? LANES : rows);
 }
 
-/* Whether the exps of the rows could wait in a buffer of the batch, where the output cannot hold them. */
+/* Whether the exps of a batch fit in its buffer, where the output cannot hold them. */
 SIMD_INLINE int T(is_short)(ptrdiff_t n_classes) { return n_classes <= ROW_BATCH_BYTES / (ptrdiff_t)sizeof(real); }
 
-/* A vector's lanes, each to be spread over a vector of its own. */
+/* Values of each row, stored from vectors that have a row in each lane. From here each is loaded into all lanes of a
+ * vector of its own. */
 typedef struct {
     real row_max[LANES], base[LANES], rounder[LANES], floor[LANES], top[LANES], log_sum[LANES];
     real scale[LANES], least[LANES], top_exp[LANES], at_top[LANES], upstream[LANES], excess[LANES];
 } T(row_scalars);
 
-/* Up to LANES rows, a row in each lane. */
+/* A batch of up to LANES rows. In `targets` and `sample` each row has a lane. */
 typedef struct {
     const T(call) * call;
     row_kind kind;
     int at_once, has_prefetch;
     T(targets) targets;
     T(sample) sample;
-    T(row_scalars) lanes;                                                            /* of what was found */
+    T(row_scalars) lanes; /* what the sweeps need of `sample` */
     T(compensated) others[LANES], target_cost[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
     vec n_max[LANES], n_bad[LANES];
-    vec tails[LANES]; /* of each row the last vector, where not all of its lanes are in the row: logits, then exps */
+    vec tails[LANES]; /* by row, if its last vector is not whole: its logits, then its exps, then its output */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
-    /* For ranks: each row's label, and what is found, a row in each lane: how many classes come before the label's, of
-     * those from its group of vectors on, or less; the top's group and the top in it, counted downwards from 0. */
+    /* For ranks. `label` has the label of each row. The vectors have a row in each lane. n_before is the rank of the
+     * label minus the number of classes in the quads before the label's quad. top_quad is the quad of the first
+     * maximum, and `top` its class in that quad, both counted downwards from 0. */
     const int64_t *label;
     int64_t target_label[LANES];
     vec n_before, top_quad, top;
@@ -73,21 +93,22 @@ SIMD_INLINE char *T(out_of)(const T(batch) * r, int row, int type)
     return (char *)b->out + (r->targets.begin + row) * b->out_sample_stride * T(size_of_element)(type);
 }
 
-/* Of how many rows a whole vector at the end is still in the array of logits: it reaches into the next row. From memory
- * it is faster by far to load that than just the lanes that there are. */
+/* The number of rows whose last vector may be loaded whole, because the next row of the logits follows in memory. From
+ * memory a whole load is far faster than a masked load. */
 SIMD_INLINE ptrdiff_t T(rows_with_next)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
     return b->logits_sample_stride == b->n_classes ? b->n_samples - r->targets.begin - 1 : 0;
 }
 
-/* Whether there is anything to read in a row. */
+/* Whether the row is in the batch and is not ignored. */
 SIMD_INLINE int T(is_counted)(const T(batch) * r, int row)
 {
     return row < r->targets.n_samples && r->targets.label[row] != LABEL_IGNORED;
 }
 
-/* A vector of a row of any strides; lanes beyond its n are 0, or stay unwritten. What is usual is inline. */
+/* Loads a vector of a row with any stride; lanes from n on are 0. store_strided leaves them unwritten. load_any and
+ * store_any have the usual case inline. */
 static vec K(load_strided)(const char *p, int type, ptrdiff_t stride, ptrdiff_t n)
 {
     if (stride != 1) return T(gather)(p, type, stride, n, 0);
@@ -118,7 +139,7 @@ SIMD_INLINE void T(store_any)(char *p, const int type, ptrdiff_t stride, ptrdiff
 
 static void K(transpose)(vec *rows) { V(transpose)(rows); }
 
-/* One vector of every row becomes one vector with a row in each lane: the largest of its lanes. */
+/* Takes one vector of every row, and returns the maximum of each row, with a row in each lane. */
 static vec K(max_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)(V(hmax)(rows[0]));
@@ -128,7 +149,8 @@ static vec K(max_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* The same for small whole numbers, whose sum is exact. */
+/* Takes one vector of every row, and returns the sum of each row, with a row in each lane. The sums are exact, because
+ * they are of small whole numbers. */
 static vec K(counts_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)((real)V(hsum)(rows[0]));
@@ -138,8 +160,9 @@ static vec K(counts_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* And for sums, whose rounding errors are kept (Knuth's two-sum) and taken off in the end. An infinite sum has
- * none: inf - inf. */
+/* Takes the compensated sums of every row, lane by lane, and returns the sum of each row, with a row in each lane.
+ * Two-sum (Knuth) gives the rounding error of every addition; the errors are collected in the carry, which is
+ * subtracted at the end. The carry of an infinite sum is inf - inf, a nan, and is left out. */
 static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 {
     vec sum[LANES], carry[LANES];
@@ -161,14 +184,15 @@ static vec K(sums_of_rows)(const T(compensated) * rows, int at_once)
 
 /* ---- First sweep: the maximum ------------------------------------------------------------------------------------ */
 
-/* The last n logits of a row, less than a vector. */
+/* The last n logits of a row, fewer than LANES; -inf in the other lanes. */
 SIMD_INLINE vec T(tail_of)(const char *z, ptrdiff_t n, int has_next, const int type)
 {
     return has_next ? T(first_lanes)(T(load_vector)(z, type), n, -(real)INFINITY)
                     : T(load_vector_till)(z, type, n, -(real)INFINITY);
 }
 
-/* Lane by lane. nan is passed over here; it shows up in the sum. The tail is kept. */
+/* The maximum of a row, lane by lane. max passes over nan, but the sums become nan. *tail is the last vector of the
+ * row, if it is not whole. */
 SIMD_INLINE vec T(row_max)(const char *z, ptrdiff_t n, int has_next, vec *tail, const int type)
 {
     const ptrdiff_t size = T(size_of_element)(type);
@@ -214,15 +238,16 @@ static vec K(max_of_batch_any)(T(batch) * r)
     }
 }
 
-/* ---- The same with ranks ----------------------------------------------------------------------------------------- */
+/* ---- First sweep with ranks -------------------------------------------------------------------------------------- */
 
-/* What the sweep has found of a row, lane by lane. Groups of vectors are counted downwards from 0: the one at hand, and
- * the first that has the lane's maximum. */
+/* What the sweep with ranks has computed of a row, lane by lane. Quads (four vectors) are counted downwards from 0, so
+ * that the first one has the largest number. `group` is the number of the current quad, `top` that of the first quad
+ * that has the maximum of the lane. */
 typedef struct {
     vec row_max, top, n_before, group;
 } T(rank_sums);
 
-/* The vectors of a group, from class k on. If it is not whole, those beyond the last class are -inf. */
+/* The vectors of a quad, from class k on. If the quad is not whole, the lanes beyond the last class are -inf. */
 SIMD_INLINE void T(load_quad)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, const vec *tail, const int whole,
                               const int type)
 {
@@ -233,8 +258,8 @@ SIMD_INLINE void T(load_quad)(vec *v, const char *z, ptrdiff_t k, ptrdiff_t n, c
                                        : V(set1)(-(real)INFINITY);
 }
 
-/* Which classes of a group come before the label's. Of those before the label itself the ones are counted that do not,
- * as -1: so each class takes one comparison, but for the label's own group. */
+/* Counts the classes of a quad that come before the label. In quads before the label's quad, the classes that do not
+ * come before it are counted, each as -1: so each class takes one comparison. Only the label's own quad needs more. */
 enum { D(BEFORE_LABEL), D(WITH_LABEL), D(BEHIND_LABEL) };
 SIMD_INLINE vec T(count_quad)(const vec *z, vec label_logit, vec label, const int where)
 {
@@ -290,7 +315,7 @@ SIMD_INLINE T(rank_sums)
     return s;
 }
 
-/* Lane by lane the first class of a row's group that has the maximum, counted downwards. */
+/* Lane by lane the first class in a row's quad that has the maximum, counted downwards from 0. */
 SIMD_INLINE vec T(top_in_quad)(const T(batch) * r, int i, real row_max, ptrdiff_t k, int type)
 {
     const ptrdiff_t n = r->call->b->n_classes, size = T(size_of_element)(type);
@@ -306,7 +331,8 @@ SIMD_INLINE vec T(top_in_quad)(const T(batch) * r, int i, real row_max, ptrdiff_
     return top;
 }
 
-/* The labels, and their logits, of which those of index labels are there. */
+/* Sets the labels, and the logits at the labels. Those of index labels were looked up before; those of targets are
+ * looked up here. */
 SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
 {
     const softxent_block *b = r->call->b;
@@ -320,7 +346,7 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
     }
 }
 
-/* Row i by itself: a loop for each type. */
+/* Ranks row i, with a loop of its own for each element type. */
 static T(rank_sums) K(rank_row_any)(T(batch) * r, int i, int has_next, real label_logit)
 {
     const ptrdiff_t n = r->call->b->n_classes, label = (ptrdiff_t)r->label[i];
@@ -335,7 +361,7 @@ static T(rank_sums) K(rank_row_any)(T(batch) * r, int i, int has_next, real labe
     }
 }
 
-/* The maxima; and in the batch all that is found of ranks. */
+/* Returns the maxima of the rows, and stores in the batch what store_row_ranks needs. */
 static vec K(rank_batch)(T(batch) * r)
 {
     const ptrdiff_t n_with_next = T(rows_with_next)(r);
@@ -360,8 +386,8 @@ static vec K(rank_batch)(T(batch) * r)
     return row_maxima;
 }
 
-/* After the sums, in which nan shows up. Rows with one, or without a finite maximum, which look alike, are looked at
- * again one by one. */
+/* Runs after the sums, because a nan among the logits shows up in them. Rows with a nan and rows without a finite
+ * maximum look alike here, so rank_samples looks at each of them again. */
 static void K(store_row_ranks)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
@@ -385,18 +411,19 @@ static void K(store_row_ranks)(const T(batch) * r)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* A row in the second or third sweep: copies, as compilers take any vector that is stored for a part of what is not. */
+/* A row in the second or third sweep. The fields are local copies, because a compiler assumes that a vector store may
+ * change anything else. */
 typedef struct {
     ptrdiff_t n_classes, target_stride, out_stride; /* strides of a class, in elements */
     int target_type, accumulate;
     const real *class_weight;
-    vec share, keep;                         /* what smoothing gives to each class, and leaves of the target */
-    ptrdiff_t z_step, target_step, out_step; /* bytes, to the next row */
+    vec share, keep; /* what smoothing gives to each class, and the factor of the target, 1 - e */
+    ptrdiff_t z_step, target_step, out_step; /* bytes to the next row */
     const char *z, *target;
     char *out;
-    real *exps; /* in the output, or in a buffer */
+    real *exps; /* in the output or in the buffer */
     ptrdiff_t to_next_z,
-        to_next_out; /* bytes, to what is to be prefetched: 0, and so nothing new, where rows are long */
+        to_next_out; /* bytes to what is prefetched; 0 if rows are long, so that nothing new is prefetched */
     vec *tail;
     T(shift) shift;
     T(factors) factors;
@@ -409,7 +436,8 @@ SIMD_INLINE vec T(row_load)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, con
     return left >= LANES ? T(load_vector)(row->z + k * T(size_of_element)(type), type) : *row->tail;
 }
 
-/* q, but for what the label adds. Beyond the last class it is 0. Bad entries of the target are counted. */
+/* The target's density q, without what an index label adds. Beyond the last class q is 0. Counts bad entries of the
+ * target. */
 SIMD_INLINE vec T(density_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec *n_bad)
 {
     const real *w = row->class_weight;
@@ -429,7 +457,7 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
 {
     const vec z = T(row_load)(row, k, left, kind.type), m = row->row_max;
     if (kind.target_kind != INDEX) {
-        /* beyond the last class nothing is below the maximum */
+        /* beyond the last class z is -inf, but m - z must be 0, so that it adds nothing */
         const vec below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
         const vec q = kind.target_kind == DENSE ? T(density_at)(row, k, left, &partial->n_bad) : m;
         T(add_target)(partial, V(eq)(z, m), below, q, kind.target_kind);
@@ -443,8 +471,8 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
         *row->tail = e;
 }
 
-/* While the exps of these rows are computed the next ones come from memory, `classes` from k on: to the second-level
- * cache, which holds both if the rows are not too long for it. */
+/* Prefetches `classes` logits of the next batch, from class k on, and its output, while the exps of this row are
+ * computed. They go to the second-level cache, which holds both batches if the rows are not too long. */
 SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t classes, const row_kind kind)
 {
     const ptrdiff_t size = T(size_of_element)(kind.type), lines = T(size_of_element)(kind.out_type) / size;
@@ -456,7 +484,7 @@ SIMD_INLINE void T(prefetch_next)(const T(row) * row, ptrdiff_t k, ptrdiff_t cla
     }
 }
 
-/* Four vectors are added up before they reach the compensated sums. */
+/* Partial sums of four vectors are formed first, because each compensated addition takes four operations. */
 SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const int near, const int unrolled)
 {
     const ptrdiff_t n = row->n_classes;
@@ -481,7 +509,7 @@ SIMD_INLINE T(sums) T(sum_row)(const T(row) * row, const row_kind kind, const in
     return s;
 }
 
-/* The first row; and from it to the others. */
+/* What all rows of a batch share, with pointers to the first row. row_of moves a copy of it to row i. */
 SIMD_INLINE T(row) T(first_row)(const T(batch) * r, const row_kind kind)
 {
     const softxent_block *b = r->call->b;
@@ -525,7 +553,8 @@ SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_tar
     if (target_kind == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q, r->n_bad[i] = s.n_bad;
 }
 
-/* Where the exps are most of what there is to do, rows near 0 have a loop of their own: it has one subtraction less. */
+/* Rows whose base is 0 have a loop of their own, because it has one subtraction less. That matters where the exps are
+ * most of the work. */
 SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrolled)
 {
     const int has_near = unrolled && kind.target_kind != DENSE && kind.type == SOFTXENT_REAL;
@@ -542,7 +571,8 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrol
 
 static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 
-/* What the sums come to. The batch ends before the first row whose target has a bad entry. */
+/* Forms the stats and the target's sums from the sums of the rows. The batch ends before the first row whose target has
+ * a bad entry. */
 static void K(conclude_sums)(T(batch) * r)
 {
     T(sample) *sample = &r->sample;
@@ -572,7 +602,7 @@ static void K(conclude_sums)(T(batch) * r)
 SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     if (kind.op == OP_SOFTMAX) return T(softmax_entry)(e, row->factors);
-    vec n_bad = V(set1)(0); /* counted before */
+    vec n_bad = V(set1)(0); /* counted in the second sweep */
     const vec q = kind.target_kind == DENSE ? T(density_at)(row, k, left, &n_bad) : row->share;
     const vec entry = T(gradient_entry)(e, q, row->factors, kind.target_kind);
     return kind.has_excess ? V(mul)(entry, row->excess) : entry;
@@ -592,7 +622,7 @@ SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, 
     }
 }
 
-/* The output's vector k, from the exps; or, for log_softmax, (z - m) - log S. */
+/* Writes the vector of the output that starts at class k: from the exps, or for log_softmax as (z - m) - log S. */
 SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     vec x;
@@ -611,7 +641,7 @@ SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left
     T(put_vector)(row, k, left, x, kind);
 }
 
-/* All but the tail, which waits for write_tails. */
+/* Writes a row without its tail, which stays in the batch until write_tails. */
 SIMD_INLINE void T(write_row)(const T(row) * first, T(batch) * r, int i, const row_kind kind, const int unrolled)
 {
     const T(row_scalars) *lanes = &r->lanes;
@@ -639,7 +669,7 @@ SIMD_INLINE void T(write_batch)(T(batch) * r, const row_kind kind, const int unr
 
 static void K(write_any)(T(batch) * r) { T(write_batch)(r, r->kind, 0); }
 
-/* Of the rows that are ignored. */
+/* Writes the rows of ignored samples: zeros, or nothing if the output is accumulated. */
 SIMD_INLINE void T(write_zeros)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
@@ -650,7 +680,7 @@ SIMD_INLINE void T(write_zeros)(const T(batch) * r)
 
 /* ---- A batch of rows, and a block of them ------------------------------------------------------------------------ */
 
-/* What the rows hold at their labels, before an output may take the logits' place. */
+/* Reads the logits at the labels, before the output may overwrite the logits. */
 SIMD_INLINE void T(look_up_labels)(T(batch) * r)
 {
     const int type = r->kind.type;
@@ -662,7 +692,8 @@ SIMD_INLINE void T(look_up_labels)(T(batch) * r)
     r->sample.label_logit = label_logit;
 }
 
-/* After all rows: what a masked store may write, and be it the next row's beginning, cannot be read again soon. */
+/* Writes the tails after all rows, because of store-to-load forwarding: memory that a masked store may write cannot be
+ * loaded again soon, and that includes the beginning of the next row. */
 SIMD_INLINE void T(write_tails)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
@@ -674,7 +705,7 @@ SIMD_INLINE void T(write_tails)(const T(batch) * r)
         if (label[i] != LABEL_IGNORED) T(store_vector_till)(end + i * step, type, left, r->tails[i]);
 }
 
-/* What the output holds at the labels, to be added to. */
+/* Adds to `entries` what an accumulated output holds at the labels. */
 SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
 {
     const int type = r->kind.out_type;
@@ -684,7 +715,7 @@ SIMD_INLINE void T(read_entries)(const T(batch) * r, real *entries)
             entries[i] += T(element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->targets.label[i] * stride);
 }
 
-/* Over what is at the labels. */
+/* Writes the entries at the labels, over what the third sweep has written there. */
 SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
 {
     const int type = r->kind.out_type;
@@ -694,7 +725,7 @@ SIMD_INLINE void T(write_entries)(const T(batch) * r, const real *entries)
             T(set_element)(T(out_of)(r, i, type), type, (ptrdiff_t)r->targets.label[i] * stride, entries[i]);
 }
 
-/* What the first two sweeps would have found, from the parts of all classes. */
+/* Loads from the parts of all classes what the first two sweeps would have computed, and the tails of the rows. */
 SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
 {
     const int type = r->kind.type;
@@ -755,7 +786,7 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
     if (r->kind.output != NO_OUTPUT) K(write_output)(r, write);
 }
 
-/* Until the block or its good labels end. */
+/* Computes samples until the block ends, or before the first bad label or target. Returns how many. */
 static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) * sum, T(sweep) * write)
 {
     const T(call) call = K(call_of)(b);
@@ -776,7 +807,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 
 /* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
-/* Sums are the same for every operation. */
+/* The sums are the same for every operation: OP_CROSS_ENTROPY stands for all. */
 #define ROW_SUM(name, output, type, out_type, density)                                                                 \
       static void K(name)(T(batch) * r)                                                                                \
       {                                                                                                                \
@@ -786,7 +817,7 @@ ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
-/* so much to do for each class that one branch is nothing */
+/* each class takes so many operations that a branch on `output` costs nothing */
 ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
 ROW_SUM(sum_rows_f16, NO_OUTPUT, SOFTXENT_FLOAT16, SOFTXENT_FLOAT16, INDEX)
@@ -837,7 +868,7 @@ static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.target_kind]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)
                                 : op == OP_LOG_SOFTMAX ? K(write_log_softmax_rows)
-                                                       : K(write_finish); /* or there is no output */
+                                                       : K(write_finish); /* or an operation without output */
         return K(row_block)(b, kind, sums[kind.output == STORED][kind.target_kind], write);
     }
 #if HALF_PRECISION

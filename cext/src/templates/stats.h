@@ -1,13 +1,13 @@
-/* stats.h - template: what is computed of one sample, in every lane. All kernels are made of these pieces.
+/* stats.h - template: the computations of one sample, the same in every lane. All kernels are made of these pieces.
  *
- * A kernel first finds the maximum m of a sample's logits, then passes every logit through term() once, which is
- * where the sums are formed, and finishes with the functions of `stats`. In the row kernel the lanes are classes of
- * one sample and are summed across in between; in the lane kernel each lane is a sample of its own.
+ * A kernel first finds the maximum m of a sample's logits (row_max), then passes every logit through term() once, which
+ * forms the sums, and finishes with the functions of `stats`. In the row kernel the lanes are classes of one sample,
+ * and are summed across in between; in the lane kernel each lane is a sample of its own.
  *
- * The lanes that hold the maximum are kept out of the sum and counted. So with S = sum exp(z - m), S - 1 is at hand
- * without a subtraction, and log S and 1 - p keep their relative precision however small they are. */
+ * S = sum exp(z - m). The lanes that hold the maximum are counted and are left out of the sum. This gives S - 1 without
+ * a subtraction: there is no cancellation, and log S and 1 - p keep their relative precision however small they are. */
 
-/* A sum of many vectors whose error does not grow with their number (Kahan 1965): the value is sum - carry. */
+/* A compensated sum (Kahan 1965), whose error does not grow with the number of vectors. Its value is sum - carry. */
 typedef struct {
     vec sum, carry;
 } T(compensated);
@@ -28,10 +28,10 @@ SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
 
 SIMD_INLINE vec T(value)(T(compensated) c) { return V(sub)(c.sum, c.carry); }
 
-/* Across the lanes, in every lane of the result. */
+/* The sum across the lanes, in every lane of the result. */
 SIMD_INLINE vec T(across)(T(compensated) c) { return V(set1)((real)(V(hsum)(c.sum) - V(hsum)(c.carry))); }
 
-/* The exp of one logit of each lane is added to `others` unless it is the maximum, which is counted. */
+/* Adds e, the exp of one logit in each lane, to `others`; where the logit is the maximum, counts it in n_max. */
 SIMD_INLINE void T(count)(mask is_max, vec e, vec *others, vec *n_max)
 {
     *others = V(add_unless)(is_max, *others, e);
@@ -45,7 +45,8 @@ SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec 
     return e;
 }
 
-/* The exps from which a gradient is formed: `top` wherever the maximum is, so that they are known again by it. */
+/* The exps from which an output is formed: exactly `top` wherever the logit is the maximum. So a comparison with `top`
+ * finds the maxima again when the logits are not at hand. */
 SIMD_INLINE vec T(with_top)(vec e, vec z, vec row_max, vec top) { return V(select)(V(eq)(z, row_max), top, e); }
 
 SIMD_INLINE vec T(exp_with_top)(vec z, vec row_max, T(shift) shift, const int near)
@@ -53,14 +54,14 @@ SIMD_INLINE vec T(exp_with_top)(vec z, vec row_max, T(shift) shift, const int ne
     return T(with_top)(T(exp_shifted)(z, shift, near), z, row_max, shift.top);
 }
 
-/* What the sweep over a sample leaves: the maximum and its exp, how many classes have it, and the sum of all the
- * others' exps. */
+/* What the sums leave of a sample: the maximum (row_max) and its exp (top), how many classes have the maximum (n_max),
+ * and the sum of the exps of all other classes (others). */
 typedef struct {
     vec row_max, top, n_max, others;
 } T(stats);
 
-/* A sample without a finite maximum is nan, but for its logsumexp, which is the maximum where no logit is nan; and for
- * a part of its classes that are all -inf, as others may be finite. */
+/* The sums of a sample without a finite maximum become nan. There are two exceptions. logsumexp is the maximum itself
+ * if no logit is nan. In OP_BEGIN all classes may be -inf, because classes elsewhere may be finite. */
 SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec n_max, vec others, softxent_op op)
 {
     vec nan_or_0 = V(sub)(row_max, row_max);
@@ -70,26 +71,26 @@ SIMD_INLINE T(stats) T(stats_of)(vec row_max, vec top, vec n_max, vec others, so
     return stats;
 }
 
-/* The sum of all exps: S, as the exps are scaled. */
+/* S top: the sum of all exps, in the scale that the exps have. */
 SIMD_INLINE vec T(sum_exp)(T(stats) s) { return V(fma)(s.n_max, s.top, s.others); }
 
-/* S - 1. */
+/* S - 1 = (n_max - 1) + others / top, without cancellation. */
 SIMD_INLINE vec T(sum_beside_one)(T(stats) s) { return V(add)(V(sub)(s.n_max, V(set1)(1)), V(div)(s.others, s.top)); }
 
 /* log S = lse - m. */
 SIMD_INLINE vec T(log_sum)(T(stats) s) { return T(log1p)(T(sum_beside_one)(s)); }
 
-/* exps / S times the upstream gradient. The quotient, a probability, may be below the normal numbers where the product
- * is not: so it is formed 2^h times as large, as the exps are, and the gradient 2^-h times. */
+/* p upstream = (2^h p) (2^-h upstream), with p = exps / sum_exp. p may be a subnormal number, and lose digits, where
+ * the product is a normal one. So p is formed 2^h times as large, which the exps are already. */
 SIMD_INLINE vec T(times_upstream)(vec exps, T(stats) s, vec upstream, T(headroom) headroom)
 {
     const vec quotient = V(div)(exps, V(mul)(T(sum_exp)(s), headroom.inverse));
     return V(mul)(quotient, V(mul)(upstream, headroom.inverse));
 }
 
-/* The gradient at the label, -(1 - p_y) times the upstream gradient: the exps of all classes but y, over the sum. Where
- * y is not the only maximum the others are half the sum or more, and e_y may be taken off. Subtracted from 0 so that
- * nothing is 0, not -0. */
+/* grad_y = -(1 - p_y) upstream. 1 - p_y is formed without cancellation: the exps of all classes but y, over the sum.
+ * Where y is not the only maximum, these are half of the sum or more, and so e_y may be subtracted from a sum that
+ * holds it. The result is subtracted from 0, so that a zero gradient is 0 and not -0. */
 SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec upstream, T(headroom) headroom)
 {
     const vec one = V(set1)(1), zero = V(set1)(0);
@@ -98,19 +99,19 @@ SIMD_INLINE vec T(label_gradient)(T(stats) s, mask is_max, vec label_exp, vec up
     return V(sub)(zero, T(times_upstream)(others, s, upstream, headroom));
 }
 
-/* exps * scale, 0 where that would be below the normal numbers: on many processors such a product takes a hundred
- * times as long. `least` is least_scaled(scale). */
+/* exps scale, but 0 where this would be a subnormal number: on many processors such a product takes a hundred times as
+ * long. `least` in scaled() is least_scaled(scale). */
 SIMD_INLINE vec T(least_scaled)(vec scale) { return V(div)(V(set1)(D(SMALLEST_NORMAL)), T(abs)(scale)); }
 
 SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)(V(lt)(exps, least), exps, scale); }
 
-/* The sums over a sample's classes; and those of a few classes, before they reach the compensated ones. Beside the exps
- * of all but the maxima a density has three: q (m - z), and q over the maxima and over the others. Of an even one the
- * sum of m - z says it all, and is kept in `dot`. */
+/* The sums over all classes of a sample; and partial sums over a few classes, which are added to them. Beside the exps
+ * of all classes but the maxima, a DENSE target has three sums: target_cost = sum q (m - z), top_q = sum q over the
+ * maxima, and others_q = sum q over the other classes. A SMOOTHED target has only target_cost = sum (m - z). */
 typedef struct {
     T(compensated) others, target_cost, top_q, others_q;
     vec n_max;
-    vec n_bad; /* entries of the target that are no mass */
+    vec n_bad; /* entries of the target that are negative or nan */
 } T(sums);
 
 typedef struct {
@@ -135,7 +136,7 @@ SIMD_INLINE void T(count_bad)(vec *n_bad, vec target)
     *n_bad = V(add_unless)(V(lt)(V(set1)(-D(SMALLEST)), target), *n_bad, V(set1)(1));
 }
 
-/* Of n samples, each in its lane: how many come before the first that has a bad entry. */
+/* The number of samples before the first that has a bad entry, of n_samples samples, each in its lane. */
 SIMD_INLINE int T(before_bad)(vec n_bad, int n_samples)
 {
     real lanes[LANES];
@@ -146,7 +147,7 @@ SIMD_INLINE int T(before_bad)(vec n_bad, int n_samples)
     return good;
 }
 
-/* One class of each lane, `below` the maximum by m - z. 0 (m - z) is 0 also where z is -inf. */
+/* Adds one class in each lane; `below` is m - z. Where q is 0, q (m - z) counts as 0, also if z is -inf. */
 SIMD_INLINE void T(add_target)(T(partial_sums) * partial, mask is_max, vec below, vec q,
                                const softxent_target_kind target_kind)
 {
@@ -157,7 +158,7 @@ SIMD_INLINE void T(add_target)(T(partial_sums) * partial, mask is_max, vec below
     partial->others_q = V(add_unless)(is_max, partial->others_q, q);
 }
 
-/* With q > 0 where z is -inf the sum is infinite, and has no carry: inf - inf. */
+/* target_cost is infinite where q > 0 and z is -inf. Its carry is then inf - inf, a nan, and is replaced by 0. */
 SIMD_INLINE void T(add_partial_sums)(T(sums) * s, T(partial_sums) partial, const softxent_target_kind target_kind)
 {
     T(accumulate)(&s->others, partial.others);
@@ -178,15 +179,15 @@ SIMD_INLINE vec T(cost)(vec z, vec q, vec row_max)
     return V(select)(V(eq)(q, zero), zero, V(mul)(q, V(sub)(row_max, z)));
 }
 
-/* Whether one class has more than half of a sample's probability. */
+/* Whether one class has more than half of the probability of a sample: such a sample is confident. */
 SIMD_INLINE mask T(is_confident)(T(stats) s) { return V(lt)(T(sum_beside_one)(s), V(set1)(1)); }
 
-/* The exp by which that class is known again; nan where there is no such. */
+/* `top` for a confident sample, by which its maximum is recognised; nan, which equals no exp, for any other. */
 SIMD_INLINE vec T(confident_top)(T(stats) s) { return V(select)(T(is_confident)(s), s.top, V(set1)((real)NAN)); }
 
-/* The gradient at the class that a confident sample has at its top: p W - q where both may be nearly the whole. Each
- * is less than its whole by what the other classes have: p W - q = (W - q) - W (1 - p), with W - q and 1 - p summed
- * over the others and not found by subtraction. */
+/* p W - q = (W - q) - W (1 - p): the gradient at the maximum of a confident sample. Here both p W and q may be nearly
+ * W, and p W - q would suffer cancellation. W - q (others_weight) and 1 - p are summed over the other classes instead
+ * of found by subtraction. */
 SIMD_INLINE vec T(top_gradient)(T(stats) s, vec weight, vec others_weight, vec upstream, T(headroom) headroom)
 {
     const vec others = T(times_upstream)(s.others, s, upstream, headroom);

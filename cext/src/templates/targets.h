@@ -1,37 +1,39 @@
-/* targets.h - template: of the samples at hand the label, the weights and the upstream gradient, each sample in a lane.
- * Every kernel starts from here, before it reads any logits. */
+/* targets.h - template: for each sample at hand its label, its weights and its upstream gradient, each sample in a
+ * lane. Every kernel starts here, before it reads any logits. */
 
-/* What is known of samples is gathered for many at a time: a vector of what was just stored one by one would have to
- * wait until all earlier stores, the output's too, have left the core. No label here is a bad one: where one is, `end`
- * is. That is all that is kept of it, as another thread may mend it before its turn comes. */
+/* Labels and weights are gathered for a block of samples at a time, because of store-to-load forwarding: it fails for a
+ * vector load of values that were just stored one by one. Such a load waits until all earlier stores, those to the
+ * output included, have left the core. All labels in [begin, end) are good: `end` is where the first bad label is.
+ * Nothing else is kept of a bad label, because another thread may correct it before its turn comes. */
 enum { D(LABELS_READ) = 256 };
 typedef struct {
-    ptrdiff_t begin, end;                       /* the samples that are here */
-    int64_t label[D(LABELS_READ) + MOST_LANES]; /* and some more, to be read in vectors */
-    /* Of a call in which samples have weights or gradients of their own: what T(known) has. */
+    ptrdiff_t begin, end;                       /* the samples that are loaded here */
+    int64_t label[D(LABELS_READ) + MOST_LANES]; /* longer, so that whole vectors can be loaded */
+    /* The fields of T(targets), filled in only if samples have weights or upstream gradients of their own. */
     real label_weight[D(LABELS_READ)], label_q[D(LABELS_READ)], sample_weight[D(LABELS_READ)];
     real upstream[D(LABELS_READ)], z_upstream[D(LABELS_READ)], hess_upstream[D(LABELS_READ)];
-    int is_large; /* one of the upstream gradients is above 2^HEADROOM: then this is there of each sample */
+    int is_large; /* whether an upstream gradient is above 2^HEADROOM: only then are the arrays below filled in */
     real headroom[D(LABELS_READ)], headroom_power[D(LABELS_READ)], headroom_inverse[D(LABELS_READ)];
     real excess[D(LABELS_READ)], hess_excess[D(LABELS_READ)];
 } T(labels);
 
-/* Up to LANES samples, one in each lane; or one, which is in all of them. */
+/* Up to LANES samples, one in each lane; or one sample, which is in all lanes. */
 typedef struct {
     ptrdiff_t begin; /* the first sample */
     int n_samples, all_counted, any_counted;
-    int is_plain; /* all count, and have the call's own weights, which are below */
-    /* Of each sample the class, LABEL_NONE or LABEL_IGNORED: NULL where they are in lanes alone; and as real numbers,
-     * LABEL_IGNORED in the lanes that have no sample. */
+    int is_plain; /* all samples count, and have the weights of the call, which are below */
+    /* The class of each sample, LABEL_NONE or LABEL_IGNORED. `label` is NULL where the labels were loaded into lanes
+     * alone. In label_lane they are real numbers, and lanes that have no sample hold LABEL_IGNORED. */
     const int64_t *label;
     vec label_lane;
     mask counted;
     vec label_weight, label_q; /* w at the label; what the label adds to q */
     vec sample_weight;
-    /* The call's scales times what is a sample's own. All five are 0 for a sample that does not count. */
+    /* The scales of the call times the sample's own weight and upstream gradient. These three, label_q and
+     * sample_weight are 0 for a sample that does not count. */
     vec upstream, z_upstream, hess_upstream;
     T(headroom) headroom;
-    int has_excess; /* derivatives are to be multiplied by these powers of two in the end, else they are 1 */
+    int has_excess; /* derivatives must be multiplied by these powers of two at the end; else both are 1 */
     vec excess, hess_excess;
 } T(targets);
 
@@ -42,14 +44,14 @@ SIMD_INLINE vec T(if_counted)(const T(targets) * targets, vec x)
 
 SIMD_INLINE void T(no_labels)(T(labels) * l) { l->begin = l->end = 0; }
 
-/* What a sample's own weight and upstream gradient multiply. */
+/* `own` times the upstream gradient of the sample, if it has one. */
 SIMD_INLINE double T(own_upstream)(const softxent_block *b, ptrdiff_t sample, double own)
 {
     const real *g = (const real *)b->grad_output;
     return g ? own * g[sample * b->grad_output_stride] : own;
 }
 
-/* Of sample number i of those that were read. */
+/* Reads the weights of sample l->begin + i. */
 SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
 {
     const softxent_block *b = c->b;
@@ -57,15 +59,15 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
     const double all = T(own_upstream)(b, sample, own);
-    const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* also of a class that is not here */
+    const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* 1 also for a class in another shard */
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
     l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
-    /* nan too: what a sample is taken for must not depend on the others */
+    /* nan sets it too: how a sample is computed must not depend on the other samples */
     l->is_large |= !(c->largest_scale * fabs(all) * larger(weight, 1) <= TWO_TO_HEADROOM);
 }
 
-/* The same where upstream gradients may be out of range. */
+/* Computes again what read_weights has, for upstream gradients that may be out of range. */
 static void K(read_gains)(T(labels) * l, const T(call) * c)
 {
     for (int i = 0; i < l->end - l->begin; ++i) {
@@ -77,7 +79,7 @@ static void K(read_gains)(T(labels) * l, const T(call) * c)
     }
 }
 
-/* Asks for n labels that lie side by side. */
+/* Prefetches n labels, if they lie side by side. */
 SIMD_INLINE void T(prefetch_labels)(const softxent_block *b, ptrdiff_t begin, int n)
 {
     const ptrdiff_t size = (ptrdiff_t)1 << b->label_type % 4; /* int8 to int64, uint8 to uint64 */
@@ -98,7 +100,7 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
     if (l->is_large) K(read_gains)(l, c);
 }
 
-/* What was read of the samples at hand: each in its lane, or the one in all of them. */
+/* A value of each sample at hand in its lane; or, with in_rows, that of the one sample in all lanes. */
 SIMD_INLINE vec T(lanes_read)(const T(targets) * targets, const real *lanes, real fill, int in_rows)
 {
     const vec v = V(load_till)(lanes, targets->n_samples, fill);
@@ -119,7 +121,7 @@ SIMD_INLINE void T(set_gain)(T(targets) * targets, const T(gain) * x)
     targets->excess = V(set1)(x->excess), targets->hess_excess = V(set1)(x->hess_excess);
 }
 
-/* What is a sample's own where all are alike. */
+/* Sets the weights and scales of the call, for samples that have none of their own. */
 SIMD_INLINE void T(set_call_weights)(T(targets) * targets, const T(call) * c)
 {
     const real has_label = c->b->labels != NULL;
@@ -152,9 +154,10 @@ SIMD_INLINE void T(load_weights)(T(targets) * targets, const T(labels) * l, ptrd
 
 SIMD_INLINE void T(no_targets)(T(targets) * targets) { targets->is_plain = 0; }
 
-/* The samples from `begin` on, up to n_samples, but only to the first label that is no class. With `in_rows` it is one
- * sample. `l` has no labels at first, and keeps them from call to call. Samples that are not all in `l` are read anew,
- * whatever was seen of them before: so the range that is used always lies in what was read last. */
+/* Loads the samples from `begin` on, up to n_samples of them, but stops before the first label that is no class. With
+ * `in_rows` there is one sample. `l` starts empty and keeps its labels from call to call. Where it does not hold all of
+ * the samples, all of them are read again, whatever was seen of them before: so the samples that are used always come
+ * from the last read. */
 static void K(load_targets)(T(targets) * targets, T(labels) * l, const T(call) * c, ptrdiff_t begin, int n_samples,
                             int in_rows)
 {
@@ -178,14 +181,14 @@ static void K(load_targets)(T(targets) * targets, T(labels) * l, const T(call) *
     targets->hess_upstream = T(if_counted)(targets, targets->hess_upstream);
 }
 
-/* The same for LANES samples with plain labels, where these are needed in lanes alone. Whether all are classes: else
- * nothing is known. */
+/* Loads LANES samples with plain labels (has_plain_labels), where labels are needed in lanes alone. Returns 0, and
+ * leaves `targets` as it was, if one of the labels is no class. */
 SIMD_INLINE int T(load_plain_targets)(T(targets) * targets, const T(call) * c, ptrdiff_t begin)
 {
     const int64_t *labels = (const int64_t *)c->b->labels + begin;
     const vec label = V(of_int64)(labels), zero = V(set1)(0), one = V(set1)(1);
     const vec beyond = V(select)(V(lt)(label, V(set1)((real)c->b->n_classes)), zero, one);
-    const vec is_bad = V(select)(V(lt)(V(set1)(-1), label), beyond, one); /* also what is not even a number */
+    const vec is_bad = V(select)(V(lt)(V(set1)(-1), label), beyond, one); /* nan, of too large a number, is bad too */
     PREFETCH(labels + D(LABELS_READ));
     if (LANES * sizeof *labels > CACHE_LINE) PREFETCH(labels + D(LABELS_READ) + CACHE_LINE / sizeof *labels);
     if (V(any)(V(lt)(zero, is_bad))) return 0;
