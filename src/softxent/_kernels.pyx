@@ -1047,9 +1047,10 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
     return True
 
 
-def not_defaults(tuple options not None, tuple defaults not None):
+def not_defaults(options, tuple defaults not None):
     """The places of those that are not at their defaults."""
-    return [i for i in range(len(defaults)) if not is_default(options[i], defaults[i])]
+    cdef tuple given = tuple(options)
+    return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
 
 def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
