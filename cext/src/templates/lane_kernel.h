@@ -374,7 +374,7 @@ SIMD_INLINE void T(prepare_group)(T(group) * g, const T(call) * call, vec *tile,
     const softxent_block *b = call->b;
     g->b = b, g->call = call, g->tile = tile, g->q = q, g->exps_in_out = exps_in_out,
     g->resident = b->n_classes <= TILE;
-    g->sample.share = T(even_share)(call);
+    g->sample.share = T(smoothed_share)(call);
     g->logits = T(lanes_view)(NULL, b->logits_type, b->logits_sample_stride, b->logits_class_stride, 0, 0);
     g->target = T(lanes_view)(NULL, b->target_type, b->target_sample_stride, b->target_class_stride, 0, 0);
     g->out = T(lanes_view)(NULL, b->out_type, b->out_sample_stride, b->out_class_stride, 0, 0);

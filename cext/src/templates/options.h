@@ -69,7 +69,7 @@ static T(call) K(call_of)(const softxent_block *b)
 }
 
 /* What smoothing gives to each class if all classes are allowed. */
-SIMD_INLINE vec T(even_share)(const T(call) * c)
+SIMD_INLINE vec T(smoothed_share)(const T(call) * c)
 {
     return V(set1)((real)(c->o.label_smoothing / (double)c->b->n_classes));
 }

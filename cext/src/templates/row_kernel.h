@@ -241,10 +241,10 @@ static vec K(max_of_batch_any)(T(batch) * r)
 /* ---- First sweep with ranks -------------------------------------------------------------------------------------- */
 
 /* What the sweep with ranks has computed of a row, lane by lane. Quads (four vectors) are counted downwards from 0, so
- * that the first one has the largest number. `group` is the number of the current quad, `top` that of the first quad
+ * that the first one has the largest number. `quad` is the number of the current quad, `top` that of the first quad
  * that has the maximum of the lane. */
 typedef struct {
-    vec row_max, top, n_before, group;
+    vec row_max, top, n_before, quad;
 } T(rank_sums);
 
 /* The vectors of a quad, from class k on. If the quad is not whole, the lanes beyond the last class are -inf. */
@@ -279,10 +279,10 @@ SIMD_INLINE vec T(count_quad)(const vec *z, vec label_logit, vec label, const in
 SIMD_INLINE void T(rank_quad)(T(rank_sums) * s, const vec *z, vec label_logit, vec label, const int where)
 {
     const vec largest = V(max)(V(max)(z[0], z[1]), V(max)(z[2], z[3]));
-    s->top = V(select)(V(lt)(s->row_max, largest), s->group, s->top);
+    s->top = V(select)(V(lt)(s->row_max, largest), s->quad, s->top);
     s->row_max = V(max)(largest, s->row_max);
     s->n_before = V(add)(s->n_before, T(count_quad)(z, label_logit, label, where));
-    s->group = V(sub)(s->group, V(set1)(1));
+    s->quad = V(sub)(s->quad, V(set1)(1));
 }
 
 SIMD_INLINE T(rank_sums)
@@ -311,7 +311,7 @@ SIMD_INLINE T(rank_sums)
         s.n_before = V(add_where)(V(lt)(bound, x), s.n_before, V(set1)(1));
         largest = V(max)(x, largest);
     }
-    s.top = V(select)(V(lt)(s.row_max, largest), s.group, s.top), s.row_max = V(max)(largest, s.row_max);
+    s.top = V(select)(V(lt)(s.row_max, largest), s.quad, s.top), s.row_max = V(max)(largest, s.row_max);
     return s;
 }
 
@@ -393,8 +393,8 @@ static void K(store_row_ranks)(const T(batch) * r)
     const softxent_block *b = r->call->b;
     const vec others = r->sample.stats.others;
     const ptrdiff_t size = QUAD * LANES;
-    real n_before[LANES], group[LANES], top[LANES], is_sure[LANES];
-    V(store)(n_before, r->n_before), V(store)(group, r->top_quad), V(store)(top, r->top);
+    real n_before[LANES], quad[LANES], top[LANES], is_sure[LANES];
+    V(store)(n_before, r->n_before), V(store)(quad, r->top_quad), V(store)(top, r->top);
     V(store)(is_sure, V(select)(V(eq)(others, others), V(set1)(1), V(set1)(0)));
     for (int i = 0; i < r->targets.n_samples; ++i) {
         const ptrdiff_t sample = r->targets.begin + i;
@@ -405,7 +405,7 @@ static void K(store_row_ranks)(const T(batch) * r)
             K(rank_samples)(b, sample, 1, &label, 1);
         else
             T(store_rank)(b, sample, label / size * size + (int64_t)n_before[i],
-                          (int64_t)-group[i] * size - (int64_t)top[i]);
+                          (int64_t)-quad[i] * size - (int64_t)top[i]);
     }
 }
 
@@ -795,7 +795,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
     r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.out_type);
     T(labels) labels;
     T(no_labels)(&labels), T(no_targets)(&r.targets);
-    r.sample.share = T(even_share)(&call);
+    r.sample.share = T(smoothed_share)(&call);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += r.at_once) {
         const int n_rows = (int)(b->n_samples - begin < r.at_once ? b->n_samples - begin : r.at_once);
         K(load_targets)(&r.targets, &labels, &call, begin, n_rows, 0);
@@ -808,15 +808,15 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 /* ---- The sweeps of each kind of call ----------------------------------------------------------------------------- */
 
 /* The sums are the same for every operation: OP_CROSS_ENTROPY stands for all. */
-#define ROW_SUM(name, output, type, out_type, density)                                                                 \
+#define ROW_SUM(name, output, type, out_type, target_kind)                                                             \
       static void K(name)(T(batch) * r)                                                                                \
       {                                                                                                                \
-          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, out_type, density, 0, 0}, 1);                     \
+          T(sum_batch)(r, (row_kind){OP_CROSS_ENTROPY, output, type, out_type, target_kind, 0, 0}, 1);                 \
       }
 ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
-ROW_SUM(sum_rows_even, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_rows_smoothed, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
-ROW_SUM(sum_and_store_even, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_and_store_smoothed, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 /* each class takes so many operations that a branch on `output` costs nothing */
 ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
@@ -829,10 +829,13 @@ ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, IN
 #endif
 #undef ROW_SUM
 
-#define ROW_WRITE(name, op, output, type, out_type, density)                                                           \
-      static void K(name)(T(batch) * r) { T(write_batch)(r, (row_kind){op, output, type, out_type, density, 0, 0}, 1); }
+#define ROW_WRITE(name, op, output, type, out_type, target_kind)                                                       \
+      static void K(name)(T(batch) * r)                                                                                \
+      {                                                                                                                \
+          T(write_batch)(r, (row_kind){op, output, type, out_type, target_kind, 0, 0}, 1);                             \
+      }
 ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
-ROW_WRITE(write_gradient_even, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_WRITE(write_gradient_smoothed, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
@@ -852,10 +855,11 @@ ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFT
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
     static T(sweep) *const sums[][3] = {
-        {K(sum_rows), K(sum_rows_even), K(sum_rows_dense)},
-        {K(sum_and_store), K(sum_and_store_even), K(sum_rows_dense)},
+        {K(sum_rows), K(sum_rows_smoothed), K(sum_rows_dense)},
+        {K(sum_and_store), K(sum_and_store_smoothed), K(sum_rows_dense)},
     };
-    static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_even), K(write_gradient_dense)};
+    static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_smoothed),
+                                          K(write_gradient_dense)};
     const int is_loss = has_trait(op, HAS_LOSS), has_output = b->out != NULL;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int out_type = has_output ? b->out_type : b->logits_type;
