@@ -417,11 +417,16 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
     return -1
 
 
-# A number that does not fit in 64 bits is no index's: it ignores nothing.
+# None, or a number that a label may have.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
-    if ignore_index is not None and -2**63 <= ignore_index < 2**63:
+    if ignore_index is not None:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
+
+
+# Whether it is a number that signed labels of 64 bits may have.
+cdef inline bint is_index(object x) except -1:
+    return type(x) is int and -2**63 <= x < 2**63
 
 
 # Of the samples from `begin` to `end`, how many labels count; and the first whose label is no class, or -1.
@@ -1059,12 +1064,12 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     """The call that most calls are; None if this is not one: the general way does it, or says what is wrong.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
+    or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
     apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for
     with_grad, the pair of loss and gradient. BadSample where a label is no class.
     """
     if not (is_plain(logits) and is_plain(labels) and type(axis) is int and type(reduction) is str and
-            (ignore_index is None or type(ignore_index) is int) and (normalizer is None or is_divisor(normalizer)) and
+            (ignore_index is None or is_index(ignore_index)) and (normalizer is None or is_divisor(normalizer)) and
             are_defaults(options, defaults)):
         return None
     cdef cnp.ndarray z = logits, y = labels, gradient = None, losses = None
