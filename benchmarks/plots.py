@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .contenders import TASKS
-from .report import LIMIT, OURS, number
+from .results import LIMIT, OURS, number
 from .runner import Measurement
 
 # Contender: colour, marker. In the order of the bars, from the top.

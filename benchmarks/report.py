@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from . import contenders as everybody
 from . import results
 from .contenders import TASKS
+from .results import FRESH, LIMIT, OURS, number
 from .runner import Measurement
-
-LIMIT, OURS, FRESH = everybody.LIMIT.name, everybody.SOFTXENT_OUT.name, "softxent"
 
 Row = Sequence[Measurement]  # one cell, one task, one number of threads
 Cells = Callable[[Row], list[str]]
@@ -48,11 +46,6 @@ def ratio(a: Measurement | None, b: Measurement | None) -> str:
 def milliseconds(m: Measurement | None) -> str:
     """A median."""
     return number(m.median_ms) if m else ""
-
-
-def number(x: float) -> str:
-    """Three digits, or the whole ones."""
-    return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -8,10 +8,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from . import contenders
 from .machine import cpu_model
 from .runner import Measurement
 
 FOLDER = Path(__file__).parent / "results"
+
+# Who is called what in a file: the limit, and this package with a prepared and with a fresh array for the gradient.
+LIMIT, OURS, FRESH = contenders.LIMIT.name, contenders.SOFTXENT_OUT.name, "softxent"
+
+
+def number(x: float) -> str:
+    """Three digits, or the whole ones."""
+    return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
 def default_path(date: str) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import graphlib
 import importlib
 import json
 import math
@@ -272,18 +270,6 @@ def test_importing_the_library_does_not_import_the_command_line():
     }
     code = f"import sys, softxent; sys.exit(bool({names} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-def test_modules_of_the_command_line_import_only_downward():
-    folder = pathlib.Path(softxent._cli.__file__).parent
-    above = {}
-    for path in folder.glob("*.py"):
-        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-        relative = [node for node in found if node.level == 1]
-        above[path.stem] = {node.module or alias.name for node in relative for alias in node.names}
-    order = list(graphlib.TopologicalSorter(above).static_order())  # fails where there is a circle
-    assert {"files", "evaluate", "parser"} < set(order)
-    assert above["files"] == above["terminal"] == set()
 
 
 def test_the_console_script_is_what_python_m_runs():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import softxent
+from layouts import LAYOUTS, SHAPES, laid_out
 from softxent import reference
-from test_layouts import LAYOUTS, SHAPES, laid_out
 
 KINDS = ["exact", "xgboost", "lightgbm"]
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}

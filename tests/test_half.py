@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import softxent
+from layouts import LAYOUTS, SHAPES, laid_out
 from softxent import reference
-from test_layouts import LAYOUTS, SHAPES, laid_out
 
 INF, NAN = np.inf, np.nan
 EPS32, TINY32 = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)

@@ -1,52 +1,15 @@
 """Any shape, axis, strides, dtype and byte order gives the values of the reference, without a copy of the logits."""
 
 import itertools
+import re
 import tracemalloc
 
 import numpy as np
 import pytest
 
 import softxent
+from layouts import LAYOUTS, SHAPES, laid_out
 from softxent import reference
-
-SHAPES = [
-    ((5,), 0),
-    ((4, 5), 1),
-    ((4, 5), 0),
-    ((3, 4, 5), 1),
-    ((2, 3, 4, 5), 2),
-    ((2, 50, 3, 4), 1),
-    ((50, 2, 3), 0),
-    ((7, 1, 100), -1),
-    ((1, 40, 1), 1),
-    ((2, 3, 2, 3, 4), -3),
-    ((33, 20), -1),
-    ((20, 70), -2),
-]
-LAYOUTS = ["C", "Fortran", "every second", "reversed", "permuted", "padded"]
-
-
-def laid_out(values, layout, dtype=None):
-    """The same values in another memory layout."""
-    values = np.asarray(values, dtype)
-    if values.ndim == 0:
-        return values.copy()
-    if layout == "C":
-        return np.array(values, order="C")
-    if layout == "Fortran":
-        return np.array(values, order="F")
-    if layout == "every second":
-        wide = np.zeros([2 * n for n in values.shape], values.dtype)
-        view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
-    elif layout == "reversed":
-        view = np.zeros_like(values, order="C")[tuple(slice(None, None, -1) for _ in values.shape)]
-    elif layout == "permuted":
-        order = np.roll(np.arange(values.ndim), 1)
-        view = np.zeros([values.shape[i] for i in order], values.dtype).transpose(np.argsort(order))
-    else:
-        view = np.zeros([n + 1 for n in values.shape], values.dtype)[tuple(slice(1, None) for _ in values.shape)]
-    view[...] = values
-    return view
 
 
 def tolerance(dtype):
@@ -222,3 +185,38 @@ def test_outputs_of_a_subclass_are_written_as_arrays(dtype, isa, rng):
         assert softxent.cross_entropy_and_grad(z, labels, out=out)[1] is out
         np.testing.assert_array_equal(np.asarray(out), expected)
         assert softxent.softmax(z, out=out) is out
+
+
+@pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((3, 40, 50, 30), 1)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("code", ["f4", ">f8", "f2"])
+@pytest.mark.parametrize("call", ["loss", "mean of those not ignored", "weighted", "with its gradient in out"])
+def test_the_bad_label_is_named_by_its_place_in_every_layout(shape, axis, layout, code, call, rng):
+    z = laid_out(rng.normal(size=shape), layout, code)
+    n_classes = shape[axis]
+    samples = np.delete(shape, axis)
+    place = tuple(int(rng.integers(n)) for n in samples)
+    labels = rng.integers(0, n_classes, samples)
+    labels[place] = n_classes + 7
+    labels = laid_out(labels, layout)
+    function, options = softxent.cross_entropy, {"axis": axis}
+    if call == "with its gradient in out":
+        function, options["out"] = softxent.cross_entropy_and_grad, np.empty_like(z)
+    if call == "mean of those not ignored":
+        options["ignore_index"] = -1
+    if call == "weighted":
+        options["sample_weight"] = np.ones(samples, code)
+    name = f"labels[{', '.join(map(str, place))}] is {n_classes + 7}," if place else f"labels is {n_classes + 7},"
+    with pytest.raises(IndexError, match=re.escape(name)):
+        function(z, labels, **options)
+
+
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("code", ["f4", ">f8"])
+def test_the_bad_entry_of_a_target_is_named_by_its_place_in_every_layout(shape, axis, layout, code, rng):
+    target = np.full(shape, 0.5)
+    place = tuple(int(rng.integers(n)) for n in shape)
+    target[place] = -1
+    with pytest.raises(ValueError, match=re.escape(f"labels[{', '.join(map(str, place))}] is -1.0;")):
+        softxent.cross_entropy(laid_out(np.zeros(shape), layout, code), laid_out(target, layout, code), axis=axis)

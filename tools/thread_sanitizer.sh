@@ -86,7 +86,7 @@ for example in batch shards train; do
     TSAN_OPTIONS=exitcode=66 ./example digits.f32 || exit 1
 done
 
-sed '/^static int call(/,/{/s/{/{ static int planted; ++planted;/' "$root/cext/src/softxent.c" >planted.c
+sed '/^SIMD_INLINE int call(/,/{/s/{/{ static int planted; ++planted;/' "$root/cext/src/softxent.c" >planted.c
 compile planted.c softxent.o && link || exit 2
 if watched -c 'import numpy as np, softxent
 softxent.cross_entropy(np.zeros((300000, 10)), np.zeros(300000, int), n_threads=4)' >planted.txt 2>&1; then

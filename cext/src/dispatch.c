@@ -1,8 +1,8 @@
-/* dispatch.c - runtime choice of the instruction set.
+/* dispatch.c - chooses the instruction set at run time.
  *
- * The processor must have the instructions (CPUID) and the operating system must save the registers (XCR0): without
- * the second, the first wide instruction dies in a process whose registers are not restored. Nothing is cached:
- * the caller keeps the table that it was given. What the kernels do is not known here. */
+ * The processor must have the instructions (CPUID), and the operating system must save the registers (XCR0): without
+ * the second, the first wide instruction faults, because its registers are not restored. Nothing is cached: the caller
+ * keeps the table that it was given. This file does not depend on what the kernels do. */
 #include "dispatch.h"
 
 #include <stdlib.h>
@@ -36,12 +36,12 @@ static cpuid_answer cpuid(unsigned leaf)
     __cpuidex(regs, (int)leaf, 0);
     a.eax = (unsigned)regs[0], a.ebx = (unsigned)regs[1], a.ecx = (unsigned)regs[2], a.edx = (unsigned)regs[3];
 #  else
-    __get_cpuid_count(leaf, 0, &a.eax, &a.ebx, &a.ecx, &a.edx); /* zeros where there is no such leaf */
+    __get_cpuid_count(leaf, 0, &a.eax, &a.ebx, &a.ecx, &a.edx); /* zeros if there is no such leaf */
 #  endif
     return a;
 }
 
-/* The register sets that the operating system saves; 0 where XGETBV itself is not enabled. */
+/* The register sets that the operating system saves; 0 if XGETBV itself is not enabled. */
 static unsigned saved_registers(void)
 {
     const unsigned osxsave = 1u << 27;
@@ -78,7 +78,7 @@ static int can_run_avx512(void) { return 0; }
 
 static int always(void) { return 1; }
 
-/* In order of preference; the last runs everywhere. NEON is part of every 64-bit Arm: its table is empty elsewhere. */
+/* In order of preference; the last one runs everywhere. Every 64-bit Arm has NEON; elsewhere its table is empty. */
 static const struct {
     const softxent_isa *isa;
     int (*can_run)(void);

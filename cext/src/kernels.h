@@ -1,14 +1,17 @@
-/* kernels.h - the table that each instruction set fills in, and what the kernels are asked to do.
+/* kernels.h - the table that each instruction set fills in, and how a call is given to its kernels.
  *
- * Everything below the public functions and above the templates. The tables are the only symbols that the stamps
- * (kernels_*.c) export; on a processor family that a stamp is not for, its table has no kernels. */
+ * This file is below the public functions and above the templates. The tables are the only symbols that the stamps
+ * (kernels_*.c) export. On a processor family that a stamp is not for, its table has no kernels. */
 #ifndef SOFTXENT_KERNELS_H
 #define SOFTXENT_KERNELS_H
 
+#include <stddef.h>
+
+#include "ops.h"
 #include "softxent.h"
 
-/* 32-bit x86 computes in SSE2 between these two: the x87 unit that compilers take there by default keeps more digits
- * than a float or a double has, here and there, and so breaks all that is derived from results rounded once. */
+/* Between these two, 32-bit x86 computes with SSE2. Compilers take the x87 unit there by default, which sometimes keeps
+ * more digits than a float or a double has. This breaks everything that depends on results that are rounded once. */
 #if !defined(__i386__)
 #  define BEGIN_SSE2
 #  define END_SSE2
@@ -20,63 +23,58 @@
 #  define END_SSE2 _Pragma("GCC pop_options")
 #endif
 
-/* What to compute of each sample. */
-typedef enum {
-    OP_CROSS_ENTROPY, /* loss, and into `out`, if given, the gradient */
-    OP_RANK,          /* loss, and where the label stands among the logits */
-    OP_SOFTMAX,
-    OP_LOG_SOFTMAX,
-    OP_LOGSUMEXP, /* into `loss` */
-    OP_PART,      /* what the classes at hand say of each sample, into `parts` */
-    OP_FINISH,    /* the loss and the gradient, from `parts` */
-    OP_HVP,       /* the loss's Hessian times `direction` */
-    OP_JVP,       /* the softmax's Jacobian times `direction` */
-    OP_JACOBIAN,
-    OP_MERGE,        /* `other_parts` into `parts` */
-    OP_CHECK_TARGET, /* nothing: whether targets are masses */
-} softxent_op;
+/* Samples of up to TILE classes go in lanes. A tile holds up to TILE vectors, and stays in the first-level cache. No
+ * vector has more than MOST_LANES lanes. */
+enum { TILE = 64, MOST_LANES = 16 };
 
-/* Whether the losses of labels or targets are asked for, of all classes. */
-static inline int has_loss(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_RANK; }
-
-/* Whether the output is the loss's gradient. */
-static inline int has_gradient(softxent_op op) { return op == OP_CROSS_ENTROPY || op == OP_FINISH; }
-
-/* Whether the output is made of exps that an earlier sweep has formed. */
-static inline int has_exps(softxent_op op)
-{
-    return op == OP_CROSS_ENTROPY || op == OP_SOFTMAX || op == OP_HVP || op == OP_JVP;
-}
-
-/* The row and lane kernels count a sample's maxima in lanes of float, which are whole numbers up to here. */
+/* The row and lane kernels count a sample's maxima in lanes of float, which are exact whole numbers up to this. */
 enum { MOST_COUNTED_CLASSES = 1 << 24 };
 
-/* Whether a call has anything that the row and lane kernels do not know. */
-static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
+/* Whether the row and lane kernels handle all that the options ask for. The options that they handle are cleared in a
+ * copy, and then nothing may be left. So an option that is added to the struct goes to the general kernel until it is
+ * named here. */
+static inline int are_plain_options(const softxent_options *o)
 {
-    const softxent_options *o = b->options;
-    if (b->n_classes > MOST_COUNTED_CLASSES) return 1;
-    if (op > OP_FINISH || b->where || b->hess) return 1;
-    if (b->out && b->out_type != b->logits_type && b->out_type != SOFTXENT_REAL) return 1;
-    return o && ((o->temperature != 0 && o->temperature != 1) || o->softcap > 0);
+    if (!o) return 1;
+    softxent_options rest = *o;
+    const unsigned char *bytes = (const unsigned char *)&rest;
+    rest.size = 0, rest.class_weight = NULL, rest.label_smoothing = rest.z_loss = rest.log_base = 0;
+    if (rest.temperature == 1) rest.temperature = 0;
+    size_t i = 0;
+    while (i < sizeof rest && bytes[i] == 0) ++i;
+    return i == sizeof rest;
 }
 
-/* Where the density q of a loss's target lies. */
-typedef enum {
-    AT_LABEL,
-    EVEN, /* the same everywhere, but for what the label adds */
-    DENSE
-} softxent_density;
+/* top_stride was the last field of the block when the row and lane kernels were last checked. A field that is added
+ * breaks the build here, until it is decided whether they handle it. */
+_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, top_stride) - sizeof(ptrdiff_t) <
+                   _Alignof(softxent_block),
+               "needs_general_kernel must say who knows the block's new field");
 
-static inline softxent_density density_of(const softxent_block *b)
+/* Whether a call asks for anything that the row and lane kernels do not handle. */
+static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
+{
+    if (has_trait(op, IS_GENERAL) || b->n_classes > MOST_COUNTED_CLASSES || b->where || b->hess) return 1;
+    if (b->out && b->out_type != b->logits_type && b->out_type != SOFTXENT_REAL) return 1;
+    return !are_plain_options(b->options);
+}
+
+/* The target kind: in which classes the target's density q has entries. */
+typedef enum {
+    INDEX,
+    SMOOTHED, /* the same entry in every class, and what the label adds */
+    DENSE
+} softxent_target_kind;
+
+static inline softxent_target_kind target_kind_of(const softxent_block *b)
 {
     const softxent_options *o = b->options;
     const int smooth = o && o->label_smoothing > 0;
-    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? EVEN : AT_LABEL;
+    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
 }
 
-/* Returns n_samples, or the index of the first sample whose label is no class or whose target has an entry that is no
- * mass. */
+/* Returns n_samples, or the index of the first bad sample: its label is no class, or its target has an entry that is
+ * negative or nan. */
 typedef ptrdiff_t softxent_kernel(const softxent_block *block, softxent_op op);
 
 struct softxent_isa {

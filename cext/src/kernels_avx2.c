@@ -1,5 +1,4 @@
-/* kernels_avx2.c - the kernels for x86-64 with AVX2, FMA and F16C. The target is switched on here, whatever the flags.
- */
+/* kernels_avx2.c - the kernels for x86-64 with AVX2, FMA and F16C, which are switched on here, whatever the flags. */
 #include "kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)

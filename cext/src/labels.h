@@ -1,14 +1,14 @@
 /* labels.h - labels of any integer type, read once and checked where they are used.
  *
- * Another thread may be writing the labels while the kernel runs. Each is therefore read by one volatile load, and
- * the value that was checked is the value that is used: whatever happens, no index leaves its row. */
+ * Another thread may be writing the labels while a kernel runs. So each label is read by one volatile load, and the
+ * value that is used is the value that was checked: whatever happens, no index is outside its row. */
 #ifndef SOFTXENT_LABELS_H
 #define SOFTXENT_LABELS_H
 
 #include "simd/common.h"
 #include "softxent.h"
 
-/* Beside the classes, which are 0 and more: what every sample has that counts is above LABEL_BAD. */
+/* What may stand in place of a class, which is 0 or more. Every sample that counts has a value above LABEL_BAD. */
 enum { LABEL_NONE = -1 /* there are no labels */, LABEL_BAD = -2, LABEL_IGNORED = -3 };
 
 SIMD_INLINE int64_t label_value(const void *labels, int type, ptrdiff_t i)
@@ -21,12 +21,12 @@ SIMD_INLINE int64_t label_value(const void *labels, int type, ptrdiff_t i)
     case SOFTXENT_UINT8: return ((const volatile uint8_t *)labels)[i];
     case SOFTXENT_UINT16: return ((const volatile uint16_t *)labels)[i];
     case SOFTXENT_UINT32: return ((const volatile uint32_t *)labels)[i];
-    default: return (int64_t)((const volatile uint64_t *)labels)[i]; /* negative: too large for any class */
+    default: return (int64_t)((const volatile uint64_t *)labels)[i]; /* negative if too large for any class */
     }
 }
 
-/* The class that a label names, LABEL_IGNORED or LABEL_BAD. Of a block with parts, which has but some of all classes,
- * the class is counted from its first one, and none where it is not among them. */
+/* The class of a label, LABEL_IGNORED or LABEL_BAD. In a block with parts, which has only some of all classes, the
+ * class is counted from the block's first class; a class of another block is LABEL_NONE. */
 SIMD_INLINE ptrdiff_t class_of(const softxent_block *b, const int type, int64_t label)
 {
     const int wrapped = label < 0 && type == SOFTXENT_UINT64;
@@ -42,12 +42,13 @@ SIMD_INLINE ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
     return class_of(b, b->label_type, label_value(b->labels, b->label_type, sample * b->labels_stride));
 }
 
-/* The classes of n samples from `begin` on; returns how many come before the first that has none. `type` is the
- * block's. Labels are taken for classes until one is seen that is not: then all are looked at again. */
+/* Writes the classes of n samples from `begin` on, and returns how many come before the first bad label. `type` is the
+ * block's label type. The first loop only decides whether all labels are classes; if they are not, or if ignore_index
+ * or parts matter, the second loop looks at each label. */
 SIMD_INLINE int classes_of_type(const softxent_block *b, const int type, ptrdiff_t begin, int n, int64_t *class)
 {
     const uint64_t last = (uint64_t)b->n_classes - 1;
-    uint64_t signs = 0; /* of the labels, and of what they fall short of the last class */
+    uint64_t signs = 0; /* the sign bits of the labels and of (last - label) */
     for (int i = 0; i < n; ++i) {
         class[i] = label_value(b->labels, type, (begin + i) * b->labels_stride);
         signs |= (uint64_t)class[i] | (last - (uint64_t)class[i]);
@@ -61,7 +62,7 @@ SIMD_INLINE int classes_of_type(const softxent_block *b, const int type, ptrdiff
     return good;
 }
 
-/* The usual types have loops of their own. */
+/* The most frequent types have loops of their own. */
 SIMD_INLINE int label_classes(const softxent_block *b, ptrdiff_t begin, int n, int64_t *class)
 {
     switch (b->label_type) {

@@ -1,4 +1,5 @@
-/* softxent.c - the public entry points: check, pick, call. The arithmetic is in the templates. */
+/* softxent.c - the public functions: each checks the block, picks the kernels and calls them. The arithmetic is in the
+ * templates. */
 #include "softxent.h"
 
 #include <float.h>
@@ -19,11 +20,12 @@ static int has_types(const softxent_block *b, enum dtype dtype)
 
 /* ---- The caller's structs ---------------------------------------------------------------------------------------- */
 
-/* The caller may have been compiled with an older header or a newer one: structs grow at their end. What an older one
- * lacks is zero; what a newer one has more must be zero, as it would ask for something that is not known here. */
+/* The caller may have been compiled with an older header or a newer one: structs grow at their end. Fields that an
+ * older struct lacks are zero. Fields that a newer struct has in addition must be zero, because this library cannot do
+ * what they ask for. */
 static int copy_struct(void *own, size_t size, const void *given, size_t given_size)
 {
-    enum { LONGEST = 4096 }; /* an uninitialized size is found out before the stack is read for it */
+    enum { LONGEST = 4096 }; /* more is an uninitialized size, for which the stack must not be read */
     if (given_size < sizeof(size_t) || given_size > LONGEST || given_size % sizeof(size_t) != 0) return 0;
     for (size_t i = size; i < given_size; ++i)
         if (((const char *)given)[i]) return 0;
@@ -32,13 +34,13 @@ static int copy_struct(void *own, size_t size, const void *given, size_t given_s
     return 1;
 }
 
-/* Room for the structs that are not as this library has them, or from which something is left out. */
+/* Room for structs of another size than this library's, and for copies from which something is left out. */
 typedef struct {
     softxent_block block;
     softxent_options options;
 } request;
 
-/* The block as this library has it; NULL where it cannot be. */
+/* The block as this library has it, or NULL if that is not possible. */
 static const softxent_block *read_block(const softxent_block *b, request *own, int with_options)
 {
     if (!b) return NULL;
@@ -65,90 +67,87 @@ static int has_label_or_target(const softxent_block *b)
     return b->labels ? has_labels(b) && !b->target : b->target != NULL;
 }
 
-/* Whether the classes at hand are some of all, among which labels are. */
+/* Whether the classes of the block are a range of all classes, which the labels refer to. */
 static int is_among_all(const softxent_block *b)
 {
     return b->first_class >= 0 && b->all_classes >= b->n_classes && b->first_class <= b->all_classes - b->n_classes;
 }
 
-/* No weights of classes, of which only some would be at hand. */
-static int is_part(const softxent_block *b)
+/* Class weights are refused, because only some of them would be at hand. */
+static int is_shard(const softxent_block *b)
 {
     const softxent_options *o = b->options;
     return has_labels(b) && !b->target && !b->hess && is_among_all(b) &&
            !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
-static int has_what_it_needs(const softxent_block *b, softxent_op op)
+SIMD_INLINE int has_what_it_needs(const softxent_block *b, softxent_op op)
 {
-    const int needs_logits = op != OP_MERGE && op != OP_CHECK_TARGET && (op != OP_FINISH || b->out);
     if (b->n_samples == 0) return 1;
-    if (needs_logits && !b->logits) return 0;
-    switch (op) {
-    case OP_PART: return b->parts && is_part(b);
-    case OP_MERGE: return b->parts && b->other_parts;
-    case OP_CHECK_TARGET: return b->target != NULL;
-    case OP_FINISH: return b->parts && is_part(b) && (b->loss || b->out);
-    case OP_CROSS_ENTROPY: return b->loss && has_label_or_target(b) && (b->out || !b->hess);
-    case OP_RANK: return b->loss && has_label_or_target(b);
-    case OP_HVP: return b->out && b->direction && has_label_or_target(b);
-    case OP_JVP: return b->out && b->direction;
-    case OP_LOGSUMEXP: return b->loss != NULL;
-    default: return b->out != NULL;
-    }
+    if (has_trait(op, NEEDS_LOGITS) && !b->logits) return 0;
+    if (has_trait(op, NEEDS_LABELS) && !has_label_or_target(b)) return 0;
+    if (has_trait(op, NEEDS_SHARD) && !(b->parts && is_shard(b))) return 0;
+    if (has_trait(op, NEEDS_PARTS) && !b->parts) return 0;
+    if (has_trait(op, NEEDS_OTHER_PARTS) && !b->other_parts) return 0;
+    if (has_trait(op, NEEDS_TARGET) && !b->target) return 0;
+    if (has_trait(op, NEEDS_DIRECTION) && !b->direction) return 0;
+    if (has_trait(op, NEEDS_LOSS) && !b->loss) return 0;
+    if (has_trait(op, NEEDS_OUT) && !b->out) return 0;
+    if (has_trait(op, NEEDS_LOSS_OR_OUT) && !(b->out ? b->logits : b->loss)) return 0;
+    return !has_trait(op, HEEDS_HESS) || b->out || !b->hess;
 }
 
-/* Not so for nan. */
+/* False for nan. */
 static int is_between(double x, double low, double high) { return x >= low && x <= high; }
 
 static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
 
-static int has_good_options(const softxent_block *b, softxent_op op)
+SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
-    if (op == OP_JVP || op == OP_JACOBIAN) return 1;
+    const int has_hessian = has_trait(op, HAS_HESSIAN) || (has_trait(op, HEEDS_HESS) && b->hess);
+    if (!has_trait(op, HEEDS_TEMPERATURE | HEEDS_OPTIONS)) return 1;
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
     if (!o) return 1;
     if (!is_scale(o->temperature)) return 0;
-    if (!has_loss(op) && op != OP_HVP && op != OP_PART && op != OP_FINISH) return 1;
-    if ((op == OP_HVP || (b->hess && op != OP_RANK)) && (o->softcap != 0 || o->z_loss != 0)) return 0;
+    if (!has_trait(op, HEEDS_OPTIONS)) return 1;
+    if (has_hessian && (o->softcap != 0 || o->z_loss != 0)) return 0;
     return is_between(o->label_smoothing, 0, 1) && is_scale(o->softcap) && is_between(o->z_loss, 0, DBL_MAX) &&
            is_between(o->log_base, -DBL_MAX, DBL_MAX);
 }
 
 /* ---- The call ---------------------------------------------------------------------------------------------------- */
 
-/* What the kernels see of a block that serves several functions: nothing that this one does not look at. */
-static void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
+/* A block may serve several functions. The kernels see nothing of it that this one does not look at. */
+SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
-    if (op == OP_MERGE || op == OP_FINISH || op == OP_CHECK_TARGET) return;
-    if (op == OP_PART) {
-        b->out = b->loss = NULL;
-        return;
-    }
-    b->parts = NULL;
-    if (op == OP_CROSS_ENTROPY) return;
-    b->accumulate = 0, b->hess = NULL;
-    if (op == OP_RANK) b->out = NULL;
-    if (op == OP_RANK || op == OP_HVP) return;
-    b->labels = b->target = b->sample_weight = b->grad_output = NULL;
+    if (!has_trait(op, NEEDS_PARTS | NEEDS_SHARD)) b->parts = NULL;
+    if (!has_trait(op, NEEDS_LOSS | NEEDS_LOSS_OR_OUT)) b->loss = NULL;
+    if (!has_trait(op, NEEDS_OUT | HEEDS_OUT)) b->out = NULL;
+    if (!has_trait(op, NEEDS_DIRECTION)) b->direction = NULL;
+    if (!has_trait(op, HEEDS_OUT)) b->accumulate = 0;
+    if (!has_trait(op, HEEDS_HESS)) b->hess = NULL;
+    if (has_trait(op, HEEDS_OPTIONS)) return;
+    b->labels = b->sample_weight = b->grad_output = NULL;
+    if (!has_trait(op, NEEDS_TARGET)) b->target = NULL;
     b->grad_scale = 1;
-    if (b->options) {
-        const softxent_options only_temperature = {sizeof *o, NULL, 0, b->options->temperature, 0, 0, 0};
+    if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
+        const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};
         *o = only_temperature, b->options = o;
     }
-    if (op == OP_JVP || op == OP_JACOBIAN) b->options = NULL, b->where = NULL;
+    if (!has_trait(op, HEEDS_TEMPERATURE)) b->options = NULL, b->where = NULL;
 }
 
-static int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
+/* Inline, so that the compiler knows the operation: of what does not concern it no check is left. */
+SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
     request own;
-    const softxent_block *b = read_block(given, &own, op != OP_JVP && op != OP_JACOBIAN);
+    const softxent_block *b = read_block(given, &own, has_trait(op, HEEDS_TEMPERATURE | HEEDS_OPTIONS));
     if (!b || !has_types(b, dtype) || !has_what_it_needs(b, op) || !has_good_options(b, op))
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    if (op != OP_CROSS_ENTROPY || b->parts) {
+    if (op != OP_CROSS_ENTROPY || b->parts) { /* the most frequent call needs no copy */
         own.block = *b, b = &own.block;
         leave_out(&own.block, &own.options, op);
     }
@@ -158,31 +157,16 @@ static int call(const softxent_block *given, softxent_op op, enum dtype dtype, p
     return b->target ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
 }
 
-int softxent_cross_entropy_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F32, bad); }
-int softxent_cross_entropy_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CROSS_ENTROPY, F64, bad); }
-int softxent_cross_entropy_and_rank_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_RANK, F32, bad); }
-int softxent_cross_entropy_and_rank_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_RANK, F64, bad); }
-int softxent_cross_entropy_hvp_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F32, bad); }
-int softxent_cross_entropy_hvp_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_HVP, F64, bad); }
-int softxent_softmax_f32(const softxent_block *b) { return call(b, OP_SOFTMAX, F32, NULL); }
-int softxent_softmax_f64(const softxent_block *b) { return call(b, OP_SOFTMAX, F64, NULL); }
-int softxent_log_softmax_f32(const softxent_block *b) { return call(b, OP_LOG_SOFTMAX, F32, NULL); }
-int softxent_log_softmax_f64(const softxent_block *b) { return call(b, OP_LOG_SOFTMAX, F64, NULL); }
-int softxent_logsumexp_f32(const softxent_block *b) { return call(b, OP_LOGSUMEXP, F32, NULL); }
-int softxent_logsumexp_f64(const softxent_block *b) { return call(b, OP_LOGSUMEXP, F64, NULL); }
-int softxent_softmax_jvp_f32(const softxent_block *b) { return call(b, OP_JVP, F32, NULL); }
-int softxent_softmax_jvp_f64(const softxent_block *b) { return call(b, OP_JVP, F64, NULL); }
-int softxent_softmax_jacobian_f32(const softxent_block *b) { return call(b, OP_JACOBIAN, F32, NULL); }
-int softxent_softmax_jacobian_f64(const softxent_block *b) { return call(b, OP_JACOBIAN, F64, NULL); }
+#define PUBLIC_BAD_SAMPLE(NAME, function)                                                                              \
+    int softxent_##function##_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_##NAME, F32, bad); }    \
+    int softxent_##function##_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_##NAME, F64, bad); }
+#define PUBLIC_LOGITS_ALONE(NAME, function)                                                                            \
+    int softxent_##function##_f32(const softxent_block *b) { return call(b, OP_##NAME, F32, NULL); }                   \
+    int softxent_##function##_f64(const softxent_block *b) { return call(b, OP_##NAME, F64, NULL); }
+#define PUBLIC(NAME, function, last, traits) PUBLIC_##last(NAME, function)
+SOFTXENT_OPS(PUBLIC)
 
-int softxent_begin_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F32, bad); }
-int softxent_begin_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_PART, F64, bad); }
-int softxent_merge_f32(const softxent_block *b) { return call(b, OP_MERGE, F32, NULL); }
-int softxent_merge_f64(const softxent_block *b) { return call(b, OP_MERGE, F64, NULL); }
-int softxent_finish_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_FINISH, F32, bad); }
-int softxent_finish_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_FINISH, F64, bad); }
-
-/* ---- What is known before the kernels run ---------------------------------------------------------------------- */
+/* ---- What labels and weights come to, without logits ----------------------------------------------------------- */
 
 static double real_at(const void *reals, ptrdiff_t i, enum dtype dtype)
 {
@@ -212,17 +196,15 @@ int softxent_check_labels(const softxent_block *given, ptrdiff_t *n_counted, ptr
 }
 
 BEGIN_SSE2
-int softxent_check_target_f32(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CHECK_TARGET, F32, bad); }
-int softxent_check_target_f64(const softxent_block *b, ptrdiff_t *bad) { return call(b, OP_CHECK_TARGET, F64, bad); }
-
 static int total_weight(const softxent_block *given, enum dtype dtype, double *total, ptrdiff_t *bad_sample)
 {
     request own;
     const softxent_block *b = read_block(given, &own, 1);
-    const int is_sound = b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_part(b))));
+    const int is_sound =
+        b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_shard(b))));
     if (!is_sound || !total) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
-    double sum = 0, carry = 0; /* compensated: as good for a billion samples as for ten */
+    double sum = 0, carry = 0; /* compensated: the error does not grow with the number of samples */
     for (ptrdiff_t i = 0; i < b->n_samples; ++i) {
         const ptrdiff_t y = b->labels ? label_class(b, i) : 0;
         if (y == LABEL_IGNORED) continue;

@@ -1,14 +1,14 @@
-/* stamp.h - the body of every kernels_*.c: all templates for both dtypes, and the table. The stamp sets ISA and
- * includes its vector layer first. */
+/* stamp.h - the body of every kernels_*.c: all templates for both dtypes, and the table. The stamp first sets ISA and
+ * includes its vector layer. */
 #include "kernels.h"
 #include "labels.h"
 
 #include <float.h>
 #include <math.h>
 
-/* Every operation must be rounded once, to its own type. What the compiler says of that is true of its flags and not of
- * a pragma: gcc says what a pragma did in __SSE2_MATH__, and clang always takes SSE2 where it is on. FLT_EVAL_METHOD is
- * 16 where the processor has arithmetic in halves, and anything where -ffast-math asks for anything. */
+/* Every operation must be rounded once, to its own type. What compilers report of this depends on their flags and not
+ * on a pragma. gcc reports the effect of a pragma in __SSE2_MATH__, and clang always uses SSE2 where it is on.
+ * FLT_EVAL_METHOD is 16 where the processor has half-precision arithmetic, and has no fixed value with -ffast-math. */
 #if defined(__i386__) && (defined(__clang__) || defined(__SSE2_MATH__))
 #elif defined(_MSC_VER) || defined(__FAST_MATH__)
 #elif FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
@@ -20,16 +20,14 @@
 #define STAMP_NAME_(isa) #isa
 #define STAMP_NAME(isa) STAMP_NAME_(isa)
 
-enum { LANE_KERNEL_CLASSES = 64 }; /* up to so many classes, samples go in lanes and a sample's terms stay in L1 */
-
 #define DTYPE f32
-#define HALF_PRECISION 1 /* is computed in float */
-#include "template.h"
+#define HALF_PRECISION 1 /* halves are computed in float */
+#include "templates/template.h"
 #undef DTYPE
 #undef HALF_PRECISION
 #define DTYPE f64
 #define HALF_PRECISION 0
-#include "template.h"
+#include "templates/template.h"
 #undef DTYPE
 #undef HALF_PRECISION
 

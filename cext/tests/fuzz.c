@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "half.h"
+#include "kernels.h"
 #include "softxent.h"
 
 /* ---- The bytes ------------------------------------------------------------------------------------------------- */
@@ -178,31 +179,60 @@ enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GR
 enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, N_ARRAYS };
 
 #define SET(array) (1u << (array))
-#define BOTH(name) {softxent_##name##_f32, softxent_##name##_f64}
+enum { CHECK_LABELS = N_OPS, TOTAL_WEIGHT, N_FUNCTIONS }; /* beside the operations */
 
-enum { CROSS_ENTROPY, RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, BEGIN, MERGE, FINISH };
-enum { CHECK_LABELS = FINISH + 1, TOTAL_WEIGHT, N_FUNCTIONS };
-
-/* What each function must have, beside labels or a target, and what it writes where that is given. */
+/* The functions of an operation, by dtype: those that may meet a bad label or target, or those that cannot. */
 static const struct {
     const char *name;
-    unsigned needs, writes;
-    int (*with_labels[2])(const softxent_block *, ptrdiff_t *), (*without[2])(const softxent_block *);
+    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *), (*logits_alone[2])(const softxent_block *);
 } functions[] = {
-    {"cross_entropy", SET(LOGITS) | SET(LOSS), SET(LOSS) | SET(OUT) | SET(HESS), BOTH(cross_entropy), {0}},
-    {"rank", SET(LOGITS) | SET(LOSS), SET(LOSS) | SET(RANKS) | SET(TOPS), BOTH(cross_entropy_and_rank), {0}},
-    {"hvp", SET(LOGITS) | SET(DIRECTION) | SET(OUT), SET(OUT), BOTH(cross_entropy_hvp), {0}},
-    {"softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(softmax)},
-    {"log_softmax", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(log_softmax)},
-    {"logsumexp", SET(LOGITS) | SET(LOSS), SET(LOSS), {0}, BOTH(logsumexp)},
-    {"jvp", SET(LOGITS) | SET(DIRECTION) | SET(OUT), SET(OUT), {0}, BOTH(softmax_jvp)},
-    {"jacobian", SET(LOGITS) | SET(OUT), SET(OUT), {0}, BOTH(softmax_jacobian)},
-    {"begin", SET(LOGITS) | SET(LABELS) | SET(PARTS), SET(PARTS), BOTH(begin), {0}},
-    {"merge", SET(PARTS) | SET(OTHER_PARTS), SET(PARTS), {0}, BOTH(merge)},
-    {"finish", SET(LABELS) | SET(PARTS), SET(LOSS) | SET(OUT), BOTH(finish), {0}},
-    {"check_labels", SET(LABELS), 0, {0}, {0}},
-    {"total_weight", 0, 0, {0}, {0}},
+#define BAD_SAMPLE(name)                                                                                               \
+    {                                                                                                                  \
+        #name, {softxent_##name##_f32, softxent_##name##_f64}, { NULL, NULL }                                          \
+    }
+#define LOGITS_ALONE(name)                                                                                             \
+    {                                                                                                                  \
+        #name, {NULL, NULL}, { softxent_##name##_f32, softxent_##name##_f64 }                                          \
+    }
+#define FUNCTION(NAME, name, last, traits) last(name),
+    SOFTXENT_OPS(FUNCTION){"check_labels", {NULL, NULL}, {NULL, NULL}},
+    {"total_weight", {NULL, NULL}, {NULL, NULL}},
 };
+
+/* The arrays that a function must have, beside labels or a target. */
+static unsigned needs_of(int function)
+{
+    const softxent_op op = (softxent_op)function;
+    unsigned needs = 0;
+    if (function == CHECK_LABELS) return SET(LABELS);
+    if (function == TOTAL_WEIGHT) return 0;
+    if (has_trait(op, NEEDS_LOGITS)) needs |= SET(LOGITS);
+    if (has_trait(op, NEEDS_SHARD)) needs |= SET(LABELS) | SET(PARTS);
+    if (has_trait(op, NEEDS_PARTS)) needs |= SET(PARTS);
+    if (has_trait(op, NEEDS_OTHER_PARTS)) needs |= SET(OTHER_PARTS);
+    if (has_trait(op, NEEDS_TARGET)) needs |= SET(TARGET);
+    if (has_trait(op, NEEDS_DIRECTION)) needs |= SET(DIRECTION);
+    if (has_trait(op, NEEDS_LOSS)) needs |= SET(LOSS);
+    if (has_trait(op, NEEDS_OUT)) needs |= SET(OUT);
+    return needs;
+}
+
+/* What it writes, where that is given. */
+static unsigned writes_of(int function)
+{
+    switch (function) {
+    case OP_CROSS_ENTROPY: return SET(LOSS) | SET(OUT) | SET(HESS);
+    case OP_RANK: return SET(LOSS) | SET(RANKS) | SET(TOPS);
+    case OP_FINISH: return SET(LOSS) | SET(OUT);
+    case OP_LOGSUMEXP: return SET(LOSS);
+    case OP_BEGIN:
+    case OP_MERGE: return SET(PARTS);
+    case OP_CHECK_TARGET:
+    case CHECK_LABELS:
+    case TOTAL_WEIGHT: return 0;
+    default: return SET(OUT);
+    }
+}
 
 /* How the arguments are spoiled. From BAD_SIZE on no function takes it. */
 enum { SOUND, NULL_POINTER, BAD_OPTION, BAD_OPTIONS_SIZE, BAD_LABEL_TYPE, BAD_HESSIAN, BAD_CLASS_RANGE, TWO_TARGETS };
@@ -226,7 +256,7 @@ static int is_given(const drawn *d, int array) { return (d->given & SET(array)) 
 static int is_part(const drawn *d)
 {
     const int has_parts = is_given(d, PARTS) && is_given(d, LABELS);
-    return d->function == BEGIN || d->function == FINISH || (d->function >= CHECK_LABELS && has_parts);
+    return d->function == OP_BEGIN || d->function == OP_FINISH || (d->function >= CHECK_LABELS && has_parts);
 }
 
 /* ---- Drawing one ------------------------------------------------------------------------------------------------ */
@@ -265,7 +295,7 @@ static void draw_options(drawn *d, reader *r)
     o->size = sizeof *o;
     if (one_in(2, r)) o->temperature = scales[below(8, r)];
     if (one_in(3, r)) o->log_base = bases[below(7, r)];
-    const int knows_slope = d->function != HVP && !is_given(d, HESS);
+    const int knows_slope = d->function != OP_HVP && !is_given(d, HESS);
     if (one_in(4, r) && knows_slope) o->softcap = scales[below(8, r)];
     if (one_in(4, r) && knows_slope) o->z_loss = z_losses[below(4, r)];
     if (one_in(3, r) && !is_part(d)) o->label_smoothing = smoothings[below(4, r)];
@@ -275,18 +305,18 @@ static void draw_options(drawn *d, reader *r)
 static void draw_arrays(drawn *d, reader *r)
 {
     const int may_have_more = !one_in(3, r);
-    d->given = functions[d->function].needs;
-    if (d->function == CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
-    if (d->function == FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
-    if (d->function == RANK) d->given |= SET(RANKS) | SET(TOPS);
-    if (functions[d->function].with_labels[0] || d->function == TOTAL_WEIGHT)
+    d->given = needs_of(d->function);
+    if (d->function == OP_CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
+    if (d->function == OP_FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
+    if (d->function == OP_RANK) d->given |= SET(RANKS) | SET(TOPS);
+    if (d->function != OP_CHECK_TARGET && (functions[d->function].bad_sample[0] || d->function == TOTAL_WEIGHT))
         d->given |= !is_given(d, LABELS) && one_in(3, r) ? SET(TARGET) : SET(LABELS);
     for (int i = 0; i < N_ARRAYS && may_have_more; ++i)
         if (i != LABELS && i != TARGET && one_in(4, r)) d->given |= SET(i);
-    if (d->function == CROSS_ENTROPY && is_given(d, HESS)) d->given |= SET(OUT);
-    if (d->function == FINISH && is_given(d, OUT)) d->given |= SET(LOGITS);
+    if (d->function == OP_CROSS_ENTROPY && is_given(d, HESS)) d->given |= SET(OUT);
+    if (d->function == OP_FINISH && is_given(d, OUT)) d->given |= SET(LOGITS);
     if (is_part(d)) d->given &= ~(SET(HESS) | SET(CLASS_WEIGHT));
-    d->in_place = is_given(d, LOGITS) && is_given(d, OUT) && d->function != JACOBIAN && one_in(6, r);
+    d->in_place = is_given(d, LOGITS) && is_given(d, OUT) && d->function != OP_JACOBIAN && one_in(6, r);
     for (int i = 0; i < N_ARRAYS; ++i) {
         const int has_type = i == LOGITS || i == TARGET || i == DIRECTION || i == LOSS || i == OUT;
         const int is_input = i < N_INPUTS && !(i == LOGITS && d->in_place);
@@ -308,8 +338,8 @@ static void draw_block(drawn *d, reader *r)
     softxent_block *b = &d->block;
     const ptrdiff_t n_classes = draw_classes(r);
     b->size = sizeof *b;
-    b->n_classes = d->function == JACOBIAN && n_classes > 100 ? n_classes % 100 + 1 : n_classes;
-    b->n_samples = draw_samples(d->function == JACOBIAN ? b->n_classes * b->n_classes : b->n_classes, r);
+    b->n_classes = d->function == OP_JACOBIAN && n_classes > 100 ? n_classes % 100 + 1 : n_classes;
+    b->n_samples = draw_samples(d->function == OP_JACOBIAN ? b->n_classes * b->n_classes : b->n_classes, r);
     b->logits_type = d->type[LOGITS], b->target_type = d->type[TARGET], b->direction_type = d->type[DIRECTION];
     b->loss_type = d->type[LOSS], b->out_type = d->type[OUT], b->label_type = below(8, r);
     b->use_ignore_index = one_in(3, r);
@@ -337,7 +367,7 @@ static drawn draw(reader *r)
     drawn d;
     memset(&d, 0, sizeof d);
     d.function = below(N_FUNCTIONS + 3, r); /* the loss more often than the others */
-    if (d.function >= N_FUNCTIONS) d.function = CROSS_ENTROPY;
+    if (d.function >= N_FUNCTIONS) d.function = OP_CROSS_ENTROPY;
     d.is_f64 = one_in(2, r);
     d.block.isa = draw_isa(r);
     draw_arrays(&d, r);
@@ -373,16 +403,16 @@ static array array_of(const drawn *d, int which)
     case TOPS: x.count[2] = 1, x.f = (format){8, 0, 0}; break;
     case PARTS:
     case OTHER_PARTS: x.count[2] = 4; break;
-    case OUT: x.count[1] = d->function == JACOBIAN ? n_classes : 1; break;
+    case OUT: x.count[1] = d->function == OP_JACOBIAN ? n_classes : 1; break;
     default: break;
     }
     return x;
 }
 
-/* A row of more than 64 classes may have other bits where they do not lie side by side. */
+/* A row of more than TILE classes may have other bits where they do not lie side by side. */
 static int may_differ(const array *a, const array *b)
 {
-    return a->count[2] > 64 && (a->stride[2] == 1) != (b->stride[2] == 1);
+    return a->count[2] > TILE && (a->stride[2] == 1) != (b->stride[2] == 1);
 }
 
 /* Empty arrays, in the first layouts or the other ones. */
@@ -623,10 +653,10 @@ static answer call(const drawn *d, const softxent_block *b)
         a.status = (d->is_f64 ? softxent_total_weight_f64 : softxent_total_weight_f32)(b, &a.total, &a.bad);
         break;
     default:
-        if (functions[d->function].without[0])
-            a.status = functions[d->function].without[d->is_f64](b);
+        if (functions[d->function].logits_alone[0])
+            a.status = functions[d->function].logits_alone[d->is_f64](b);
         else
-            a.status = functions[d->function].with_labels[d->is_f64](b, &a.bad);
+            a.status = functions[d->function].bad_sample[d->is_f64](b, &a.bad);
     }
     return a;
 }
@@ -652,14 +682,15 @@ static verdict judge_label(const drawn *d, const world *w, const softxent_block 
 
 static int reads_labels(const drawn *d, const softxent_block *b)
 {
-    const int may = functions[d->function].with_labels[0] || d->function >= CHECK_LABELS;
+    const int may = d->function >= CHECK_LABELS || has_trait((softxent_op)d->function, NEEDS_LABELS | NEEDS_SHARD);
     return may && b->labels && d->block.n_samples > 0;
 }
 
 static int reads_target(const drawn *d, const softxent_block *b)
 {
-    const int may = d->function == CROSS_ENTROPY || d->function == RANK || d->function == HVP;
-    return may && b->target && !b->labels;
+    const softxent_op op = (softxent_op)d->function;
+    if (d->function >= CHECK_LABELS || !b->target) return 0;
+    return has_trait(op, NEEDS_TARGET) || (has_trait(op, NEEDS_LABELS) && !b->labels);
 }
 
 static int is_target_good(const world *w, ptrdiff_t i)
@@ -716,7 +747,7 @@ static void check_status(const drawn *d, const world *w, const softxent_block *b
 static int is_written(const drawn *d, int which)
 {
     if (d->in_place && which == LOGITS) which = OUT;
-    return (functions[d->function].writes & d->given & SET(which)) != 0;
+    return (writes_of(d->function) & d->given & SET(which)) != 0;
 }
 
 /* Nothing but the entries of the first `done` samples has changed. */
@@ -750,7 +781,7 @@ static void check_same(const drawn *d, const world *a, const world *b, ptrdiff_t
 
 static void check_ignored(const drawn *d, const world *before, const world *after, const softxent_block *b, ptrdiff_t i)
 {
-    const int adds = b->accumulate && (d->function == CROSS_ENTROPY || d->function == FINISH);
+    const int adds = b->accumulate && (d->function == OP_CROSS_ENTROPY || d->function == OP_FINISH);
     for (int which = LOSS; which < N_ARRAYS; ++which) {
         const array *x = &after->of[which];
         if (!is_written(d, which) || !x->memory) continue;
@@ -771,8 +802,8 @@ static void check_softmax(const drawn *d, const world *w, ptrdiff_t i)
     EACH_ENTRY(x)
     {
         const double p = number_at(entry_of(x, i, row, k), x->f);
-        if (d->function == SOFTMAX) REQUIRE(isnan(p) || (p >= 0 && p <= 1));
-        if (d->function == LOG_SOFTMAX) REQUIRE(isnan(p) || p <= 0);
+        if (d->function == OP_SOFTMAX) REQUIRE(isnan(p) || (p >= 0 && p <= 1));
+        if (d->function == OP_LOG_SOFTMAX) REQUIRE(isnan(p) || p <= 0);
     }
 }
 
@@ -850,13 +881,13 @@ static void check(const drawn *d, const world *before)
     check_status(d, before, &b, a);
     check_touched(d, before, &whole, touched);
     if (a.status != SOFTXENT_BAD_ARGUMENT) {
-        if (functions[d->function].writes) check_alone(d, before, &whole, done, touched);
+        if (writes_of(d->function)) check_alone(d, before, &whole, done, touched);
         check_elsewhere(d, before, &whole, a, done);
         for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* else outputs may be missing */
             const int is_ignored = reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED;
             if (is_ignored) check_ignored(d, before, &whole, &b, i);
-            if (d->function == RANK && !is_ignored) check_rank(d, before, &whole, i);
-            if (d->function == SOFTMAX || d->function == LOG_SOFTMAX) check_softmax(d, &whole, i);
+            if (d->function == OP_RANK && !is_ignored) check_rank(d, before, &whole, i);
+            if (d->function == OP_SOFTMAX || d->function == OP_LOG_SOFTMAX) check_softmax(d, &whole, i);
         }
     }
     free_world(d, &whole);

@@ -1,5 +1,6 @@
 /* general.h - a problem with everything that the general kernel knows: options, targets, weights, removed classes, half
- * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that DESIGN.md sets.
+ * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that docs/accuracy.md
+ * states.
  */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H
@@ -258,7 +259,8 @@ enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN };
 
 static inline enum view view_of(enum op op)
 {
-    return op == JVP || op == JACOBIAN ? OF_JACOBIAN : op >= SOFTMAX ? OF_FAMILY : OF_LOSS;
+    const int is_family = has_trait(operation_of(op), HEEDS_TEMPERATURE);
+    return !is_of_logits(op) ? OF_LOSS : is_family ? OF_FAMILY : OF_JACOBIAN;
 }
 
 static inline general seen_by(const general *g, enum op op)
@@ -279,7 +281,7 @@ static inline void solve_general(general *g, enum op op)
 
 /* ---- Expectations ----------------------------------------------------------------------------------------------- */
 
-/* DESIGN.md, 2: 4 eps (1 + distance) for what is made of exps and log S. On top of that come the roundings of what
+/* 4 eps (1 + distance) for what is made of exps and log S. On top of that come the roundings of what
  * multiplies them, half an eps each: three of q, two of 1 / T, and those of the upstream gradient, the base and the
  * sample's weight. */
 static const long double ROUNDINGS = 1;
@@ -540,7 +542,7 @@ static inline void check_question(const general *g, const question *q, layout l,
 static inline void about_general(const general *g, const question *q, layout l)
 {
     const softxent_options *o = &g->o;
-    ABOUT("%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name[q->op],
+    ABOUT("%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
           q->accumulate ? " +=" : "", q->in_place ? " in place" : "", q->other_layout ? " other layout" : "",
           q->hess ? " hess" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
           dtype_name[g->held.out], l.name, (int)g->p.n, (int)g->p.n_classes, (unsigned)g->features, o->temperature,
@@ -552,7 +554,7 @@ static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
     if (q->shards && g->features & (HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SMOOTHING)) return 0;
-    return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_SAMPLES * MAX_CLASSES;
+    return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_ENTRIES / 4;
 }
 
 static const question questions[] = {

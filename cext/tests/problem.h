@@ -1,5 +1,5 @@
 /* problem.h - a softmax problem of any size, dtype and layout in guarded memory, its answer in long double, and the
- * bounds that DESIGN.md sets on the distance between the two. What is asked of the library is in the tests. */
+ * bounds that docs/accuracy.md states on the distance between the two. What is asked of the library is in the tests. */
 #ifndef SOFTXENT_TESTS_PROBLEM_H
 #define SOFTXENT_TESTS_PROBLEM_H
 
@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "half.h"
+#include "kernels.h"
 #include "softxent.h"
 #include "wide.h"
 
@@ -46,28 +47,65 @@ static inline int element_type(enum dtype d)
     return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
 }
 
-enum op { LOSS, LOSS_GRAD, RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, N_OPS };
+/* What the tests ask for: the library's operations, of which they tell the loss from the loss with its gradient. */
+enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, LOSS_GRAD = N_OPS };
 
-static const char *const op_name[] = {"loss",        "loss_grad", "rank", "hvp",     "softmax",
-                                      "log_softmax", "logsumexp", "jvp",  "jacobian"};
+static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
 
-static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
+/* All that can be asked of a block of whole samples with their logits. */
+static inline int is_asked(int op)
+{
+    return op == LOSS_GRAD || (op < N_OPS && !has_trait((softxent_op)op, NEEDS_SHARD | NEEDS_PARTS | NEEDS_TARGET));
+}
 
-static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
+#define EACH_OP                                                                                                        \
+    for (int op = LOSS; op <= LOSS_GRAD; ++op)                                                                         \
+        if (is_asked(op))
+
+/* Whether it heeds nothing of labels, targets and their options. */
+static inline int is_of_logits(enum op op) { return !has_trait(operation_of(op), HEEDS_OPTIONS); }
+
+static inline int has_loss_of(enum op op) { return has_trait(operation_of(op), HAS_LOSS); }
+
+static inline int has_output(enum op op)
+{
+    return op == LOSS_GRAD || (op != LOSS && has_trait(operation_of(op), NEEDS_OUT));
+}
+
+/* The public functions of an operation, by dtype: those that may meet a bad label or target, or those that cannot. */
+typedef struct {
+    const char *name;
+    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *);
+    int (*logits_alone[2])(const softxent_block *);
+} functions;
+
+static inline const functions *functions_of(softxent_op op)
+{
+#define BAD_SAMPLE(name)                                                                                               \
+    {                                                                                                                  \
+        #name, {softxent_##name##_f32, softxent_##name##_f64}, { NULL, NULL }                                          \
+    }
+#define LOGITS_ALONE(name)                                                                                             \
+    {                                                                                                                  \
+        #name, {NULL, NULL}, { softxent_##name##_f32, softxent_##name##_f64 }                                          \
+    }
+#define FUNCTIONS_OF(NAME, name, last, traits) last(name),
+    static const functions all[] = {SOFTXENT_OPS(FUNCTIONS_OF)};
+#undef FUNCTIONS_OF
+#undef BAD_SAMPLE
+#undef LOGITS_ALONE
+    return &all[op];
+}
+
+static inline const char *op_name(enum op op)
+{
+    return op == LOSS_GRAD ? "cross_entropy, with its gradient" : functions_of(operation_of(op))->name;
+}
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
-    switch (op) {
-    case RANK:
-        return d == F32 ? softxent_cross_entropy_and_rank_f32(b, bad) : softxent_cross_entropy_and_rank_f64(b, bad);
-    case HVP: return d == F32 ? softxent_cross_entropy_hvp_f32(b, bad) : softxent_cross_entropy_hvp_f64(b, bad);
-    case JVP: return d == F32 ? softxent_softmax_jvp_f32(b) : softxent_softmax_jvp_f64(b);
-    case JACOBIAN: return d == F32 ? softxent_softmax_jacobian_f32(b) : softxent_softmax_jacobian_f64(b);
-    case SOFTMAX: return d == F32 ? softxent_softmax_f32(b) : softxent_softmax_f64(b);
-    case LOG_SOFTMAX: return d == F32 ? softxent_log_softmax_f32(b) : softxent_log_softmax_f64(b);
-    case LOGSUMEXP: return d == F32 ? softxent_logsumexp_f32(b) : softxent_logsumexp_f64(b);
-    default: return d == F32 ? softxent_cross_entropy_f32(b, bad) : softxent_cross_entropy_f64(b, bad);
-    }
+    const functions *f = functions_of(operation_of(op));
+    return f->bad_sample[d] ? f->bad_sample[d](b, bad) : f->logits_alone[d](b);
 }
 
 /* ---- Layouts --------------------------------------------------------------------------------------------------- */
@@ -137,8 +175,9 @@ static inline void put(const array *x, ptrdiff_t i, ptrdiff_t k, long double val
 
 /* ---- The memory of one problem --------------------------------------------------------------------------------- */
 
-enum { MAX_SAMPLES = 33, MAX_CLASSES = 1001 };
-enum { MAX_ENTRIES = 3 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
+/* In rows a sample of so many classes has three tiles, with vectors of any width. */
+enum { MAX_SAMPLES = 33, MAX_CLASSES = 2 * TILE * MOST_LANES + 1 };
+enum { MAX_ENTRIES = 2 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
 
 /* Room for "every third" of the largest problem, and for the canaries before and behind an output. */
 enum { MARGIN = 256, ARENA_BYTES = (3 * MAX_SAMPLES * (MAX_CLASSES + 8)) * (int)sizeof(double) + MARGIN };
@@ -364,7 +403,7 @@ static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_gr
 /* A label that is none has no answer: the call refuses it. */
 static inline int is_class(ptrdiff_t label, ptrdiff_t n_classes) { return label >= 0 && label < n_classes; }
 
-/* DESIGN.md, 2: the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
+/* the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
  * logit leads; the other entries within 4 eps (1 + |z - m|). */
 static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
 {

@@ -79,7 +79,7 @@ if $cc $sanitize "$work/probe.c" -o "$work/probe" 2>"$work/probe.txt"; then
 
     main=-DSTANDALONE
     [ -n "$with" ] && main=-fsanitize=fuzzer
-    $cc -std=c11 $sanitize $main -I../include fuzz.c "$work"/objects/*.o -o "$work/fuzz" -lm || exit 2
+    $cc -std=c11 $sanitize $main -I../include -I../src fuzz.c "$work"/objects/*.o -o "$work/fuzz" -lm || exit 2
     say "fuzzer: $seconds s"
     if [ -n "$with" ]; then
         mkdir "$work/corpus"

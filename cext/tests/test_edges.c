@@ -1,6 +1,6 @@
-/* test_edges.c - the promises about single samples: values at the edges of DESIGN.md's table, samples that are ignored,
- * labels that are no class, and the same bits wherever in a batch and in memory a sample lies; by the plain kernels,
- * and by the general one with its options. */
+/* test_edges.c - the promises about single samples: values at the edges of docs/design.md's table, samples that are
+ * ignored, labels that are no class, and the same bits wherever in a batch and in memory a sample lies; by the plain
+ * kernels, and by the general one with its options. */
 #include "general.h"
 
 enum edge {
@@ -39,7 +39,7 @@ static void put_edge(problem *p, ptrdiff_t i, enum edge edge)
     if (edge == INF_LOGIT) put_logit(p, i, other, INFINITY);
 }
 
-static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, 64, 65, 71};
+static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, TILE, TILE + 1, TILE + 7};
 enum { N_EDGE_CLASSES = sizeof edge_classes / sizeof edge_classes[0] };
 
 /* The odd sample is one of many, and the others must not notice. */
@@ -272,7 +272,7 @@ static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff
 /* Every kind of kernel, every place in a group and in a row. */
 static void targets_that_are_no_mass(void)
 {
-    static const ptrdiff_t classes[] = {3, 64, 65, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
+    static const ptrdiff_t classes[] = {3, TILE, TILE + 1, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
     static const enum op ops[] = {LOSS, LOSS_GRAD, RANK, HVP};
     const softxent_options tempered = {.size = sizeof tempered, .temperature = 2, .label_smoothing = 0.25};
     for (int q = 0; q < 4; ++q)
@@ -285,7 +285,7 @@ static void targets_that_are_no_mass(void)
                             softxent_block b = block_with_target(d, *isa, c, variant % 2);
                             const double bad[] = {-1, NAN, d == F32 ? -0x1p-149 : -0x1p-1074};
                             if (variant >= 2) b.options = &tempered;
-                            ABOUT("%s, dtype %d, variant %d, %td classes, sample %td", op_name[ops[q]], d, variant, c,
+                            ABOUT("%s, dtype %d, variant %d, %td classes, sample %td", op_name(ops[q]), d, variant, c,
                                   places[i]);
                             check_bad_target(b, ops[q], d, places[i], i % 2 ? last : i % c, bad[(i + j) % 3]);
                         }
@@ -402,7 +402,7 @@ static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_firs
 
 static void same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, TILE, TILE + 1, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int channels_first = 0; channels_first < 2; ++channels_first)
@@ -545,8 +545,8 @@ static void general_labels_that_are_no_class(void)
                 const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;
                 if (n_values == 0 || (g.p.use_ignore_index && bad == g.p.ignore_index)) continue;
                 set_label(&g.p, places[a], bad), set_label(&g.p, 32, bad);
-                for (const question *q = questions; q < questions + N_QUESTIONS && q->op <= HVP; ++q) {
-                    if (q->in_place || q->other_layout || !can_ask(&g, q)) continue;
+                for (const question *q = questions; q < questions + N_QUESTIONS; ++q) {
+                    if (is_of_logits(q->op) || q->in_place || q->other_layout || !can_ask(&g, q)) continue;
                     expect_general(&g, q);
                     about_general(&g, q, layouts[l]);
                     EACH_ISA check_general_bad_label(&g, *isa, q, layouts[l], places[a]);
@@ -669,7 +669,7 @@ static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
 
 static void general_same_bits(void)
 {
-    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, 64, 65, 100, BITS_CLASSES};
+    static const ptrdiff_t class_counts[] = {1, 2, 3, 8, 13, 33, TILE, TILE + 1, 100, BITS_CLASSES};
     EACH_DTYPE
     for (int c = 0; c < 10; ++c)
         for (int round = 0; round < 6; ++round)
@@ -680,7 +680,7 @@ static void general_same_bits(void)
 static void ignored_samples_keep_what_is_accumulated_into(void)
 {
     enum { N = 37, MOST = 300 };
-    static const ptrdiff_t class_counts[] = {3, 10, 64, 65, MOST};
+    static const ptrdiff_t class_counts[] = {3, 10, TILE, TILE + 1, MOST};
     static double logits[N * MOST], out[N * MOST], loss[N];
     static uint8_t labels[N];
     softxent_options warm = {.size = sizeof warm, .temperature = 2};

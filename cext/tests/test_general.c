@@ -1,11 +1,29 @@
 /* test_general.c - the general kernel against long double: options, targets, weights, removed classes, half precision
  * and second derivatives, each alone and in random combinations, over sizes around every vector and tile width and over
- * all layouts, within the bounds of DESIGN.md. Odd values are in test_edges.c. */
+ * all layouts, within the bounds of docs/accuracy.md. Odd values are in test_edges.c. */
 #include "general.h"
 
-/* A tile is 32 vectors of 1 to 16 lanes. */
-static const ptrdiff_t class_counts[] = {1,  2,  3,   5,   7,   8,   9,   15,  16,  17,  31,  32,  33,  40,  63,
-                                         64, 65, 100, 127, 128, 129, 255, 256, 257, 300, 511, 512, 513, 600, 1001};
+/* On both sides of a tile of any number of lanes, and of what vectors hold; and some in between. */
+#define AROUND(n) (n) - 1, (n), (n) + 1
+static const ptrdiff_t class_counts[] = {
+    1,
+    2,
+    3,
+    5,
+    AROUND(8),
+    AROUND(16),
+    AROUND(32),
+    40,
+    AROUND(TILE),
+    100,
+    AROUND(2 * TILE),
+    AROUND(4 * TILE),
+    300,
+    600,
+    AROUND(8 * TILE),
+    AROUND(MOST_LANES * TILE),
+    MAX_CLASSES,
+};
 static const ptrdiff_t sample_counts[] = {1, 2, 9, 17, 33};
 
 enum { N_CLASS_COUNTS = sizeof class_counts / sizeof class_counts[0] };
@@ -18,6 +36,12 @@ static int is_judged(enum dtype d)
     return is_wider;
 }
 
+/* Of how many questions one is asked: problems are many, and the large ones slow. */
+static int one_question_of(ptrdiff_t n_classes)
+{
+    return n_classes > 900 ? 29 : n_classes > 100 ? 7 : n_classes > 33 ? 2 : 1;
+}
+
 static void check_combinations(enum dtype d)
 {
     int problem_number = 0;
@@ -28,7 +52,7 @@ static void check_combinations(enum dtype d)
                 const int at_end = ++problem_number % 2;
                 if (is_left_out(problem_number / 2)) continue;
                 general g = general_of(d, draw_features(), sample_counts[s], class_counts[c], layouts[l], at_end);
-                check_general_problem(&g, layouts[l], at_end, class_counts[c] > 100 ? 7 : class_counts[c] > 33 ? 2 : 1);
+                check_general_problem(&g, layouts[l], at_end, one_question_of(class_counts[c]));
             }
 }
 
@@ -53,7 +77,7 @@ static void each_alone(void)
  * labels and of the softmax family holds there as well. */
 static void plain_promises(void)
 {
-    static const ptrdiff_t some_classes[] = {1, 8, 31, 33, 257, 1001};
+    static const ptrdiff_t some_classes[] = {1, 8, 31, 33, 4 * TILE + 1, MOST_LANES * TILE + 1};
     softxent_options nothing;
     memset(&nothing, 0, sizeof nothing);
     nothing.size = sizeof nothing;
@@ -94,7 +118,7 @@ static void zero_strides(void)
 /* Up to more classes than a tile holds, and rows in all layouts. */
 static void jacobians(void)
 {
-    static const ptrdiff_t some_classes[] = {1, 4, 17, 33, 64, 70, 140, 300};
+    static const ptrdiff_t some_classes[] = {1, 4, 17, 33, TILE, TILE + 6, 140, 300};
     static const question jacobian = {JACOBIAN, 0, 0, 0, 0, 0};
     EACH_DTYPE
     for (int c = 0; c < 8 && is_judged(d); ++c)
@@ -132,8 +156,8 @@ static void long_sums(void)
     EACH_DTYPE
     for (int l = 0; l < 2 && is_judged(d); ++l)
         for (int features = 0; features < 4; ++features) {
-            general g = general_of(d, (features & 1 ? HAS_TARGET : 0) | (features & 2 ? HAS_SMOOTHING : 0), 17, 1001,
-                                   layouts[l], 1);
+            general g = general_of(d, (features & 1 ? HAS_TARGET : 0) | (features & 2 ? HAS_SMOOTHING : 0), 17,
+                                   MOST_LANES * TILE + 1, layouts[l], 1);
             for (ptrdiff_t i = 0; i < g.p.n; ++i)
                 for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
                     put(&g.p.logits, i, k, k == i ? 7 : -0.1L * (long double)i);

@@ -81,14 +81,15 @@ static int spoil(softxent_block *b, int wrong, enum op op)
 static void bad_arguments(void)
 {
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op) {
+    EACH_OP
+    {
         for (int wrong = 0; wrong < N_WRONGS; ++wrong) {
             softxent_block b = sound_block_of((enum op)op, d);
-            ABOUT("%s %s, wrong %d", op_name[op], dtype_name[d], wrong);
+            ABOUT("%s %s, wrong %d", op_name((enum op)op), dtype_name[d], wrong);
             if (spoil(&b, wrong, (enum op)op)) check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
         }
         sound_block(d);
-        ABOUT("%s %s, NULL", op_name[op], dtype_name[d]);
+        ABOUT("%s %s, NULL", op_name((enum op)op), dtype_name[d]);
         check_refused((enum op)op, d, NULL, SOFTXENT_BAD_ARGUMENT);
     }
 }
@@ -123,17 +124,40 @@ static int spoil_options(softxent_options *o, int wrong, enum op op)
 static void bad_options(void)
 {
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op)
-        for (int wrong = 0; wrong < N_BAD_OPTIONS; ++wrong) {
-            softxent_block b = sound_block_of((enum op)op, d);
-            b.options = &sound_options;
-            const int concerns = spoil_options(&sound_options, wrong, (enum op)op);
-            ABOUT("%s %s, bad option %d", op_name[op], dtype_name[d], wrong);
-            if (concerns)
-                check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
-            else
-                CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-        }
+    EACH_OP
+    for (int wrong = 0; wrong < N_BAD_OPTIONS; ++wrong) {
+        softxent_block b = sound_block_of((enum op)op, d);
+        b.options = &sound_options;
+        const int concerns = spoil_options(&sound_options, wrong, (enum op)op);
+        ABOUT("%s %s, bad option %d", op_name((enum op)op), dtype_name[d], wrong);
+        if (concerns)
+            check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
+        else
+            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+    }
+}
+
+/* An option that the row and lane kernels are not known to have goes to the general one: any byte of the struct that is
+ * no part of those that they name. */
+static void unknown_options_are_declined(void)
+{
+    softxent_options o;
+    unsigned char known[sizeof o];
+#define KNOWN(field) memset(known + offsetof(softxent_options, field), 1, sizeof o.field)
+    memset(known, 0, sizeof known);
+    KNOWN(size), KNOWN(class_weight), KNOWN(label_smoothing), KNOWN(z_loss), KNOWN(log_base);
+    CHECK(are_plain_options(NULL));
+    for (size_t i = 0; i < sizeof o; ++i) {
+        memset(&o, 0, sizeof o);
+        CHECK(are_plain_options(&o));
+        ((unsigned char *)&o)[i] = 1;
+        ABOUT("byte %zu", i);
+        CHECK(are_plain_options(&o) == known[i]);
+    }
+    memset(&o, 0, sizeof o);
+    o.temperature = 1;
+    CHECK(are_plain_options(&o));
+#undef KNOWN
 }
 
 /* The ends of the ranges belong to them. */
@@ -145,14 +169,14 @@ static void good_options(void)
         {sizeof(softxent_options), NULL, 1, 1, 0x1p100, DBL_MAX, DBL_MAX},
     };
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op)
-        for (int i = 0; i < 3; ++i) {
-            softxent_block b = sound_block_of((enum op)op, d);
-            sound_options = good[i], b.options = &sound_options;
-            if (op == HVP) sound_options.softcap = sound_options.z_loss = 0;
-            ABOUT("%s %s, options %d", op_name[op], dtype_name[d], i);
-            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-        }
+    EACH_OP
+    for (int i = 0; i < 3; ++i) {
+        softxent_block b = sound_block_of((enum op)op, d);
+        sound_options = good[i], b.options = &sound_options;
+        if (op == HVP) sound_options.softcap = sound_options.z_loss = 0;
+        ABOUT("%s %s, options %d", op_name((enum op)op), dtype_name[d], i);
+        CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+    }
 }
 
 /* Halves are for the float functions; a type that there is not is for none. */
@@ -160,19 +184,19 @@ static void element_types(void)
 {
     static const int types[] = {-1, SOFTXENT_REAL, SOFTXENT_FLOAT16, SOFTXENT_BFLOAT16, 3, 1000};
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op)
-        for (int i = 0; i < 6; ++i)
-            for (int which = 0; which < 5; ++which) {
-                softxent_block b = sound_block_of((enum op)op, d);
-                int *const type[] = {&b.logits_type, &b.target_type, &b.direction_type, &b.loss_type, &b.out_type};
-                *type[which] = types[i];
-                const int is_there = types[i] == SOFTXENT_REAL || (d == F32 && i > 0 && i < 4);
-                ABOUT("%s %s, type %d of array %d", op_name[op], dtype_name[d], types[i], which);
-                if (is_there)
-                    CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-                else
-                    check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
-            }
+    EACH_OP
+    for (int i = 0; i < 6; ++i)
+        for (int which = 0; which < 5; ++which) {
+            softxent_block b = sound_block_of((enum op)op, d);
+            int *const type[] = {&b.logits_type, &b.target_type, &b.direction_type, &b.loss_type, &b.out_type};
+            *type[which] = types[i];
+            const int is_there = types[i] == SOFTXENT_REAL || (d == F32 && i > 0 && i < 4);
+            ABOUT("%s %s, type %d of array %d", op_name((enum op)op), dtype_name[d], types[i], which);
+            if (is_there)
+                CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+            else
+                check_refused((enum op)op, d, &b, SOFTXENT_BAD_ARGUMENT);
+        }
 }
 
 /* A Hessian comes with a gradient, is of a known kind, and knows no softcap and no z_loss; nor does its product. */
@@ -205,32 +229,32 @@ static void reused_block(void)
     static const double weights[N_CLASSES] = {3, 5}; /* also as floats */
     static const unsigned char where[N_CLASSES] = {1, 0, 1, 1};
     EACH_DTYPE
-    for (int op = SOFTMAX; op < N_OPS; ++op)
-        for (int with_options = 0; with_options < 2; ++with_options) {
-            softxent_block b = sound_block_of((enum op)op, d), plain = b;
-            softxent_options only_temperature = sound_options;
-            const size_t bytes = op == JACOBIAN ? N * N_CLASSES * N_CLASSES * size_of[d] : N * N_CLASSES * size_of[d];
-            memset(clean, 0, sizeof clean), memset(reused, 0, sizeof reused);
-            plain.labels = NULL, plain.out = clean[0], plain.loss = clean[1], plain.loss_stride = 1;
-            b.out = reused[0], b.loss = reused[1], b.loss_stride = 1;
-            b.accumulate = 1, b.grad_scale = 3, b.target = b.logits, b.hess = hess_output.x.data;
-            b.use_ignore_index = 1, b.ignore_index = get_label(&sound_problem, 0);
-            b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = b.logits_class_stride;
-            b.sample_weight = b.grad_output = weights;
-            if (with_options) {
-                sound_options.temperature = only_temperature.temperature = 1.7;
-                sound_options.class_weight = weights, sound_options.label_smoothing = 0.1, sound_options.softcap = 2;
-                sound_options.z_loss = 0.3, sound_options.log_base = 0.7;
-                b.options = &sound_options, plain.options = &only_temperature;
-                b.where = plain.where = where, b.where_class_stride = plain.where_class_stride = 1;
-            }
-            if (op == JVP || op == JACOBIAN) plain.options = NULL, plain.where = NULL;
-            ABOUT("%s %s, options %d", op_name[op], dtype_name[d], with_options);
-            CHECK(call((enum op)op, d, &plain, NULL) == SOFTXENT_OK);
-            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-            CHECK(memcmp(clean[0], reused[0], bytes) == 0 && memcmp(clean[1], reused[1], bytes) == 0);
-            check_untouched(&hess_output, 0);
+    EACH_OP
+    for (int with_options = 0; with_options < 2 && is_of_logits((enum op)op); ++with_options) {
+        softxent_block b = sound_block_of((enum op)op, d), plain = b;
+        softxent_options only_temperature = sound_options;
+        const size_t bytes = op == JACOBIAN ? N * N_CLASSES * N_CLASSES * size_of[d] : N * N_CLASSES * size_of[d];
+        memset(clean, 0, sizeof clean), memset(reused, 0, sizeof reused);
+        plain.labels = NULL, plain.out = clean[0], plain.loss = clean[1], plain.loss_stride = 1;
+        b.out = reused[0], b.loss = reused[1], b.loss_stride = 1;
+        b.accumulate = 1, b.grad_scale = 3, b.target = b.logits, b.hess = hess_output.x.data;
+        b.use_ignore_index = 1, b.ignore_index = get_label(&sound_problem, 0);
+        b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = b.logits_class_stride;
+        b.sample_weight = b.grad_output = weights;
+        if (with_options) {
+            sound_options.temperature = only_temperature.temperature = 1.7;
+            sound_options.class_weight = weights, sound_options.label_smoothing = 0.1, sound_options.softcap = 2;
+            sound_options.z_loss = 0.3, sound_options.log_base = 0.7;
+            b.options = &sound_options, plain.options = &only_temperature;
+            b.where = plain.where = where, b.where_class_stride = plain.where_class_stride = 1;
         }
+        if (op == JVP || op == JACOBIAN) plain.options = NULL, plain.where = NULL;
+        ABOUT("%s %s, options %d", op_name((enum op)op), dtype_name[d], with_options);
+        CHECK(call((enum op)op, d, &plain, NULL) == SOFTXENT_OK);
+        CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+        CHECK(memcmp(clean[0], reused[0], bytes) == 0 && memcmp(clean[1], reused[1], bytes) == 0);
+        check_untouched(&hess_output, 0);
+    }
 }
 
 /* A struct as a caller has it that was compiled with another header: exactly so long, zero where it is new. */
@@ -250,39 +274,40 @@ static void structs_of_other_versions(void)
     const size_t block_size[] = {offsetof(softxent_block, parts), sizeof(softxent_block) + 64, 4096};
     const size_t options_size[] = {offsetof(softxent_options, softcap), sizeof(softxent_options) + 64, 4096};
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op)
-        for (int i = 0; i < 3; ++i) {
-            softxent_block b = sound_block_of((enum op)op, d);
-            sound_options.temperature = 1.7, b.options = &sound_options, b.out = known[0], b.loss = known[1];
-            memset(known, 0, sizeof known), memset(other, 0, sizeof other);
-            ABOUT("%s %s, sizes %d", op_name[op], dtype_name[d], i);
-            CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
-            b.out = other[0], b.loss = other[1];
-            b.options = struct_of_size(&sound_options, sizeof sound_options, options_size[i]);
-            char *block = struct_of_size(&b, sizeof b, block_size[i]);
-            CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_OK);
-            CHECK(memcmp(known, other, sizeof known) == 0);
-            memset(other, 77, sizeof other), memcpy(known, other, sizeof known);
-            if (i > 0) {
-                block[block_size[i] - 1] = 1;
-                CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_BAD_ARGUMENT);
-                block[block_size[i] - 1] = 0, ((char *)b.options)[options_size[i] - 1] = 1;
-                const int is_looked_at = op != JVP && op != JACOBIAN;
-                CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) ==
-                      (is_looked_at ? SOFTXENT_BAD_ARGUMENT : SOFTXENT_OK));
-                CHECK(!is_looked_at || memcmp(known, other, sizeof known) == 0);
-            }
-            free(block), free((void *)b.options);
+    EACH_OP
+    for (int i = 0; i < 3; ++i) {
+        softxent_block b = sound_block_of((enum op)op, d);
+        sound_options.temperature = 1.7, b.options = &sound_options, b.out = known[0], b.loss = known[1];
+        memset(known, 0, sizeof known), memset(other, 0, sizeof other);
+        ABOUT("%s %s, sizes %d", op_name((enum op)op), dtype_name[d], i);
+        CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
+        b.out = other[0], b.loss = other[1];
+        b.options = struct_of_size(&sound_options, sizeof sound_options, options_size[i]);
+        char *block = struct_of_size(&b, sizeof b, block_size[i]);
+        CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_OK);
+        CHECK(memcmp(known, other, sizeof known) == 0);
+        memset(other, 77, sizeof other), memcpy(known, other, sizeof known);
+        if (i > 0) {
+            block[block_size[i] - 1] = 1;
+            CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_BAD_ARGUMENT);
+            block[block_size[i] - 1] = 0, ((char *)b.options)[options_size[i] - 1] = 1;
+            const int is_looked_at = op != JVP && op != JACOBIAN;
+            CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) ==
+                  (is_looked_at ? SOFTXENT_BAD_ARGUMENT : SOFTXENT_OK));
+            CHECK(!is_looked_at || memcmp(known, other, sizeof known) == 0);
         }
+        free(block), free((void *)b.options);
+    }
 }
 
 /* An empty block needs no arrays. */
 static void good_arguments(void)
 {
     EACH_DTYPE
-    for (int op = 0; op < N_OPS; ++op) {
+    EACH_OP
+    {
         softxent_block b = sound_block_of((enum op)op, d);
-        ABOUT("%s %s", op_name[op], dtype_name[d]);
+        ABOUT("%s %s", op_name((enum op)op), dtype_name[d]);
         CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
         softxent_block empty;
         memset(&empty, 0, sizeof empty);
@@ -486,7 +511,7 @@ static void isa_by_environment(void)
 
     /* A block without an instruction set asks the environment too; one with does not. */
     softxent_block b = sound_block(F32);
-    for (int op = 0; op < N_OPS; ++op) check_refused((enum op)op, F32, &b, SOFTXENT_BAD_ISA);
+    EACH_OP check_refused((enum op)op, F32, &b, SOFTXENT_BAD_ISA);
     b.isa = isas[0];
     CHECK(call(LOSS_GRAD, F32, &b, NULL) == SOFTXENT_OK);
     const softxent_isa *isa = NULL;
@@ -609,6 +634,7 @@ int main(void)
     RUN_TEST(good_arguments);
     RUN_TEST(reused_block);
     RUN_TEST(bad_options);
+    RUN_TEST(unknown_options_are_declined);
     RUN_TEST(good_options);
     RUN_TEST(structs_of_other_versions);
     RUN_TEST(element_types);

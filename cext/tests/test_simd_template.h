@@ -12,7 +12,7 @@
 #define mask PASTE(mask, DTYPE)
 #define LANES D(LANES)
 
-#include "exp.h"
+#include "templates/exp.h"
 #include "test_operations.h"
 #include "test_accuracy.h"
 

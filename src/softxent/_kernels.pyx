@@ -44,6 +44,11 @@ if sys.platform == "darwin":
 cdef int openmp_threads = omp_get_max_threads()
 
 
+class BadSample(Exception):
+    """A label is no class, or a target has an entry that is no mass. The argument is the index of the sample, a tuple:
+    of those that are bad, the first in the order in which the kernels go through memory."""
+
+
 # The threads that a call may have of those that it is to have: in a forked child, where the OpenMP runtime of the
 # parent is not usable, and inside another parallel region just the calling one; and where OpenMP's own number has been
 # lowered since the import, as threadpoolctl does, no more than that.
@@ -105,33 +110,61 @@ def use_isa(name):
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# Jobs: what to compute, over which samples, in how many parts.
+# Jobs: what to compute, over which samples, in how many chunks.
 
-cdef enum Op:
-    CROSS_ENTROPY
-    RANK
-    HVP
-    SOFTMAX
-    LOG_SOFTMAX
-    LOGSUMEXP
-    JVP
-    JACOBIAN
-    CHECK_TARGET
+ctypedef int (*OfLabels)(const softxent_block *, ptrdiff_t *) noexcept nogil
+ctypedef int (*OfLogits)(const softxent_block *) noexcept nogil
 
-cdef dict OPS = {
-    "cross_entropy": CROSS_ENTROPY, "rank": RANK, "hvp": HVP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX,
-    "logsumexp": LOGSUMEXP, "jvp": JVP, "jacobian": JACOBIAN, "check_target": CHECK_TARGET,
-}
+
+# An operation: the C functions for float64 and float32, of the kind that may meet a bad label or target or of the kind
+# that cannot.
+cdef struct Operation:
+    OfLabels of_labels[2]
+    OfLogits of_logits[2]
+    bint has_losses  # which are summed where no array takes them
+    bint is_square  # it has C^2 entries for each sample
+
+DEF MAX_OPERATIONS = 16
+cdef Operation operations[MAX_OPERATIONS]
+
+# The place of each by the name that the Python floor has for it.
+cdef dict OPERATIONS = {}
+
+
+cdef void add_of_labels(str name, OfLabels f64, OfLabels f32, bint has_losses) noexcept:
+    cdef Operation *new = &operations[<int> len(OPERATIONS)]
+    new.of_labels[0], new.of_labels[1], new.has_losses = f64, f32, has_losses
+    OPERATIONS[name] = len(OPERATIONS)
+
+
+cdef void add_of_logits(str name, OfLogits f64, OfLogits f32, bint is_square) noexcept:
+    cdef Operation *new = &operations[<int> len(OPERATIONS)]
+    new.of_logits[0], new.of_logits[1], new.is_square = f64, f32, is_square
+    OPERATIONS[name] = len(OPERATIONS)
+
+
+add_of_labels("cross_entropy", softxent_cross_entropy_f64, softxent_cross_entropy_f32, True)
+add_of_labels("rank", softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, True)
+add_of_labels("hvp", softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32, False)
+add_of_labels("check_target", softxent_check_target_f64, softxent_check_target_f32, False)
+add_of_logits("softmax", softxent_softmax_f64, softxent_softmax_f32, False)
+add_of_logits("log_softmax", softxent_log_softmax_f64, softxent_log_softmax_f32, False)
+add_of_logits("logsumexp", softxent_logsumexp_f64, softxent_logsumexp_f32, False)
+add_of_logits("jvp", softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, False)
+add_of_logits("jacobian", softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, True)
+
+cdef const Operation *CROSS_ENTROPY = &operations[<int> OPERATIONS["cross_entropy"]]
+
 cdef dict HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
 
-# The losses are summed part by part and then the parts in order, so the number of parts must not depend on the number
-# of threads. It is bounded, because a part's sum is kept; a part has some 16 K logits at least, or it is not worth a
-# thread's while to fetch it.
-DEF MAX_PARTS = 512
-DEF PART_LOGITS = 16384
-# Labels in a part when nothing but they are looked at: some 20 microseconds of work.
-DEF PART_LABELS = 65536
-# How often a thread fetches parts, all being equal. Those that it fetches together lie behind each other, and while the
+# The losses are summed chunk by chunk, and then the chunks in order: the number of chunks must not depend on the number
+# of threads. It is bounded, because each chunk's sum is kept. A chunk has some 16 K logits at least: a smaller one
+# takes less time than a thread needs to fetch it.
+DEF MAX_CHUNKS = 512
+DEF CHUNK_LOGITS = 16384
+# Labels in a chunk when nothing but they are looked at: some 20 microseconds of work.
+DEF CHUNK_LABELS = 65536
+# How often a thread fetches chunks, all being equal. Those that it fetches together lie behind each other: while the
 # kernels work on a sample they ask for the next.
 DEF FETCHES = 16
 # Losses that are only to be summed pass through so long a buffer on the stack.
@@ -164,7 +197,7 @@ cdef enum:
     N_ARRAYS
 
 
-# What the parts of a call have come to. A call may be done in several runs, of pieces of its samples: then a part may
+# What the chunks of a call have come to. A call may be done in several runs, of pieces of its samples. Then a chunk may
 # begin in one of them and end in another.
 cdef struct Sums:
     Py_ssize_t n_done
@@ -177,25 +210,24 @@ cdef struct Sums:
 cdef struct Job:
     softxent_block block
     softxent_options options
-    Op op
+    const Operation *operation
     bint f32
     Py_ssize_t n_samples
     Py_ssize_t n_logits
-    Py_ssize_t part_samples
+    Py_ssize_t chunk_samples
     int n_axes
     Py_ssize_t shape[MAX_AXES]
     Py_ssize_t steps[N_ARRAYS][MAX_AXES]
 
 
-# What a part leaves: four sums of its losses, and the first sample whose label is no class or whose target has an entry
-# that is no mass (or -1).
-cdef struct Part:
+# What a chunk leaves: four sums of its losses, and its first sample with a bad label or target, or -1.
+cdef struct Chunk:
     double loss[4]
     Py_ssize_t bad_sample
 
 
-# Of samples whose axes are told later; those of `n_all` samples are divided into parts.
-cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
+# Of samples whose axes are told later; those of `n_all` samples are divided into chunks.
+cdef void start_job(Job *job, const Operation *operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
                     Py_ssize_t n_classes) except *:
     memset(&job.block, 0, sizeof(softxent_block))
     memset(&job.options, 0, sizeof(softxent_options))
@@ -204,38 +236,24 @@ cdef void start_job(Job *job, Op op, bint f32, Py_ssize_t n_samples, Py_ssize_t 
     job.block.n_classes = n_classes
     job.block.grad_scale = 1.0
     job.options.size = sizeof(softxent_options)
-    job.op = op
+    job.operation = operation
     job.f32 = f32
     job.n_samples = n_samples
-    cdef Py_ssize_t sample_logits = n_classes * n_classes if op == JACOBIAN else n_classes
+    cdef Py_ssize_t sample_logits = n_classes * n_classes if operation.is_square else n_classes
     job.n_logits = n_samples * sample_logits
-    job.part_samples = part_samples(n_all, sample_logits)
+    job.chunk_samples = chunk_samples(n_all, sample_logits)
 
 
-cdef Py_ssize_t part_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
-    cdef Py_ssize_t samples = max((n_samples + MAX_PARTS - 1) // MAX_PARTS,
-                                  (PART_LOGITS + sample_logits - 1) // sample_logits)
+cdef Py_ssize_t chunk_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
+    cdef Py_ssize_t samples = max((n_samples + MAX_CHUNKS - 1) // MAX_CHUNKS,
+                                  (CHUNK_LOGITS + sample_logits - 1) // sample_logits)
     return (samples + 15) // 16 * 16 if samples > 16 else samples
 
 
 cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *bad_sample) noexcept nogil:
-    if job.op == CROSS_ENTROPY:
-        return (softxent_cross_entropy_f32 if job.f32 else softxent_cross_entropy_f64)(b, bad_sample)
-    if job.op == RANK:
-        return (softxent_cross_entropy_and_rank_f32 if job.f32 else softxent_cross_entropy_and_rank_f64)(b, bad_sample)
-    if job.op == HVP:
-        return (softxent_cross_entropy_hvp_f32 if job.f32 else softxent_cross_entropy_hvp_f64)(b, bad_sample)
-    if job.op == SOFTMAX:
-        return (softxent_softmax_f32 if job.f32 else softxent_softmax_f64)(b)
-    if job.op == LOG_SOFTMAX:
-        return (softxent_log_softmax_f32 if job.f32 else softxent_log_softmax_f64)(b)
-    if job.op == JVP:
-        return (softxent_softmax_jvp_f32 if job.f32 else softxent_softmax_jvp_f64)(b)
-    if job.op == CHECK_TARGET:
-        return (softxent_check_target_f32 if job.f32 else softxent_check_target_f64)(b, bad_sample)
-    if job.op == JACOBIAN:
-        return (softxent_softmax_jacobian_f32 if job.f32 else softxent_softmax_jacobian_f64)(b)
-    return (softxent_logsumexp_f32 if job.f32 else softxent_logsumexp_f64)(b)
+    if job.operation.of_labels[job.f32] != NULL:
+        return job.operation.of_labels[job.f32](b, bad_sample)
+    return job.operation.of_logits[job.f32](b)
 
 
 cdef inline void *moved(const void *p, const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
@@ -298,14 +316,14 @@ cdef inline double total_of(const double *sums) noexcept nogil:
     return (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
-# The samples from `begin` to `end`, of which the first is number `first` of its part.
-cdef void run_part(const Job *job, Part *part, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first) noexcept nogil:
+# The samples from `begin` to `end`, of which the first is number `first` of its chunk.
+cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first) noexcept nogil:
     cdef double losses[LOSS_BUFFER]
     cdef softxent_block b
     cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
-    cdef bint summed = job.op in (CROSS_ENTROPY, RANK) and job.block.loss == NULL
-    part.bad_sample = -1
+    cdef bint summed = job.operation.has_losses and job.block.loss == NULL
+    chunk.bad_sample = -1
     while begin < end:
         n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
         if summed:
@@ -313,12 +331,12 @@ cdef void run_part(const Job *job, Part *part, Py_ssize_t begin, Py_ssize_t end,
             b.loss_stride = 1
             b.loss_type = SOFTXENT_REAL
         if call_kernel(job, &b, &bad) != SOFTXENT_OK:
-            part.bad_sample = begin + bad
+            chunk.bad_sample = begin + bad
             return
         if summed and job.f32:
-            add_losses(part.loss, <float *> losses, n, first)
+            add_losses(chunk.loss, <float *> losses, n, first)
         elif summed:
-            add_losses(part.loss, losses, n, first)
+            add_losses(chunk.loss, losses, n, first)
         begin += n
         first += n
 
@@ -334,54 +352,54 @@ cdef void leave_teams() noexcept nogil:
     softxent_add_team(-1)
 
 
-# Part number `p` of those that the job has samples of: the first may have been begun before.
-cdef void run_nth_part(const Job *job, Part *parts, Py_ssize_t p, const Sums *before) noexcept nogil:
-    cdef Py_ssize_t step = job.part_samples, first = before.n_done % step, begin = p * step - first
+# Chunk number `p` of those that the job has samples of: the first may have been begun before.
+cdef void run_nth_chunk(const Job *job, Chunk *chunks, Py_ssize_t p, const Sums *before) noexcept nogil:
+    cdef Py_ssize_t step = job.chunk_samples, first = before.n_done % step, begin = p * step - first
     if p == 0:
-        memcpy(parts[p].loss, before.unfinished, sizeof(parts[p].loss))
+        memcpy(chunks[p].loss, before.unfinished, sizeof(chunks[p].loss))
     else:
-        memset(parts[p].loss, 0, sizeof(parts[p].loss))
-    run_part(job, &parts[p], max(begin, 0), min(begin + step, job.n_samples), first if p == 0 else 0)
+        memset(chunks[p].loss, 0, sizeof(chunks[p].loss))
+    run_chunk(job, &chunks[p], max(begin, 0), min(begin + step, job.n_samples), first if p == 0 else 0)
 
 
-# Every part, over the threads, in rounds. Adds the losses to `sums` and returns the first bad sample, or -1. The GIL is
-# let go here and not outside: Cython's prange asks there whether it is held, and where there are subinterpreters
-# Python's answer is always yes.
+# Every chunk, over the threads, in rounds. Adds the losses to `sums` and returns the number of the first bad sample, or
+# -1. The GIL is let go here and not outside: Cython's prange asks there whether it is held, and where there are
+# subinterpreters Python's answer is always yes.
 cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
-    cdef Part parts[MAX_PARTS + 1]
-    cdef Py_ssize_t step = job.part_samples, n_begun = sums.n_done % step
-    cdef Py_ssize_t n_parts = (n_begun + job.n_samples + step - 1) // step
-    cdef Py_ssize_t at_once = max(1, ROUND_LOGITS // max(1, job.n_logits // max(1, n_parts)))
-    cdef Py_ssize_t p, chunk, begin = 0, end = min(n_parts, at_once)
-    cdef bint is_parallel = n_threads > 1 and n_parts > 1 and job.n_logits >= SERIAL_LOGITS
+    cdef Chunk chunks[MAX_CHUNKS + 1]
+    cdef Py_ssize_t step = job.chunk_samples, n_begun = sums.n_done % step
+    cdef Py_ssize_t n_chunks = (n_begun + job.n_samples + step - 1) // step
+    cdef Py_ssize_t at_once = max(1, ROUND_LOGITS // max(1, job.n_logits // max(1, n_chunks)))
+    cdef Py_ssize_t p, at_a_time, begin = 0, end = min(n_chunks, at_once)
+    cdef bint is_parallel = n_threads > 1 and n_chunks > 1 and job.n_logits >= SERIAL_LOGITS
     if is_parallel:
-        n_threads = join_teams(<int> min(<Py_ssize_t> n_threads, n_parts))
+        n_threads = join_teams(<int> min(<Py_ssize_t> n_threads, n_chunks))
     try:
-        while begin < n_parts:
+        while begin < n_chunks:
             with nogil:
                 if is_parallel:
-                    chunk = max(1, (end - begin) // (n_threads * FETCHES))
-                    for p in prange(begin, end, num_threads=n_threads, schedule="dynamic", chunksize=chunk):
-                        run_nth_part(job, parts, p, sums)
+                    at_a_time = max(1, (end - begin) // (n_threads * FETCHES))
+                    for p in prange(begin, end, num_threads=n_threads, schedule="dynamic", chunksize=at_a_time):
+                        run_nth_chunk(job, chunks, p, sums)
                 else:
                     for p in range(begin, end):
-                        run_nth_part(job, parts, p, sums)
-            begin, end = end, min(n_parts, end + at_once)
-            if begin < n_parts:
+                        run_nth_chunk(job, chunks, p, sums)
+            begin, end = end, min(n_chunks, end + at_once)
+            if begin < n_chunks:
                 PyErr_CheckSignals()
     finally:
         if is_parallel:
             leave_teams()
-    for p in range(n_parts):
-        if parts[p].bad_sample >= 0:
-            return parts[p].bad_sample
+    for p in range(n_chunks):
+        if chunks[p].bad_sample >= 0:
+            return chunks[p].bad_sample
     sums.n_done += job.n_samples
     memset(sums.unfinished, 0, sizeof(sums.unfinished))
-    for p in range(n_parts):
+    for p in range(n_chunks):
         if (p + 1) * step <= n_begun + job.n_samples:
-            sums.loss += total_of(parts[p].loss)
+            sums.loss += total_of(chunks[p].loss)
         else:
-            memcpy(sums.unfinished, parts[p].loss, sizeof(sums.unfinished))
+            memcpy(sums.unfinished, chunks[p].loss, sizeof(sums.unfinished))
     return -1
 
 
@@ -399,59 +417,77 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
     return -1
 
 
-# A number that does not fit in 64 bits is no index's: it ignores nothing.
+# None, or a number that a label may have.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
-    if ignore_index is not None and -2**63 <= ignore_index < 2**63:
+    if ignore_index is not None:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
 
 
-# The number of labels of a part that count, or -1 if one is no class.
-cdef Py_ssize_t count_part(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    cdef Py_ssize_t counted = 0
-    cdef ptrdiff_t n_counted = 0
+# Whether it is a number that signed labels of 64 bits may have.
+cdef inline bint is_index(object x) except -1:
+    return type(x) is int and -2**63 <= x < 2**63
+
+
+# Of the samples from `begin` to `end`, how many labels count; and the first whose label is no class, or -1.
+cdef struct Count:
+    Py_ssize_t counted, bad_sample
+
+
+cdef Count count_chunk(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    cdef Count count
+    cdef ptrdiff_t n_counted = 0, bad = 0
     cdef softxent_block b
-    while begin < end:
-        begin += set_block(&b, job, begin, end)
-        if softxent_check_labels(&b, &n_counted, NULL) != SOFTXENT_OK:
-            return -1
-        counted += n_counted
-    return counted
+    cdef Py_ssize_t n
+    count.counted = 0
+    count.bad_sample = -1
+    while begin < end and count.bad_sample < 0:
+        n = set_block(&b, job, begin, end)
+        if softxent_check_labels(&b, &n_counted, &bad) != SOFTXENT_OK:
+            count.bad_sample = begin + bad
+        count.counted += n_counted
+        begin += n
+    return count
 
 
-# The sum of the weights of the samples that count, or -1 if a label is no class.
-cdef double total_weight(const Job *job) noexcept nogil:
-    cdef double total = 0, part = 0
-    cdef Py_ssize_t begin = 0
-    cdef softxent_block b
-    while begin < job.n_samples:
-        begin += set_block(&b, job, begin, job.n_samples)
-        if (softxent_total_weight_f32 if job.f32 else softxent_total_weight_f64)(&b, &part, NULL) != SOFTXENT_OK:
-            return -1
-        total += part
-    return total
-
-
-# The number of labels that count, or -1 if one is no class.
-cdef Py_ssize_t count_labels(const Job *job, int n_threads) noexcept:
-    cdef Py_ssize_t counts[MAX_PARTS]
-    cdef Py_ssize_t n_samples = job.n_samples, counted = 0, p
-    cdef Py_ssize_t step = max(<Py_ssize_t> PART_LABELS, (n_samples + MAX_PARTS - 1) // MAX_PARTS)
-    cdef Py_ssize_t n_parts = (n_samples + step - 1) // step
-    if n_parts <= 1:
-        return count_part(job, 0, n_samples)
+# Of all samples, over the threads.
+cdef Count count_labels(const Job *job, int n_threads) noexcept:
+    cdef Count counts[MAX_CHUNKS]
+    cdef Count all_of_them
+    cdef Py_ssize_t n_samples = job.n_samples, p
+    cdef Py_ssize_t step = max(<Py_ssize_t> CHUNK_LABELS, (n_samples + MAX_CHUNKS - 1) // MAX_CHUNKS)
+    cdef Py_ssize_t n_chunks = (n_samples + step - 1) // step
+    if n_chunks <= 1:
+        return count_chunk(job, 0, n_samples)
     if n_threads <= 1:
         with nogil:
-            return count_part(job, 0, n_samples)
+            return count_chunk(job, 0, n_samples)
     n_threads = join_teams(n_threads)
-    for p in prange(n_parts, num_threads=n_threads, schedule="dynamic", nogil=True):
-        counts[p] = count_part(job, p * step, min((p + 1) * step, n_samples))
+    for p in prange(n_chunks, num_threads=n_threads, schedule="dynamic", nogil=True):
+        counts[p] = count_chunk(job, p * step, min((p + 1) * step, n_samples))
     leave_teams()
-    for p in range(n_parts):
-        if counts[p] < 0:
-            return -1
-        counted += counts[p]
-    return counted
+    all_of_them = counts[0]
+    for p in range(1, n_chunks):
+        if all_of_them.bad_sample < 0:
+            all_of_them.counted += counts[p].counted
+            all_of_them.bad_sample = counts[p].bad_sample
+    return all_of_them
+
+
+# The sum of the weights of the samples that count. Returns the first whose label is no class, or -1.
+cdef Py_ssize_t sum_weights(const Job *job, double *total) noexcept nogil:
+    cdef double weight = 0
+    cdef Py_ssize_t begin = 0, n
+    cdef ptrdiff_t bad = 0
+    cdef softxent_block b
+    total[0] = 0
+    while begin < job.n_samples:
+        n = set_block(&b, job, begin, job.n_samples)
+        if (softxent_total_weight_f32 if job.f32 else softxent_total_weight_f64)(&b, &weight, &bad) != SOFTXENT_OK:
+            return begin + bad
+        total[0] += weight
+        begin += n
+    return -1
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -551,7 +587,7 @@ cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
     cdef bint result
     if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         return False
-    if n <= PART_LABELS:  # letting the GIL go costs more than so few
+    if n <= CHUNK_LABELS:  # letting the GIL go costs more than so few
         return all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     with nogil:
         result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
@@ -771,9 +807,9 @@ cdef class Call:
         return cnp.PyArray_SIZE(self.logits) // cnp.PyArray_DIM(self.logits, self.class_axis)
 
     # Makes the job; False where an array is in a type that the kernels do not take.
-    cdef bint describe(self, Job *job, Op op) except -1:
+    cdef bint describe(self, Job *job, const Operation *operation) except -1:
         cdef Axes axes
-        self.start(job, &axes, op, self.logits, self.class_axis)
+        self.start(job, &axes, operation, self.logits, self.class_axis)
         self.set_labels(job, &axes)
         if not (self.set_weights(job, &axes) and self.set_inputs(job, &axes) and self.set_outputs(job, &axes)):
             return False
@@ -782,7 +818,8 @@ cdef class Call:
         return True
 
     # Of the samples that are in `first`.
-    cdef int start(self, Job *job, Axes *axes, Op op, cnp.ndarray first, int class_axis) except -1:
+    cdef int start(self, Job *job, Axes *axes, const Operation *operation, cnp.ndarray first,
+                   int class_axis) except -1:
         cdef Py_ssize_t n_samples = 1
         cdef int i
         axes.class_axis = class_axis
@@ -791,7 +828,8 @@ cdef class Call:
         for i in range(axes.n):
             job.shape[i] = cnp.PyArray_DIM(first, axes.order[i])
             n_samples *= job.shape[i]
-        start_job(job, op, self.f32, n_samples, self.n_all or n_samples, cnp.PyArray_DIM(self.logits, self.class_axis))
+        start_job(job, operation, self.f32, n_samples, self.n_all or n_samples,
+                  cnp.PyArray_DIM(self.logits, self.class_axis))
         job.n_axes = max(axes.n, 1)
         if axes.n == 0:
             job.shape[0] = 1
@@ -861,7 +899,7 @@ cdef class Call:
             b.out = cnp.PyArray_DATA(self.out)
             b.out_type = element_type(self.out, self.f32, True)
             b.out_row_stride = stride_of(self.out, class_axis)
-            b.out_class_stride = stride_of(self.out, class_axis + (job.op == JACOBIAN))
+            b.out_class_stride = stride_of(self.out, class_axis + job.operation.is_square)
         if self.hess is not None:
             set_steps(job, axes, HESS, self.hess, True)
             b.hess = cnp.PyArray_DATA(self.hess)
@@ -906,19 +944,33 @@ cdef class Call:
             b.rank_stride = job.steps[RANKS][last] // 8
             b.top_stride = job.steps[TOPS][last] // 8
 
+    # The error for a sample's number, in the order of the axes of samples of `first`.
+    cdef object bad_sample(self, cnp.ndarray first, int class_axis, Py_ssize_t number):
+        cdef int order[MAX_AXES]
+        cdef int n = order_axes(first, class_axis, order), i
+        cdef list index = [0] * cnp.PyArray_NDIM(first)
+        for i in range(n - 1, -1, -1):
+            index[order[i]] = number % cnp.PyArray_DIM(first, order[i])
+            number //= cnp.PyArray_DIM(first, order[i])
+        del index[class_axis:class_axis + 1]
+        return BadSample(tuple(index))
+
     def run(self, str op, int n_threads):
-        """What `op` names, of every sample: whether every label was a class, and every entry of a target a mass.
+        """What `op` names, of every sample. False if the kernels do not take the arrays' types; BadSample.
 
         To be done in pieces: `n_all` is the number of samples in all, and the arrays are those of one piece at a time.
         """
         cdef Job job
         cdef Sums none
-        if not self.describe(&job, OPS[op]):
-            return None
-        if job.op == CHECK_TARGET:  # it is no part of what the call comes to
-            memset(&none, 0, sizeof(Sums))
-            return run(&job, n_threads, &none) < 0
-        return run(&job, n_threads, &self.sums) < 0
+        cdef int number = OPERATIONS[op]
+        cdef Py_ssize_t bad
+        if not self.describe(&job, &operations[number]):
+            return False
+        memset(&none, 0, sizeof(Sums))
+        bad = run(&job, n_threads, &self.sums if job.operation.has_losses else &none)
+        if bad >= 0:
+            raise self.bad_sample(self.logits, self.class_axis, bad)
+        return True
 
     @property
     def total(self):
@@ -926,21 +978,25 @@ cdef class Call:
         return self.sums.loss + total_of(self.sums.unfinished)
 
     def count_labels(self, int n_threads):
-        """The number of labels that are not ignored; -1 if one of them is no class."""
+        """The number of labels that are not ignored; BadSample."""
         cdef Job job
         cdef Axes axes
         self.start(&job, &axes, CROSS_ENTROPY, self.labels, cnp.PyArray_NDIM(self.labels))
         self.set_labels(&job, &axes)
         fold_axes(&job, axes.n_arrays, axes.arrays)
         self.set_sample_strides(&job)
-        return count_labels(&job, n_threads)
+        cdef Count count = count_labels(&job, n_threads)
+        if count.bad_sample >= 0:
+            raise self.bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
+        return count.counted
 
     def total_weight(self):
-        """The labels' class weights times the samples' weights, summed over those not ignored; -1 as above. For a
-        target the sum of the samples' weights."""
+        """The labels' class weights times the samples' weights, summed over those not ignored; for a target the sum of
+        the samples' weights. None if the kernels do not take the weights' type; BadSample."""
         cdef Job job
         cdef Axes axes
-        cdef double total
+        cdef double total = 0
+        cdef Py_ssize_t bad
         cdef cnp.ndarray first = self.sample_weight if self.labels is None else self.labels
         self.start(&job, &axes, CROSS_ENTROPY, first, cnp.PyArray_NDIM(first))
         self.set_labels(&job, &axes)
@@ -951,17 +1007,30 @@ cdef class Call:
             memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
         fold_axes(&job, axes.n_arrays, axes.arrays)
         self.set_sample_strides(&job)
-        if job.n_samples <= PART_LABELS:  # letting the GIL go costs more than so few
-            return total_weight(&job)
-        with nogil:
-            total = total_weight(&job)
+        if job.n_samples <= CHUNK_LABELS:  # letting the GIL go costs more than so few
+            bad = sum_weights(&job, &total)
+        else:
+            with nogil:
+                bad = sum_weights(&job, &total)
+        if bad >= 0:
+            raise self.bad_sample(first, cnp.PyArray_NDIM(first), bad)
         return total
+
 
 # ------------------------------------------------------------------------------------------------------------------
 # The plain call.
 
 cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
+
+
+cdef object bad_in_c_order(cnp.ndarray labels, Py_ssize_t number):
+    cdef list index = [0] * cnp.PyArray_NDIM(labels)
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(labels) - 1, -1, -1):
+        index[i] = number % cnp.PyArray_DIM(labels, i)
+        number //= cnp.PyArray_DIM(labels, i)
+    return BadSample(tuple(index))
 
 
 cdef inline bint is_divisor(object x) noexcept:
@@ -983,28 +1052,30 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
     return True
 
 
-def not_defaults(tuple options not None, tuple defaults not None):
+def not_defaults(options, tuple defaults not None):
     """The places of those that are not at their defaults."""
-    return [i for i in range(len(defaults)) if not is_default(options[i], defaults[i])]
+    cdef tuple given = tuple(options)
+    return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
 
 def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
                         object reduction, object normalizer, object out, tuple options not None,
                         tuple defaults not None):
-    """The call that most calls are; None if this is not one, or if a label is no class: the general way explains.
+    """The call that most calls are; None if this is not one: the general way does it, or says what is wrong.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
+    or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
     apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for
-    with_grad, the pair of loss and gradient.
+    with_grad, the pair of loss and gradient. BadSample where a label is no class.
     """
     if not (is_plain(logits) and is_plain(labels) and type(axis) is int and type(reduction) is str and
-            (ignore_index is None or type(ignore_index) is int) and (normalizer is None or is_divisor(normalizer)) and
+            (ignore_index is None or is_index(ignore_index)) and (normalizer is None or is_divisor(normalizer)) and
             are_defaults(options, defaults)):
         return None
     cdef cnp.ndarray z = logits, y = labels, gradient = None, losses = None
     cdef int ndim = cnp.PyArray_NDIM(z), dtype = cnp.PyArray_TYPE(z), label_type = label_type_of(y)
-    cdef Py_ssize_t n_samples = 1, n_classes, n_counted
+    cdef Py_ssize_t n_samples = 1, n_classes, bad
+    cdef Count count
     cdef int i
     if dtype not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or label_type < 0 or ndim != cnp.PyArray_NDIM(y) + 1:
         return None
@@ -1053,17 +1124,21 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     if not (is_mean or is_sum):
         losses = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(z), dtype, 0)
         job.block.loss = cnp.PyArray_DATA(losses)
-    n_counted = n_samples
+    count.counted = n_samples
+    count.bad_sample = -1
     # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
     if out is not None or job.block.use_ignore_index:
-        n_counted = count_labels(&job, n_threads)
-    if n_counted <= 0:
+        count = count_labels(&job, n_threads)
+    if count.bad_sample >= 0:
+        raise bad_in_c_order(y, count.bad_sample)
+    if count.counted == 0:
         return None
     if is_mean:
-        divisor = n_counted if normalizer is None else <double> normalizer
+        divisor = count.counted if normalizer is None else <double> normalizer
         job.block.grad_scale = 1.0 / divisor
-    if run(&job, n_threads, &sums) >= 0:
-        return None
+    bad = run(&job, n_threads, &sums)
+    if bad >= 0:
+        raise bad_in_c_order(y, bad)
     total = (sums.loss + total_of(sums.unfinished)) / divisor
     result = total if losses is None else losses
     return (result, gradient) if with_grad else result

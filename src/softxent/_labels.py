@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
-from ._pieces import PIECE_LOGITS, pieces
+from ._pieces import pieces
 
 # Samples of an integer target whose sums are taken at once: half a megabyte of them.
 PIECE_SUMS = 1 << 16
@@ -82,20 +82,21 @@ def check_one_hot(target: Array, class_axis: int) -> None:
 # Errors, and what would do. They may take the time and the memory for a few numbers for each sample.
 
 
-def label_error(labels: Array | None, n_classes: int, ignore_index: int | None) -> IndexError:
-    """The error that names the first label that is no class."""
-    assert labels is not None  # the kernels find no bad index in a distribution
-    labels = labels.copy()  # another thread may be writing them
-    is_counted = np.ones(labels.shape, bool) if ignore_index is None else np.asarray(labels != ignore_index)
-    bad = ((labels < 0) | (labels >= n_classes)) & is_counted
-    if not np.any(bad):
+def label_error(labels: Array, index: tuple[int, ...], n_classes: int, ignore_index: int | None) -> IndexError:
+    """The error for a label that a kernel has found to be no class."""
+    value = int(labels[index])
+    if 0 <= value < n_classes or value == ignore_index:  # another thread has written it
         return IndexError(f"labels held a value outside [0, {n_classes}) during the call; it has changed since")
-    where = np.unravel_index(int(np.argmax(bad)), labels.shape)
-    value = int(labels[where])
     hint = f"; ignore_index={value} would leave such samples out" if ignore_index is None else ""
-    if labels.size > 1 and labels[is_counted].min() > 0 and labels[is_counted].max() == n_classes:
+    if value == n_classes and count_from_1(labels, n_classes, ignore_index):
         hint = "; they seem to count from 1: use labels - 1"
-    return IndexError(f"{name_of_entry(where)} is {value}, which is not a class in [0, {n_classes}){hint}")
+    return IndexError(f"{name_of_entry(index)} is {value}, which is not a class in [0, {n_classes}){hint}")
+
+
+def count_from_1(labels: Array, n_classes: int, ignore_index: int | None) -> bool:
+    """Whether the labels that count lie in 1 to ``n_classes``."""
+    counted = labels if ignore_index is None else labels[labels != ignore_index]
+    return counted.size > 1 and bool(counted.min() > 0 and counted.max() == n_classes)
 
 
 def one_hot_error(rows: Array, class_axis: int) -> ValueError:
@@ -128,30 +129,18 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
     )
 
 
-def check_masses(target: Array, class_axis: int) -> None:
-    """No entry of this target of floats is negative or nan, or it is a ValueError that names the first."""
-    rows = np.moveaxis(np.asarray(target), class_axis, -1)
-    for index in pieces(rows.shape[:-1], max(1, PIECE_LOGITS // rows.shape[-1])):
-        with np.errstate(invalid="ignore"):
-            bad = np.argwhere(~(rows[index] >= 0))
-        if len(bad) == 0:
-            continue
-        begins = [axis.start for axis in index[:-1]]
-        *sample, k = (int(i) + begin for i, begin in zip(bad[0], [*begins, 0], strict=True))
-        name = name_of_entry((*sample[:class_axis], k, *sample[class_axis:]))
-        raise ValueError(
-            f"labels with the logits' shape hold the mass of each class, 0 or more; {name} is "
-            f"{float(rows[(*sample, k)])}; of log-probabilities give numpy.exp(labels)"
-        )
-
-
-def target_error(target: Array, class_axis: int) -> ValueError:
-    """The error that names the first entry of a target that is no mass."""
-    try:
-        check_masses(target, class_axis)
-    except ValueError as error:
-        return error
-    return ValueError("labels held a negative or nan entry during the call; it has changed since")
+def target_error(target: Array, sample: tuple[int, ...], class_axis: int) -> ValueError:
+    """The error for the target of a sample in which a kernel has found an entry that is no mass."""
+    masses = np.moveaxis(np.asarray(target), class_axis, -1)[sample]
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~(masses >= 0))
+    if len(bad) == 0:  # another thread has written it
+        return ValueError("labels held a negative or nan entry during the call; it has changed since")
+    name = name_of_entry((*sample[:class_axis], int(bad[0]), *sample[class_axis:]))
+    return ValueError(
+        f"labels with the logits' shape hold the mass of each class, 0 or more; {name} is {float(masses[bad[0]])}; of "
+        f"log-probabilities give numpy.exp(labels)"
+    )
 
 
 def shape_hint(labels: Array, logits: Array, class_axis: int) -> str:

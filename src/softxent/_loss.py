@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, Never, TypedDict, Unpack, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array
-from ._options import DEFAULTS, unknown_keyword
+from ._labels import label_error
+from ._options import DEFAULTS, Options, unknown_keyword
 from ._problem import Problem, Reduction
 from ._threads import threads_for
 
@@ -187,9 +189,12 @@ def cross_entropy(
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if out is None:
-        loss = _kernels.plain_cross_entropy(
-            False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
-        )
+        try:
+            loss = _kernels.plain_cross_entropy(
+                False, threads, logits, labels, axis, ignore_index, reduction, normalizer, None, options, DEFAULTS
+            )
+        except _kernels.BadSample as bad:
+            raise label_error(np.asarray(labels), bad.args[0], np.shape(logits)[-1], ignore_index) from None
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
@@ -328,9 +333,12 @@ def cross_entropy_and_grad(
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     if grad_output is None and accumulate is False:
-        result = _kernels.plain_cross_entropy(
-            True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
-        )
+        try:
+            result = _kernels.plain_cross_entropy(
+                True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
+            )
+        except _kernels.BadSample as bad:
+            raise label_error(np.asarray(labels), bad.args[0], np.shape(logits)[-1], ignore_index) from None
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
@@ -437,7 +445,16 @@ def cross_entropy_and_rank(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_and_rank, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     if out is not None:
         problem.write_losses_to(out)
@@ -539,7 +556,14 @@ def cross_entropy_grad_hess(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_grad_hess, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
     problem.write_gradient_to(grad_out)
@@ -602,7 +626,14 @@ def cross_entropy_hvp(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_hvp, unknown)
-    options = (class_weight, sample_weight, where, label_smoothing, temperature, None, 0.0, base)
+    options = Options(
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        temperature=temperature,
+        base=base,
+    )
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.multiply_hessian(v, out)
     problem.solve("hvp")

@@ -7,7 +7,7 @@ dtype, byte order or alignment are converted in pieces of bounded size: nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ._arrays import (
     new_output,
     sample_shape,
 )
-from ._kernels import Call
+from ._kernels import BadSample, Call
 
 # Logits in a piece that is converted: it stays in the second-level cache. Where so many are of few samples there may be
 # more, up to a vector's width of samples: the kernels take as many at once if the classes do not lie side by side.
@@ -72,45 +72,35 @@ def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be
     return check_out(given, shape, z.dtype, name, inputs, may_be=z if may_be_logits else None)
 
 
-def compute(call: Call, op: str, n_threads: int) -> bool:
-    """What ``op`` names, for arrays of any type. Returns whether every label was a class; if not, the outputs hold some
-    of the results."""
-    good = call.run(op, n_threads)
-    if good is not None:
-        return good
-    return not call.logits.size or all(call.run(op, n_threads) for _ in in_pieces(call, ARRAYS))
+def compute(call: Call, op: str, n_threads: int) -> None:
+    """What ``op`` names, for arrays of any type. After a ``BadSample`` the outputs hold some of the results."""
+    if not call.run(op, n_threads) and call.logits.size:
+        in_pieces(call, ARRAYS, lambda: call.run(op, n_threads))
 
 
 def total_weight(call: Call) -> float:
-    """The labels' class weights times the samples' weights, summed over those not ignored; -1 if one is no class."""
+    """The labels' class weights times the samples' weights, summed over those not ignored, for weights of any type."""
     total = call.total_weight()
-    if total is not None:
-        return total
-    total = 0.0
-    for _ in in_pieces(call, ("labels", "sample_weight")):
-        part = call.total_weight()
-        assert part is not None
-        if part < 0:
-            return -1.0
-        total += part
-    return total
+    return sum(in_pieces(call, ("labels", "sample_weight"), call.total_weight)) if total is None else total
 
 
-def in_pieces(call: Call, names: Sequence[str]) -> Iterator[None]:
-    """Makes these arrays of the call those of one piece of the samples after the other, and at last what they were.
+def in_pieces(call: Call, names: Sequence[str], do: Callable[[], Any]) -> list[Any]:
+    """Does it for one piece of the samples after the other, while these arrays of the call are those of the piece.
 
-    What a piece has written is put into its place when the next one is asked for.
+    What a piece has written is put into its place when it is done. Returns what ``do`` returns.
     """
     given = {name: a for name in names if (a := getattr(call, name)) is not None}
-    arrays = in_order(given, call.class_axis)
+    axes = sample_axes(given, call.class_axis)
+    arrays = in_order(given, axes, call.class_axis)
     new_types = types_to_convert_to(arrays, call.f32)
     class_axis, n_all = call.class_axis, call.n_all
-    sample_shape, n_samples = next(iter(arrays.values())).shape, PIECE_WEIGHTS
+    shape, n_samples = tuple(first_of(given).shape[axis] for axis in axes), PIECE_WEIGHTS
     if "logits" in arrays:
-        n_samples, sample_shape = piece_samples(sample_shape[-1], new_types), sample_shape[:-1]
-        call.class_axis, call.n_all = len(sample_shape), math.prod(sample_shape)
+        n_samples = piece_samples(call.logits.shape[class_axis], new_types)
+        call.class_axis, call.n_all = len(shape), math.prod(shape)
+    results = []
     try:
-        for index in pieces(sample_shape, n_samples):
+        for index in pieces(shape, n_samples):
             written = []
             for name, array in arrays.items():
                 piece = array[index]
@@ -120,7 +110,11 @@ def in_pieces(call: Call, names: Sequence[str]) -> Iterator[None]:
                     written += [(piece, copy)] if name in OUTPUTS else []
                     piece = copy
                 setattr(call, name, piece)
-            yield
+            try:
+                results.append(do())
+            except BadSample as bad:
+                place = [i + part.start for i, part in zip(bad.args[0], index[:-1], strict=True)]
+                raise BadSample(tuple(i for _, i in sorted(zip(axes, place, strict=True)))) from None
             with np.errstate(all="ignore"):
                 for piece, copy in written:
                     piece[...] = copy
@@ -128,25 +122,37 @@ def in_pieces(call: Call, names: Sequence[str]) -> Iterator[None]:
         call.class_axis, call.n_all = class_axis, n_all
         for name, array in given.items():
             setattr(call, name, array)
+    return results
 
 
-def in_order(arrays: dict[str, Array], class_axis: int) -> dict[str, Array]:
-    """Views, their sample axes in the order in which the kernels go through those of the first, the classes after them.
+def first_of(arrays: dict[str, Array]) -> Array:
+    """The array whose layout decides the order of the samples."""
+    return next(arrays[name] for name in ("logits", "labels", "sample_weight") if name in arrays)
+
+
+def sample_axes(arrays: dict[str, Array], class_axis: int) -> list[int]:
+    """The axes of samples of the first of these arrays, in the order in which the kernels go through them.
 
     The losses are summed in that order: it decides the sum's last bit.
     """
-    first = next(iter(arrays.values()))
+    first = first_of(arrays)
     if "logits" not in arrays:
         class_axis = first.ndim
     order = _kernels.sample_axes(first, class_axis)
-    order = [axis for axis in range(first.ndim) if axis != class_axis and axis not in order] + order
+    return [axis for axis in range(first.ndim) if axis != class_axis and axis not in order] + order
+
+
+def in_order(arrays: dict[str, Array], axes: list[int], class_axis: int) -> dict[str, Array]:
+    """Views, their sample axes in this order, the classes after them."""
     views = {}
     for name, array in arrays.items():
         if name in WITH_CLASSES:
-            axes = [*order, class_axis, *range(first.ndim, array.ndim)]
+            order = [*axes, class_axis, *range(len(axes) + 1, array.ndim)]
+        elif "logits" in arrays:
+            order = [axis - (axis > class_axis) for axis in axes]
         else:
-            axes = [axis - (axis > class_axis) for axis in order]
-        views[name] = np.asarray(array).transpose(axes)  # of plain arrays: a subclass may have its own idea of axes
+            order = axes
+        views[name] = np.asarray(array).transpose(order)  # of plain arrays: a subclass may have its own idea of axes
     return views
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, check_integer, sample_shape
+from ._kernels import BadSample
 from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
@@ -124,10 +125,16 @@ class Problem:
 
     def solve(self, op: str = "cross_entropy") -> float | Array:
         """The loss, for an op that has one; the other outputs are in the call."""
+        try:
+            return self._solve(op)
+        except BadSample as bad:
+            raise self._bad_sample_error(bad.args[0]) from None
+
+    def _solve(self, op: str) -> float | Array:
         call = self.call
         # Before the call has outputs: nothing of the caller's is overwritten where the target is bad.
-        if self.overwrites and call.target is not None and not compute(call, "check_target", self.n_threads):
-            raise self._label_error()
+        if self.overwrites and call.target is not None:
+            compute(call, "check_target", self.n_threads)
         if self.reduction == "none" and op != "hvp":
             call.loss = output(call, self.given_loss, with_classes=False)
         if self.wants_out:
@@ -141,8 +148,7 @@ class Problem:
         if is_mean:
             # The mean of nothing is nan, but no logit can change it.
             call.grad_scale = call.grad_scale / divisor if divisor else 0.0
-        if not compute(call, op, self.n_threads):
-            raise self._label_error()
+        compute(call, op, self.n_threads)
         if call.loss is not None:
             loss: Array = call.loss
             return loss
@@ -165,7 +171,7 @@ class Problem:
             and (call.sample_weight is not None or (has_labels and call.class_weight is not None))
         ):
             counted = total_weight(call)
-            if 0 <= counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
+            if counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
                 counted = total_weight(call)
         elif is_mean and normalizer == 0 and call.sample_weight is not None:
             class_weight, call.class_weight = call.class_weight, None
@@ -175,8 +181,6 @@ class Problem:
             counted = call.count_labels(self.n_threads)
         else:
             counted = call.n_samples
-        if counted < 0:
-            raise self._label_error()
         if not is_mean or normalizer is None:
             return counted
         if normalizer == 0 and counted > 0:
@@ -200,7 +204,9 @@ class Problem:
             lifted = True
         return lifted
 
-    def _label_error(self) -> IndexError | ValueError:
-        if self.call.target is not None:
-            return target_error(self.call.target, self.call.class_axis)
-        return label_error(self.labels, self.call.logits.shape[self.call.class_axis], self.ignore_index)
+    def _bad_sample_error(self, sample: tuple[int, ...]) -> IndexError | ValueError:
+        call = self.call
+        if self.labels is None:
+            assert call.target is not None
+            return target_error(call.target, sample, call.class_axis)
+        return label_error(self.labels, sample, call.logits.shape[call.class_axis], self.ignore_index)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import as_array
-from ._labels import check_masses, check_one_hot, native
+from ._labels import check_one_hot, native, target_error
 from ._options import check_normalizer
 
 __all__ = [
@@ -370,7 +370,9 @@ def _samples(
         if labels.dtype.kind in "biu":
             check_one_hot(labels, axis % labels.ndim)
         else:
-            check_masses(labels, axis % labels.ndim)
+            is_bad = np.any(~(np.moveaxis(labels, axis, -1) >= 0), axis=-1)
+            if np.any(is_bad):
+                raise target_error(labels, tuple(int(i) for i in np.argwhere(is_bad)[0]), axis % labels.ndim)
         t = _classes_last(labels, axis, dtype)
         ignored = np.zeros(sample_axes, bool)
 

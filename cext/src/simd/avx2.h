@@ -9,7 +9,7 @@ enum { FUSED = 1, LANES_f32 = 8, LANES_f64 = 4 };
 typedef __m256 vec_f32, mask_f32; /* a mask is all ones or all zeros in each lane */
 typedef __m256d vec_f64, mask_f64;
 
-/* Ones in the first n lanes: a window on a row of ones followed by zeros. */
+/* A mask of the first n lanes: a window on a row of ones followed by zeros. */
 SIMD_INLINE __m256i till_f32(ptrdiff_t n)
 {
     static const int32_t window[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -116,7 +116,7 @@ SIMD_INLINE vec_f64 split_f64(vec_f64 u, vec_f64 *scale)
     const __m256i bits = _mm256_castpd_si256(_mm256_mul_pd(u, _mm256_set1_pd(1.4142135623730951)));
     const __m256i biased = _mm256_srli_epi64(bits, 52);
     *scale = _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_sub_epi64(_mm256_set1_epi64x(2046), biased), 52));
-    /* There is no conversion from 64-bit integers: put them in the mantissa of 2^52, and subtract that. */
+    /* AVX2 does not convert 64-bit integers: they are put in the mantissa of 2^52, and that is subtracted. */
     const __m256d two52 = _mm256_set1_pd(0x1p52);
     const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_castpd_si256(two52)));
     return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p52 + 1023));

@@ -45,7 +45,7 @@
 #  endif
 #endif
 
-/* Asks for the cache line of an address, which may be anything; as an owner, to write it. */
+/* Prefetches the cache line of an address, which need not be valid; PREFETCH_TO_WRITE also asks for its ownership. */
 #if defined(__GNUC__) || defined(__clang__)
 #  define PREFETCH(p) __builtin_prefetch(p)
 #  define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
@@ -82,7 +82,7 @@ static inline double double_of_bits(uint64_t bits)
 
 static inline double larger(double x, double y) { return x > y ? x : y; }
 
-/* A power of two, and the exponent of x: of 0 and of the smallest numbers -1023, of infinity and nan 1024. */
+/* 2 to an exponent; and the exponent of x: -1023 for 0 and subnormal numbers, 1024 for infinity and nan. */
 static inline double power_of_2(int exponent) { return double_of_bits((uint64_t)(exponent + 1023) << 52); }
 
 static inline int exponent_of(double x)
@@ -92,8 +92,8 @@ static inline int exponent_of(double x)
     return (int)(bits >> 52 & 0x7ff) - 1023;
 }
 
-/* One half, in plain C. A float16's exponent is moved into place and biased anew by a product, which also makes its
- * denormals normal; a bfloat16 is the upper half of a float. */
+/* A half as a float, in plain C. The exponent of a float16 is moved into place, and a product gives it the bias of a
+ * float, which also makes subnormal halves normal. A bfloat16 is the upper half of a float. */
 static inline float float_of_f16(uint16_t half)
 {
     const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
@@ -103,14 +103,14 @@ static inline float float_of_f16(uint16_t half)
 
 static inline float float_of_bf16(uint16_t half) { return float_of_bits((uint32_t)half << 16); }
 
-/* Adding a power of two whose last place is the half's rounds to nearest even there, whatever the exponent. */
+/* A float as a half, rounded to nearest even: adding a power of two rounds there, if its last place is the half's. */
 static inline uint16_t f16_of_float(float x)
 {
     const uint32_t bits = bits_of_float(x), magnitude = bits & 0x7fffffff;
     const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);           /* 65520 and more */
-    const uint32_t exponent = magnitude >> 23 < 113 ? 113 : magnitude >> 23; /* denormals have the least one's place */
+    const uint32_t exponent = magnitude >> 23 < 113 ? 113 : magnitude >> 23; /* subnormals have the least one's place */
     const float rounder = float_of_bits((exponent + 13) << 23);
     const uint32_t units = bits_of_float(float_of_bits(magnitude) + rounder) - bits_of_float(rounder);
     return (uint16_t)(sign | (((exponent - 113) << 10) + units));

@@ -45,7 +45,7 @@ SCALAR_LAYER(f64)
 
 SIMD_INLINE vec_f32 mul_error_f32(vec_f32 a, vec_f32 b, vec_f32 p) { return (float)((double)a * b - p); }
 
-/* The upper 26 bits of x; the rest is exact (Dekker 1971). */
+/* The upper 26 bits of x. The rest, x - upper_half(x), is exact (Dekker 1971). */
 SIMD_INLINE double upper_half(double x)
 {
     const double scaled = x * 0x1.0000002p27;

@@ -1,17 +1,21 @@
 /* exp.h - template: exp, log1p and tanh in the vector type, over the ranges that softmax needs.
  *
- * exp(z - m) for the terms of a softmax with maximum m, and exp((z - m) / T) with a temperature; log1p(t) for t >= 0;
- * the softcap c tanh(x / c) and its slope. The coefficients and their errors come from tools/minimax.py; cext/tests
- * holds the functions to the errors stated here. Which lanes are summed is in sample.h. */
+ * exp(z - m) for the terms of a softmax with maximum m, and exp((z - m) / T) with a temperature T; log1p(t) for t >= 0;
+ * the softcap c tanh(x / c) and its derivative. tools/minimax.py made the polynomials and computed their errors;
+ * cext/tests/test_accuracy.h holds every function to the error that is stated here, in eps of the result. Which lanes
+ * are summed is in stats.h. */
 
-/* Where the two types differ: the layout of the format, and polynomials long enough for it.
+/* What differs between the two types: the layout of the format, and polynomials long enough for it.
  *
  * LN2_HI has 11 (float64: 16) trailing zero bits, so that n LN2_HI is exact also without a fused multiply-add.
- * EXP: exp(r) = 1 + r + r^2 q(r) for |r| <= ln(2)/2: at most 0.037 eps (float32) and 0.044 eps (float64) off, both
- * at r = -0.34. LOG: 2 atanh(s) = 2 s + s w q(w), w = s^2, |s| <= 0.1717: below 0.01 eps off. */
+ *
+ *     EXP: exp(r) = 1 + r + r^2 q(r),               domain |r| <= ln(2)/2
+ *     LOG: 2 atanh(s) = 2 s + s w q(w),  w = s^2,   domain |s| <= 0.1717
+ *
+ * Maximum error of EXP: 0.037 eps (float32) and 0.044 eps (float64), both at r = -0.34. Of LOG: below 0.01 eps. */
 #ifndef SOFTXENT_EXP_CONSTANTS
 #  define SOFTXENT_EXP_CONSTANTS
-#  define ROUNDER_f32 0x1.8p23f /* adding it rounds to an integer, and leaves that in the low bits */
+#  define ROUNDER_f32 0x1.8p23f /* adding it rounds to an integer, which is then in the low bits */
 #  define ROUNDER_f64 0x1.8p52
 #  define BIAS_f32 127
 #  define BIAS_f64 1023
@@ -39,23 +43,24 @@ enum { EXP_TERMS_f32 = 5, EXP_TERMS_f64 = 10, LOG_TERMS_f32 = 3, LOG_TERMS_f64 =
          0x1.74664d245fa1ep-3, 0x1.39a037cdf3bf2p-3, 0x1.2f155c48ec514p-3}
 #endif
 
-/* x - n ln 2. With a fused multiply-add one rounded ln 2 is enough in float32: over the exponents that a row spans
- * its error is 0.02 eps for each unit of |z - m|. */
+/* x - n ln 2. With a fused multiply-add one rounded ln 2 is enough in float32: over the exponents that a row spans its
+ * error is 0.02 eps for each unit of |z - m|. */
 SIMD_INLINE vec T(reduced)(vec x, vec n)
 {
     if (FUSED && sizeof(real) == sizeof(float)) return V(fnma)(n, V(set1)(D(LN2)), x);
     return V(fnma)(n, V(set1)(D(LN2_LO)), V(fnma)(n, V(set1)(D(LN2_HI)), x));
 }
 
-/* Exps carry a factor 2^h, so that a term below the normal numbers still counts where many of them, or a large upstream
- * gradient, make a result that is not. h is HEADROOM, and more for a sample whose upstream gradient is above
- * 2^HEADROOM: by its exponent, but no more than leaves room for a sum of 2^31 exps. */
+/* Exps carry a factor 2^h, the headroom, because of subnormal numbers. A term below the normal numbers still counts
+ * where many such terms, or a large upstream gradient, make a result that is a normal number. h is HEADROOM, and more
+ * for a sample whose upstream gradient is above 2^HEADROOM: then h grows with the exponent of the gradient, but no
+ * further than leaves room for a sum of 2^31 exps. */
 #ifndef SOFTXENT_HEADROOM
 #  define SOFTXENT_HEADROOM
 enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM, MOST_HEADROOM_f32 = 88, MOST_HEADROOM_f64 = 888 };
 #endif
 typedef struct {
-    vec h, power, inverse; /* of each sample: h, 2^h and 2^-h */
+    vec h, power, inverse; /* h, 2^h and 2^-h of each sample */
 } T(headroom);
 
 SIMD_INLINE T(headroom) T(headroom_of)(int h)
@@ -64,16 +69,19 @@ SIMD_INLINE T(headroom) T(headroom_of)(int h)
     return x;
 }
 
-/* How a row's logits z become 2^h exp(z - m) times a power of two near 1 / exp(m), without z - m ever being
- * rounded: that could cost several eps where most of the mass lies far below m. With x = z - base, an exact difference,
- * x = n ln 2 + r   and   m - base = n0 ln 2 + r0,   exp(x - n0 ln 2) = 2^(n - n0) exp(r), and the small remainders lose
- * nothing. `rounder` turns x / ln 2 into n, takes n0 off and adds the exponent's bias; at `floor` and below the result
- * is 0. The maximum's own is `top`, 2^h exp(r0). */
+/* How a row's logits z become top exp(z - m), where `top`, the same for the whole row, is 2^h times a factor near 1.
+ * Where it matters z - m is not rounded: that could cost several eps where most of the probability lies far below m.
+ *
+ *     x = z - base = n ln 2 + r,   m - base = n0 ln 2 + r0,   top = 2^h exp(r0)
+ *     2^h exp(x - n0 ln 2) = 2^(n - n0 + h) exp(r) = top exp(z - m)
+ *
+ * The difference x is exact, and the small remainders r and r0 lose nothing. `rounder` turns x / ln 2 into n, subtracts
+ * n0 and adds the bias of the exponent. At `floor` and below the result is 0. */
 typedef struct {
     vec base, rounder, floor, top;
 } T(shift);
 
-/* (exp(r) - 1) / r for |r| <= ln(2)/2. */
+/* (exp(r) - 1) / r, by the polynomial EXP. Domain: |r| <= ln(2)/2. */
 SIMD_INLINE vec T(exp_slope)(vec r)
 {
     static const real coefficient[] = D(EXP_TABLE);
@@ -85,9 +93,9 @@ SIMD_INLINE vec T(exp_slope)(vec r)
 
 SIMD_INLINE vec T(exp_near_0)(vec r) { return V(fma)(T(exp_slope)(r), r, V(set1)(1)); }
 
-/* |m| < 64: base is 0. Beyond, base is m, and z - m is exact wherever it matters: for z within 32 of such an m both are
- * multiples of the difference's last place. Beside a maximum of +inf all that is finite becomes 0. Where every logit is
- * -inf no shift makes sense, and base is 0. Nan stays nan in each case. */
+/* If |m| < 64, base is 0. Otherwise base is m, and z - m is exact wherever it matters: for z within 32 of such an m,
+ * both are multiples of the last place of the difference. Two maxima are special. If m is +inf, all finite logits
+ * become 0. If every logit is -inf, no shift makes sense, and base is 0. nan stays nan in each case. */
 SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
 {
     const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(add)(V(set1)(D(BIAS)), headroom.h);
@@ -104,9 +112,9 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
     return shift;
 }
 
-/* 2^h exp(z - m), as `shift` has it: `top` at the maximum, 0 below half the smallest normal number, nan where z
- * is nan; else within 1.1 eps (1 + 0.03 (m - z)), and 0.5 eps (m - z) more where z - m is rounded: |m| >= 64, m - z
- * > 32. `near`, a constant: base is known to be 0. */
+/* top exp(z - m), as in T(shift). Domain: z <= m, and nan, which stays nan. At the maximum the result is exactly `top`;
+ * below half the smallest normal number it is 0. Maximum error elsewhere: 1.1 eps (1 + 0.03 (m - z)); where z - m is
+ * rounded, at |m| >= 64 and m - z > 32, 0.5 eps (m - z) more. `near` is a constant: 1 says that base is 0. */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
 {
     const vec x = V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
@@ -115,15 +123,16 @@ SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
     return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + h), or 0 at the floor */
 }
 
-/* The same with a temperature: how z becomes 2^h exp((z - m) / T). A product with 1 / T, which is two reals
- * long, is kept as its rounded value and the rest, `low`; all else is as above, for the logits over T, and 1.15 times
- * as far off. But for `base` and `floor`, which are in units of z. */
+/* How a row's logits z become top exp((z - m) / T), with a temperature T. 1 / T is two reals long (scale and
+ * scale_low), and a product with it is a rounded value and the rest, `low`. All else is as in T(shift), for the logits
+ * over T; only `base` and `floor` are in units of z. exp_tempered has the domain of exp_shifted and 1.15 times its
+ * maximum error. */
 typedef struct {
     T(shift) shift;
     vec scale, scale_low;
-    /* Where T > 1, m - z may overflow though (m - z) / T does not: it is formed in units of 2, and else of 1. */
-    vec unit, scale_of_unit; /* 1 / 2 or 1; and the scale over that */
-    int is_one;              /* T = 1: the shift does it */
+    /* If T > 1, m - z may overflow where (m - z) / T does not: so m - z is formed in units of 2, and otherwise of 1. */
+    vec unit, scale_of_unit; /* 1 / 2 or 1; and scale over unit */
+    int is_one;              /* T = 1: exp_shifted does it */
 } T(tempered);
 
 SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
@@ -131,7 +140,7 @@ SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
     return V(fma)(x, t->scale_low, V(mul_error)(x, t->scale, scaled));
 }
 
-/* (m - z), in these units. */
+/* (m - z) unit. */
 SIMD_INLINE vec T(units_below)(vec row_max, vec z, const T(tempered) * t)
 {
     return V(fnma)(z, t->unit, V(mul)(row_max, t->unit));
@@ -141,7 +150,7 @@ SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature, T(headro
 {
     const double inverse = 1 / temperature;
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
-    /* 1 / T = inverse (1 + rest), but for what is smaller than any real's rounding */
+    /* 1 / T = inverse (1 + rest), but for an error that is smaller than any real's rounding */
     const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
     T(tempered) t;
     t.scale = V(set1)((real)inverse);
@@ -175,7 +184,8 @@ SIMD_INLINE vec T(exp_tempered)(vec z, const T(tempered) * s)
     return V(mul)(T(exp_near_0)(r), V(to_exponent)(t));
 }
 
-/* exp(y) - 1 for y <= 0, within 2 eps, and exp(y) into *exp_y: 0 from about the smallest normal number down. */
+/* exp(y) - 1, and exp(y) in *exp_y. Domain: y <= 0. Maximum error: 2 eps, and for exp(y) that of exp_shifted. exp(y) is
+ * 0 from about the smallest normal number down. */
 SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
 {
     const vec one = V(set1)(1), rounder = V(set1)(D(ROUNDER) + D(BIAS));
@@ -187,14 +197,15 @@ SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
     return V(fma)(expm1_r, power, V(sub)(power, one));
 }
 
-SIMD_INLINE vec T(size_of)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
+SIMD_INLINE vec T(abs)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
 
-/* c tanh(x / c), within 4 eps, and into *slope its derivative, 1 / cosh^2(x / c), within 4 eps (1 + |x / c|), but where
- * x / c is below the normal numbers, and may be lost, or the slope nearly so, and is 0.
- * tanh u = (1 - E) / (1 + E) and 1 / cosh^2 u = 4 E / (1 + E)^2 with E = exp(-2 |u|). Infinities stay, with slope 0. */
+/* c tanh(x / c), and its derivative 1 / cosh^2(x / c) in *slope. Domain: all x; infinities stay, with slope 0. Maximum
+ * error: 4 eps, and 4 eps (1 + |x / c|) for the slope. This does not hold where x / c is subnormal, which may be lost,
+ * nor where the slope is nearly subnormal: then it is 0. The formulas, with u = x / c and E = exp(-2 |u|):
+ *     tanh u = (1 - E) / (1 + E),   1 / cosh^2 u = 4 E / (1 + E)^2 */
 SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
 {
-    const vec zero = V(set1)(0), two = V(set1)(2), size = T(size_of)(x);
+    const vec zero = V(set1)(0), two = V(set1)(2), size = T(abs)(x);
     vec e;
     const vec expm1 = T(expm1_below_0)(V(div)(V(mul)(V(set1)(-2), size), cap), &e);
     const vec one_plus_e = V(add)(two, expm1);
@@ -204,8 +215,9 @@ SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
     return V(select)(V(eq)(size, V(set1)((real)INFINITY)), x, signed_y);
 }
 
-/* log(1 + t) for t >= 0, within 2 eps; nan where t is nan.
- * 1 + t = 2^k (1 + f), f found without rounding 1 + t; log(1 + f) = 2 atanh(s), s = f / (2 + f). */
+/* log(1 + t), by the polynomial LOG. Domain: t >= 0, and nan, which stays nan. Maximum error: 2 eps.
+ *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
+ * f is computed without rounding 1 + t. */
 SIMD_INLINE vec T(log1p)(vec t)
 {
     static const real coefficient[] = D(LOG_TABLE);
@@ -218,7 +230,7 @@ SIMD_INLINE vec T(log1p)(vec t)
     vec q = V(set1)(coefficient[D(LOG_TERMS) - 1]);
     UNROLL
     for (int i = D(LOG_TERMS) - 2; i >= 0; --i) q = V(fma)(q, w, V(set1)(coefficient[i]));
-    /* 2 s = f - s f exactly in the reals; f itself carries no error, so the correction is all that is rounded. */
+    /* 2 s = f - s f exactly in the reals. f has no error of its own, so only the correction to f is rounded. */
     const vec log_f = V(fnma)(s, V(fnma)(w, q, f), f);
     return V(fma)(k, V(set1)(D(LN2_HI)), V(fma)(k, V(set1)(D(LN2_LO)), log_f));
 }

@@ -1,6 +1,6 @@
-/* target.h - template: targets alone: whether all that is in them is a mass, neither negative nor nan. The kernels see
- * to it themselves, in the sweep that reads a target; this is for callers who want to know before anything is written.
- */
+/* check_target.h - template: checks targets alone: every entry must be a mass, neither negative nor nan. The kernels
+ * check this too, in the sweep that reads a target; this file is for callers who want to know before anything is
+ * written. */
 
 /* Returns n_samples, or the index of the first sample with a bad entry. */
 static ptrdiff_t K(check_target)(const softxent_block *b)

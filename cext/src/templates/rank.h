@@ -1,20 +1,20 @@
-/* rank.h - template: where labels stand among the logits: how many classes come before a sample's label, and which is
- * the first with the largest logit. Every layout, `where`, and any number of classes: all is counted in integers.
+/* rank.h - template: how many classes come before a sample's label, and which class is the first with the largest
+ * logit. This is for every layout, for `where`, and for any number of classes, because it counts in integers.
  *
- * The row and lane kernels rank what they have in registers anyway, and come here for what is rare. */
+ * The row and lane kernels rank what they have in registers anyway, and come here for all else. */
 
-/* A tile's classes against a label's, in every lane. */
+/* The ranking of a tile: the classes of the tile against the label, in every lane. */
 typedef struct {
     vec row_max, label_logit, label; /* label: its number among the tile's classes */
-    vec n_before, top;               /* top: minus the number of the first that has row_max; -inf: none has */
+    vec n_before, top; /* top: the number of the first class that has row_max, negated; -inf if none has */
 } T(ranking);
 
-/* Of classes that do not count the logit is nan. */
+/* Ranks a tile. The logits of classes that do not count are nan. */
 static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_rows)
 {
     const int step = in_rows ? LANES : 1;
 
-    const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* no part of the tile */
+    const vec row_max = r->row_max, label_logit = r->label_logit, label = r->label; /* copies, no alias of the tile */
     const vec zero = V(set1)(0), one = V(set1)(1), from_next = V(set1)((real)step);
     vec n_before = zero, top = V(set1)(-(real)INFINITY), class = V(set1)((real)(vectors * step));
     if (in_rows) class = V(add)(class, T(lane_numbers)());
@@ -28,7 +28,7 @@ static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_ro
     r->n_before = n_before, r->top = top;
 }
 
-/* The samples of a group, in rows or in lanes, as sweeps see them. */
+/* The samples of a group, in rows or in lanes. */
 typedef struct {
     T(view) values, where;
     int in_rows, has_where;
@@ -58,7 +58,7 @@ static T(field) K(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samp
     return f;
 }
 
-/* What counts of a tile, nan elsewhere. Lanes that have seen a nan among it are set in *n_nan. */
+/* Loads a tile; entries that do not count become nan. Where an entry that counts is nan, the lane of *n_nan is set. */
 static void K(load_field)(vec *tile, const T(field) * f, ptrdiff_t from, int vectors, vec *n_nan)
 {
     const vec zero = V(set1)(0), one = V(set1)(1), none = V(set1)((real)NAN);
@@ -74,20 +74,21 @@ static void K(load_field)(vec *tile, const T(field) * f, ptrdiff_t from, int vec
     }
 }
 
-/* Where a sample's class has its element. */
+/* The place of the element of a sample's class. */
 SIMD_INLINE ptrdiff_t T(place_in)(const T(view) * v, int sample, ptrdiff_t class)
 {
     return v->in_rows ? class * v->lane_stride : sample * v->lane_stride + class * v->vector_stride;
 }
 
-/* What is found of the samples of a group: one in rows, up to LANES in lanes. */
+/* The results for the samples of a group: one in rows, up to LANES in lanes. */
 typedef struct {
     int64_t n_before[LANES], top[LANES];
     int has_nan[LANES];
 } T(standing);
 
-/* Both sweeps: the maximum; and who has it, and comes before a label of this logit. */
-static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * found)
+/* Two sweeps. The first finds the maximum; the second finds the first class that has it, and counts the classes that
+ * come before the label, whose logit is label_logit. */
+static void K(rank_field)(const T(field) * f, const int64_t *label, const real *label_logit, T(standing) * standing)
 {
     const ptrdiff_t step = f->in_rows ? LANES : 1;
     vec tile[TILE], row_max = V(set1)(-(real)INFINITY), n_nan = V(set1)(0);
@@ -101,8 +102,8 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
     r.label_logit = f->in_rows ? V(set1)(label_logit[0]) : V(load)(label_logit);
     real lanes[LANES], tops[LANES];
     V(store)(lanes, n_nan);
-    for (int i = 0; i < LANES; ++i) found->n_before[i] = 0, found->top[i] = -1, found->has_nan[i] = 0;
-    for (int i = 0; i < LANES; ++i) found->has_nan[f->in_rows ? 0 : i] |= lanes[i] != 0;
+    for (int i = 0; i < LANES; ++i) standing->n_before[i] = 0, standing->top[i] = -1, standing->has_nan[i] = 0;
+    for (int i = 0; i < LANES; ++i) standing->has_nan[f->in_rows ? 0 : i] |= lanes[i] != 0;
     for (ptrdiff_t from = 0; from < f->n_vectors; from += TILE) {
         const int vectors = (int)(f->n_vectors - from < TILE ? f->n_vectors - from : TILE);
         const int64_t begin = from * step, end = begin + vectors * step;
@@ -117,23 +118,23 @@ static void K(rank_field)(const T(field) * f, const int64_t *label, const real *
         for (int i = 0; i < LANES; ++i) {
             const int sample = f->in_rows ? 0 : i;
             const int64_t top = tops[i] > 0 - (real)INFINITY ? begin - (int64_t)tops[i] : INT64_MAX,
-                          before = found->top[sample];
-            found->n_before[sample] += (int64_t)lanes[i];
-            if (top != INT64_MAX && (before < 0 || top < before)) found->top[sample] = top;
+                          before = standing->top[sample];
+            standing->n_before[sample] += (int64_t)lanes[i];
+            if (top != INT64_MAX && (before < 0 || top < before)) standing->top[sample] = top;
         }
     }
 }
 
-/* The labels of targets: the first of a sample's largest entries, or LABEL_NONE where all are nan. */
+/* The label of each target: the first of its largest entries, or LABEL_NONE if all are nan. */
 static void K(target_labels)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int64_t *label)
 {
     const int64_t none[LANES] = {0};
     real nothing[LANES];
-    T(standing) found;
+    T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 1);
     for (int i = 0; i < LANES; ++i) nothing[i] = (real)NAN;
-    K(rank_field)(&f, none, nothing, &found);
-    for (int i = 0; i < n_samples; ++i) label[i] = found.top[i] < 0 ? LABEL_NONE : found.top[i];
+    K(rank_field)(&f, none, nothing, &standing);
+    for (int i = 0; i < n_samples; ++i) label[i] = standing.top[i] < 0 ? LABEL_NONE : standing.top[i];
 }
 
 SIMD_INLINE void T(store_rank)(const softxent_block *b, ptrdiff_t sample, int64_t rank, int64_t top)
@@ -142,19 +143,19 @@ SIMD_INLINE void T(store_rank)(const softxent_block *b, ptrdiff_t sample, int64_
     if (b->top) b->top[sample * b->top_stride] = top;
 }
 
-/* Of samples that are ignored altogether. */
+/* Stores the results of samples that are all ignored. */
 SIMD_INLINE void T(store_no_ranks)(const softxent_block *b, ptrdiff_t begin, int n_samples)
 {
     for (int i = 0; i < n_samples; ++i) T(store_rank)(b, begin + i, -1, -1);
 }
 
-/* All of it, for n_samples samples with these labels, which a target has none of. A label that is removed comes behind
- * all that count. */
+/* Ranks n_samples samples. `labels` are their labels; with targets it is not read. A label that `where` removes comes
+ * behind all classes that count. */
 static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samples, const int64_t *labels, int in_rows)
 {
     int64_t label[LANES] = {0};
     real label_logit[LANES] = {0};
-    T(standing) found;
+    T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 0);
     if (b->target)
         K(target_labels)(b, begin, n_samples, in_rows, label);
@@ -168,9 +169,10 @@ static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samp
             is_removed ? -(real)INFINITY : T(element)(f.values.data, f.values.type, T(place_in)(&f.values, i, y));
         if (is_removed) label[i] = b->n_classes;
     }
-    K(rank_field)(&f, label, label_logit, &found);
+    K(rank_field)(&f, label, label_logit, &standing);
     for (int i = 0; i < n_samples; ++i) {
-        const int is_ranked = label[i] != LABEL_IGNORED && !found.has_nan[i] && found.top[i] >= 0;
-        T(store_rank)(b, begin + i, is_ranked && label[i] >= 0 ? found.n_before[i] : -1, is_ranked ? found.top[i] : -1);
+        const int is_ranked = label[i] != LABEL_IGNORED && !standing.has_nan[i] && standing.top[i] >= 0;
+        T(store_rank)(b, begin + i, is_ranked && label[i] >= 0 ? standing.n_before[i] : -1,
+                      is_ranked ? standing.top[i] : -1);
     }
 }

@@ -1,8 +1,9 @@
-/* part_kernel.h - template: samples of whose classes only some are at hand, as in a stream or a shard.
+/* part_kernel.h - template: samples of which only some classes are at hand, as in a stream or in a shard.
  *
- * What some classes say of a sample is a part: their maximum, how many have it, the sum of the others' exps and, if it
- * is among them, the label's logit. The other kernels' first two sweeps find it, and their third sweep makes a gradient
- * of that of all classes. Here is what both have in common, and what needs no logits: the merge, and the losses. */
+ * A part (softxent_part) is the statistics of some classes of a sample: their maximum, how many have it, the sum of the
+ * other classes' exps, and the label's logit if the label is among them. The first two sweeps of the other kernels
+ * compute a part, and their third sweep forms a gradient from the part of all classes. This file has what these kernels
+ * share, and what needs no logits: the merge and the losses. */
 
 enum { D(PART_STRIDE) = sizeof(T(softxent_part)) / sizeof(real) };
 
@@ -32,45 +33,45 @@ SIMD_INLINE void T(store_parts)(T(softxent_part) * p, ptrdiff_t n, T(parts) part
     T(scatter)((char *)&p->label_logit, SOFTXENT_REAL, stride, n, parts.label_logit);
 }
 
-/* What the first two sweeps have found of the samples at hand; of one that does not count, nothing: merged with any
- * other part, that changes nothing. */
-SIMD_INLINE void T(write_parts)(const softxent_block *b, const T(known) * k, const T(sample) * s)
+/* Writes the parts of the samples at hand, from what the first two sweeps have computed. For a sample that does not
+ * count the part is empty: merged with any other part, it changes nothing. */
+SIMD_INLINE void T(write_parts)(const softxent_block *b, const T(targets) * targets, const T(sample) * s)
 {
     const vec zero = V(set1)(0);
     const T(stats) x = s->stats;
-    const mask is_here = V(lt)(V(set1)(LABEL_NONE), k->label_lane); /* a class of these */
+    const mask is_here = V(lt)(V(set1)(LABEL_NONE), targets->label_lane); /* the label is a class of this block */
     const T(parts) parts = {
-        V(select)(k->counted, x.row_max, V(set1)(-(real)INFINITY)),
-        V(select)(k->counted, x.ties, zero),
-        V(select)(k->counted, V(div)(x.others, x.top), zero),
+        V(select)(targets->counted, x.row_max, V(set1)(-(real)INFINITY)),
+        V(select)(targets->counted, x.n_max, zero),
+        V(select)(targets->counted, V(div)(x.others, x.top), zero),
         V(select)(is_here, s->label_logit, V(set1)((real)NAN)),
     };
-    T(store_parts)((T(softxent_part) *)b->parts + k->begin, k->n_samples, parts);
+    T(store_parts)((T(softxent_part) *)b->parts + targets->begin, targets->n_samples, parts);
 }
 
-/* And the other way. Of a sample that does not count it is what one class of logit 0 would say. */
-SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(known) * k)
+/* Reads the parts of the samples at hand. A sample that does not count gets the part of one class with logit 0. */
+SIMD_INLINE T(parts) T(read_parts)(const softxent_block *b, const T(targets) * targets)
 {
-    const T(parts) p = T(load_parts)((const T(softxent_part) *)b->parts + k->begin, k->n_samples);
+    const T(parts) p = T(load_parts)((const T(softxent_part) *)b->parts + targets->begin, targets->n_samples);
     const vec zero = V(set1)(0);
     const T(parts) counted = {
-        V(select)(k->counted, p.row_max, zero),
-        V(select)(k->counted, p.n_max, V(set1)(1)),
-        V(select)(k->counted, p.sum_others, zero),
-        V(select)(k->counted, p.label_logit, zero),
+        V(select)(targets->counted, p.row_max, zero),
+        V(select)(targets->counted, p.n_max, V(set1)(1)),
+        V(select)(targets->counted, p.sum_others, zero),
+        V(select)(targets->counted, p.label_logit, zero),
     };
     return counted;
 }
 
-/* What the sweeps would have found of samples with these parts, where the exps are shifted so, and costs are in units
- * of 1 / unit. */
-SIMD_INLINE void T(take_parts)(T(sample) * s, const T(known) * k, T(parts) p, T(shift) shift, vec unit)
+/* Computes from parts what the first two sweeps would have computed. `shift` is that of the exps, and target_cost is in
+ * units of 1 / unit. */
+SIMD_INLINE void T(stats_from_parts)(T(sample) * s, const T(targets) * targets, T(parts) p, T(shift) shift, vec unit)
 {
     const vec zero = V(set1)(0);
     s->label_logit = p.label_logit, s->shift = shift;
     s->stats = T(stats_of)(p.row_max, shift.top, p.n_max, V(mul)(p.sum_others, shift.top), OP_FINISH);
-    const vec label_cost = T(cost)(V(mul)(p.label_logit, unit), k->label_q, V(mul)(p.row_max, unit));
-    T(weigh)(s, k, label_cost, zero, zero, zero, zero, AT_LABEL);
+    const vec label_cost = T(cost)(V(mul)(p.label_logit, unit), targets->label_q, V(mul)(p.row_max, unit));
+    T(sum_targets)(s, targets, label_cost, zero, zero, zero, zero, INDEX);
 }
 
 /* ---- What needs no logits ---------------------------------------------------------------------------------------- */
@@ -79,24 +80,25 @@ static ptrdiff_t K(finish_losses)(const softxent_block *b)
 {
     const T(call) call = K(call_of)(b);
     T(labels) labels;
-    T(known) k;
-    T(no_labels)(&labels), T(know_nothing)(&k);
+    T(targets) targets;
+    T(no_labels)(&labels), T(no_targets)(&targets);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += LANES) {
         const int n_samples = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
-        K(know)(&k, &labels, &call, begin, n_samples, 0);
-        const T(parts) p = T(read_parts)(b, &k);
-        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature, k.headroom);
+        K(load_targets)(&targets, &labels, &call, begin, n_samples, 0);
+        const T(parts) p = T(read_parts)(b, &targets);
+        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature, targets.headroom);
         T(sample) s;
-        T(take_parts)(&s, &k, p, t.shift, t.unit);
-        s.log_sum = T(log_sum)(s.stats), s.lse = V(fma)(p.row_max, t.scale, s.log_sum);
-        s.dot = V(mul)(s.dot, t.scale_of_unit);
-        T(store_losses)(&call, &k, T(loss_of)(&call, &k, &s));
-        if (k.n_samples < n_samples) return begin + k.n_samples;
+        T(stats_from_parts)(&s, &targets, p, t.shift, t.unit);
+        T(set_lse)(&s, &t);
+        s.target_cost = V(mul)(s.target_cost, t.scale_of_unit);
+        T(store_losses)(&call, &targets, T(loss_of)(&call, &targets, &s));
+        if (targets.n_samples < n_samples) return begin + targets.n_samples;
     }
     return b->n_samples;
 }
 
-/* Of two sets of classes the one with the lower maximum is scaled to the other's. */
+/* The sum of part p's exps, relative to row_max, which is the maximum of both parts; classes that have row_max are left
+ * out. If the maximum of p is lower, all of its exps are scaled. */
 SIMD_INLINE vec T(others_in)(T(parts) p, vec row_max, const T(tempered) * t)
 {
     const vec e = V(div)(T(exp_tempered)(p.row_max, t), t->shift.top);

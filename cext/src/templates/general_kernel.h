@@ -1,31 +1,33 @@
-/* general_kernel.h - template: everything that the other kernels do not know: `where`, softcap, temperature and the
- * derivatives. In rows (one sample, its classes in the lanes) or in lanes (LANES samples), as tiles.h has it.
+/* general_kernel.h - template: everything that the other kernels do not handle: `where`, softcap, temperature and
+ * derivatives. It works in rows (one sample, its classes in the lanes) or in lanes (LANES samples): see tiles.h.
  *
- * The target is the density q_k = w_k t_k, smoothed, which is formed a tile at a time and nowhere kept; the one entry
- * of an index label is added by hand where it lies. Three sweeps, as in the plain kernels: the maximum of the logits,
- * after softcap and `where`; the sums of exps, of q, of the direction; the output. What fits in one tile is loaded
- * once. Else the exps wait in the output where that can hold them, and are computed again where it cannot. */
+ * The target is its density q_k = w_k t_k, with label smoothing. q is formed a tile at a time and stored nowhere; what
+ * an index label adds is added separately, at the label. There are three sweeps, as in the plain kernels: the maximum
+ * of the logits, after softcap and `where`; the sums of exps, of q and of the direction; the output. A sample whose
+ * classes fit in one tile is loaded once (resident). For others the exps are stored in the output if it can hold them,
+ * and are computed again if it cannot. */
 
-/* The samples at hand, and what was asked of them. Vectors have one lane for each sample, in rows all the same. */
+/* The samples at hand (a group), and what the call asks for. Vectors have one lane for each sample; in rows the one
+ * sample is in all lanes. */
 typedef struct {
     const softxent_block *b;
     T(call) call;
     softxent_op op;
-    int in_rows, resident, dense; /* dense: q has more entries than the label's */
+    int in_rows, resident, dense; /* dense: q has entries in other classes than the label's */
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
-    T(known) known;         /* of those that do not count the logits are taken for zeros, and all classes allowed */
-    vec label_logit, share; /* share: of the smoothing mass, for each allowed class */
+    T(targets) targets;     /* samples that do not count are computed with logits 0 and all classes allowed */
+    vec label_logit, share; /* share: what smoothing gives to each allowed class */
 } T(general);
 
-/* What the first two sweeps leave. */
+/* The results of the first two sweeps. */
 typedef struct {
-    T(sample) s; /* dot in the units of `t`; the shift is t's */
+    T(sample) sample; /* sample.shift is not used: t.shift is */
     T(tempered) t;
     vec direction_at_top, moment;
-    ptrdiff_t label[LANES]; /* where the label's entry is to be added: -1 where the maximum of a confident sample is */
-} T(found);
+    ptrdiff_t label[LANES]; /* the class that gets the label's q; -1 at a confident sample's maximum, which has it */
+} T(general_stats);
 
 /* ---- Tiles as the sweeps want them ------------------------------------------------------------------------------- */
 
@@ -40,7 +42,7 @@ SIMD_INLINE ptrdiff_t T(class_in)(const T(general) * g, ptrdiff_t vector, int la
     return g->in_rows ? vector * LANES + lane : vector;
 }
 
-/* Replaces the entries of classes that `where` removes. */
+/* Replaces the entries of the classes that `where` removes. */
 SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t from, int vectors, real replacement)
 {
     if (!g->b->where) return;
@@ -49,7 +51,7 @@ SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t fr
     for (int c = 0; c < vectors; ++c) tile[c] = V(select)(V(eq)(allowed[c], V(set1)(0)), V(set1)(replacement), tile[c]);
 }
 
-/* The logits over the temperature's reach: capped, -inf where removed, 0 where ignored. */
+/* The logits before the temperature: softcapped, -inf where removed, 0 where ignored. */
 static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -60,18 +62,16 @@ static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
             tile[c] = T(capped)(tile[c], V(set1)((real)g->call.o.softcap), &slope);
         }
     T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
-    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
+    for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
 }
 
-/* q, without what an index label adds. Bad entries of the target are counted. */
+/* The target's density q, without what an index label adds. Counts bad entries of the target. */
 static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n_bad)
 {
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
-    if (g->b->target)
-        K(load_tile)(q, &g->target, from, vectors, 0);
-    else
-        for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    if (g->b->target) K(load_tile)(q, &g->target, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
     if (g->call.o.label_smoothing > 0) {
         vec share[TILE];
@@ -82,7 +82,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
             share[c] = g->in_rows && left < LANES ? V(load_till)(lanes, left, 0) : g->share;
         }
         T(remove_classes)(g, share, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) q[c] = V(fma)(q[c], keep, share[c]);
+        for (int c = 0; c < vectors; ++c) q[c] = T(smoothed)(q[c], keep, share[c]);
     }
     const real *w = (const real *)g->call.o.class_weight;
     for (int c = 0; c < vectors && w; ++c) {
@@ -92,13 +92,13 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
     }
 }
 
-/* The direction, 0 where no derivative goes. */
+/* The direction, but 0 for removed classes and ignored samples, which have no derivative. */
 static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
     K(load_tile)(tile, &g->direction, from, vectors, 0);
     T(remove_classes)(g, tile, from, vectors, 0);
-    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
+    for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
 }
 
 /* ---- The samples of a group -------------------------------------------------------------------------------------- */
@@ -107,8 +107,9 @@ SIMD_INLINE T(view) T(view_of)(const T(general) * g, const void *data, int type,
                                ptrdiff_t class_stride, ptrdiff_t begin)
 {
     const char *first = data ? (const char *)data + begin * sample_stride * T(size_of_element)(type) : NULL;
-    return g->in_rows ? T(rows_view)(first, type, class_stride, g->b->n_classes)
-                      : T(lanes_view)(first, type, sample_stride, class_stride, g->known.n_samples, g->known.n_samples);
+    return g->in_rows
+               ? T(rows_view)(first, type, class_stride, g->b->n_classes)
+               : T(lanes_view)(first, type, sample_stride, class_stride, g->targets.n_samples, g->targets.n_samples);
 }
 
 /* The logit at a label, as load_logits has it. */
@@ -122,17 +123,17 @@ SIMD_INLINE real T(logit_at)(const T(general) * g, ptrdiff_t sample, ptrdiff_t c
     return g->call.o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->call.o.softcap), &slope)) : z;
 }
 
-/* The samples from `begin` on, up to n_samples, but only to the first label that is no class: a shorter group. */
+/* Starts the group from `begin` on: up to n_samples samples, but only to the first label that is no class. */
 static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 {
     const softxent_block *b = g->b;
     real label_logit[LANES] = {0};
-    K(know)(&g->known, &g->labels, &g->call, begin, n_samples, g->in_rows);
-    if (g->known.n_samples == 0) return;
+    K(load_targets)(&g->targets, &g->labels, &g->call, begin, n_samples, g->in_rows);
+    if (g->targets.n_samples == 0) return;
     for (int i = 0; i < LANES; ++i) {
         const int source = g->in_rows ? 0 : i;
-        if (g->op != OP_FINISH && source < g->known.n_samples && g->known.label[source] >= 0)
-            label_logit[i] = T(logit_at)(g, begin + source, (ptrdiff_t)g->known.label[source]);
+        if (g->op != OP_FINISH && source < g->targets.n_samples && g->targets.label[source] >= 0)
+            label_logit[i] = T(logit_at)(g, begin + source, (ptrdiff_t)g->targets.label[source]);
     }
     g->label_logit = V(load)(label_logit);
 
@@ -148,7 +149,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 
 /* ---- First sweep: the maximum, the direction there, and how many classes are allowed ----------------------------- */
 
-/* In rows, the lane of the maximum speaks for all. */
+/* In rows: the maximum over all lanes, and the value of at_max in the first lane that has the maximum. */
 SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
 {
     real max[LANES], at[LANES];
@@ -161,8 +162,8 @@ SIMD_INLINE void T(across_max)(vec *row_max, vec *at_max)
 
 SIMD_INLINE vec T(total)(const T(general) * g, T(compensated) c) { return g->in_rows ? T(across)(c) : T(value)(c); }
 
-/* A resident tile holds the logits afterwards. */
-static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
+/* Afterwards a resident tile holds the logits. */
+static void K(general_max)(T(general) * g, vec *tile, T(general_stats) * stats)
 {
     vec row_max = V(set1)(-(real)INFINITY), at_max = V(set1)(0);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
@@ -181,10 +182,11 @@ static void K(general_max)(T(general) * g, vec *tile, T(found) * f)
         }
     }
     if (g->in_rows) T(across_max)(&row_max, &at_max);
-    f->s.stats.row_max = row_max, f->direction_at_top = at_max;
+    stats->sample.stats.row_max = row_max, stats->direction_at_top = at_max;
 }
 
-/* The smoothing mass of one class. A sample of no classes has none to share. */
+/* What smoothing gives to each allowed class. A sample of which no class is allowed counts as having one, so that
+ * nothing is divided by 0. */
 static void K(share_smoothing)(T(general) * g)
 {
     const vec e = V(set1)((real)g->call.o.label_smoothing), one = V(set1)(1);
@@ -204,163 +206,170 @@ static void K(share_smoothing)(T(general) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* exp((z - m) / T), where m is exactly `top`. */
-SIMD_INLINE vec T(general_exp)(vec z, const T(found) * f)
+/* The exp of (z - m) / T, which is exactly `top` at the maximum. */
+SIMD_INLINE vec T(general_exp)(vec z, const T(general_stats) * stats)
 {
-    return T(with_top)(T(exp_tempered)(z, &f->t), z, f->s.stats.row_max, f->t.shift.top);
+    return T(with_top)(T(exp_tempered)(z, &stats->t), z, stats->sample.stats.row_max, stats->t.shift.top);
 }
 
-/* A logit becomes its exp. */
-SIMD_INLINE void T(general_term)(vec *z, vec q, const T(found) * f, softxent_density density, T(part_sums) * part,
-                                 vec *ties)
+/* Replaces a logit by its exp, and adds it to the sums. */
+SIMD_INLINE void T(general_term)(vec *z, vec q, const T(general_stats) * stats, softxent_target_kind target_kind,
+                                 T(partial_sums) * partial, vec *n_max)
 {
-    const mask is_max = V(eq)(*z, f->s.stats.row_max);
-    if (density == DENSE) T(add_target)(part, is_max, T(units_below)(f->s.stats.row_max, *z, &f->t), q, DENSE);
-    *z = T(general_exp)(*z, f);
-    T(count)(is_max, *z, &part->others, ties);
+    const mask is_max = V(eq)(*z, stats->sample.stats.row_max);
+    if (target_kind == DENSE)
+        T(add_target)(partial, is_max, T(units_below)(stats->sample.stats.row_max, *z, &stats->t), q, DENSE);
+    *z = T(general_exp)(*z, stats);
+    T(count)(is_max, *z, &partial->others, n_max);
 }
 
-/* Maxima are counted tile by tile, as a lane of float counts no further than 2^24. */
-SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(found) * f, softxent_density density,
-                                  T(sums) * sums, T(compensated) * ties)
+/* The maxima are counted by tile, because a float counts only up to 2^24. */
+SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(general_stats) * stats,
+                                  softxent_target_kind target_kind, T(sums) * sums, T(compensated) * n_max)
 {
-    vec ties_of_tile = V(set1)(0);
+    vec n_max_of_tile = V(set1)(0);
     int c = 0;
     for (; c + 4 <= vectors; c += 4) {
-        T(part_sums) part = T(no_part)();
-        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], f, density, &part, &ties_of_tile);
-        T(add_part)(sums, part, density);
+        T(partial_sums) partial = T(no_partial_sums)();
+        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], stats, target_kind, &partial, &n_max_of_tile);
+        T(add_partial_sums)(sums, partial, target_kind);
     }
-    T(part_sums) last = T(no_part)();
-    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], f, density, &last, &ties_of_tile);
-    T(add_part)(sums, last, density);
-    T(accumulate)(ties, ties_of_tile);
+    T(partial_sums) last = T(no_partial_sums)();
+    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], stats, target_kind, &last, &n_max_of_tile);
+    T(add_partial_sums)(sums, last, target_kind);
+    T(accumulate)(n_max, n_max_of_tile);
 }
 
-/* What follows from the sums, and where a label's entry is. */
-SIMD_INLINE void T(conclude)(const T(general) * g, T(found) * f, T(sums) sums)
+/* Computes lse, the loss's target sums, and the class to which the label's q is added. */
+SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(sums) sums)
 {
-    T(sample) *s = &f->s;
+    T(sample) *s = &stats->sample;
     const vec one = V(set1)(1), zero = V(set1)(0);
-    s->log_sum = T(log_sum)(s->stats), s->lse = V(fma)(s->stats.row_max, f->t.scale, s->log_sum);
-    const vec label_logit = V(mul)(s->label_logit, f->t.unit), row_max = V(mul)(s->stats.row_max, f->t.unit);
-    T(weigh)(s, &g->known, T(cost)(label_logit, g->known.label_q, row_max), T(total)(g, sums.dot),
-             T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    T(set_lse)(s, &stats->t);
+    const vec label_logit = V(mul)(s->label_logit, stats->t.unit), row_max = V(mul)(s->stats.row_max, stats->t.unit);
+    T(sum_targets)(s, &g->targets, T(cost)(label_logit, g->targets.label_q, row_max), T(total)(g, sums.target_cost),
+                   T(total)(g, sums.top_q), T(total)(g, sums.others_q), zero, DENSE);
+    s->target_cost = V(mul)(s->target_cost, stats->t.scale_of_unit);
     const vec is_confident = V(select)(T(is_confident)(s->stats), one, zero);
     real is_top[LANES];
     V(store)(is_top, V(select)(V(eq)(s->label_logit, s->stats.row_max), is_confident, zero));
-    for (int i = 0; i < g->known.n_samples; ++i) f->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->known.label[i];
+    for (int i = 0; i < g->targets.n_samples; ++i)
+        stats->label[i] = is_top[i] != 0 ? -1 : (ptrdiff_t)g->targets.label[i];
 }
 
-/* The group ends before the first sample whose target has a bad entry. */
+/* Ends the group before the first sample whose target has a bad entry. */
 static void K(end_before_bad)(T(general) * g, vec n_bad)
 {
     if (g->in_rows) n_bad = V(set1)((real)V(hsum)(n_bad));
-    g->known.n_samples = T(before_bad)(n_bad, g->known.n_samples);
-    if (!g->in_rows) g->out.limit = g->out.room = g->hess.limit = g->hess.room = g->known.n_samples;
+    g->targets.n_samples = T(before_bad)(n_bad, g->targets.n_samples);
+    if (!g->in_rows) g->out.limit = g->out.room = g->hess.limit = g->hess.room = g->targets.n_samples;
 }
 
-/* The exps and q stay in resident tiles; or the exps wait in the output, if `keep` says so. */
-static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(found) * f)
+/* The exps and q stay in resident tiles. With `keep` the exps are stored in the output. */
+static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(general_stats) * stats)
 {
     T(sums) sums = T(no_sums)();
-    T(compensated) ties = T(zero)(), moment = T(zero)();
-    T(sample) *s = &f->s;
-    f->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature, g->known.headroom);
+    T(compensated) n_max = T(zero)(), moment = T(zero)();
+    T(sample) *s = &stats->sample;
+    stats->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature, g->targets.headroom);
     s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         if (!g->resident) K(load_logits)(g, tile, from);
         if (g->dense) {
             K(load_density)(g, q, from, &sums.n_bad);
-            T(general_terms)(tile, q, vectors, f, DENSE, &sums, &ties);
+            T(general_terms)(tile, q, vectors, stats, DENSE, &sums, &n_max);
         } else {
-            T(general_terms)(tile, tile, vectors, f, AT_LABEL, &sums, &ties);
+            T(general_terms)(tile, tile, vectors, stats, INDEX, &sums, &n_max);
         }
         if (g->b->direction) {
             vec v[TILE];
             K(load_direction)(g, v, from);
             for (int c = 0; c < vectors; ++c)
-                T(accumulate)(&moment, V(mul)(tile[c], V(sub)(v[c], f->direction_at_top)));
+                T(accumulate)(&moment, V(mul)(tile[c], V(sub)(v[c], stats->direction_at_top)));
         }
         if (keep) K(store_tile)(tile, &g->out, from, vectors);
     }
-    s->stats = T(stats_of)(s->stats.row_max, f->t.shift.top, T(total)(g, ties), T(total)(g, sums.others), g->op);
-    f->moment = T(total)(g, moment);
+    s->stats = T(stats_of)(s->stats.row_max, stats->t.shift.top, T(total)(g, n_max), T(total)(g, sums.others), g->op);
+    stats->moment = T(total)(g, moment);
     if (g->b->target) K(end_before_bad)(g, sums.n_bad);
-    T(conclude)(g, f, sums);
+    T(conclude)(g, stats, sums);
 }
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
-/* Exps: resident, kept in the output, or computed again. */
-SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, int kept, const T(found) * f)
+/* The exps: resident, from the output, or computed again. */
+SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, int exps_in_out,
+                              const T(general_stats) * stats)
 {
     const int vectors = T(vectors_from)(g, from);
     if (g->resident) return;
-    if (kept) {
+    if (exps_in_out) {
         K(load_tile)(tile, &g->out, from, vectors, 0);
         return;
     }
     K(load_logits)(g, tile, from);
-    for (int c = 0; c < vectors; ++c) tile[c] = T(general_exp)(tile[c], f);
+    for (int c = 0; c < vectors; ++c) tile[c] = T(general_exp)(tile[c], stats);
 }
 
-/* Where a sample's class is in the tile, its entry becomes `keep` times what it was, plus a value. */
+/* For each sample whose class is in this tile: its entry becomes `keep` times its old value, plus `value`. */
 SIMD_INLINE void T(put_entries)(const T(general) * g, vec *tile, ptrdiff_t from, const ptrdiff_t *class, real keep,
                                 vec value)
 {
     const int vectors = T(vectors_from)(g, from);
     real added[LANES];
     V(store)(added, value);
-    for (int i = 0; i < g->known.n_samples; ++i) {
+    for (int i = 0; i < g->targets.n_samples; ++i) {
         const ptrdiff_t vector = (g->in_rows ? class[i] / LANES : class[i]) - from;
         if (class[i] >= 0 && vector >= 0 && vector < vectors)
             T(put_in_lane)(&tile[vector], g->in_rows ? (int)(class[i] % LANES) : i, keep, added[i]);
     }
 }
 
-/* W p (1 - p), with 1 - p summed over the others at a confident sample's top. */
-SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(found) * f)
+/* h = W p (1 - p). At the maximum of a confident sample 1 - p is the sum over the other classes, because a subtraction
+ * would suffer cancellation. */
+SIMD_INLINE T(factors) T(hessian_factors)(const T(general) * g, const T(general_stats) * stats)
 {
-    const T(stats) s = f->s.stats;
-    const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(mul)(f->s.weight, g->known.hess_upstream), sum_exp);
-    const vec at_top = T(times_upstream)(s.others, s, V(mul)(scale, s.top), g->known.headroom);
+    const T(stats) s = stats->sample.stats;
+    const vec sum_exp = T(sum_exp)(s),
+              scale = V(div)(V(mul)(stats->sample.target_mass, g->targets.hess_upstream), sum_exp);
+    const vec at_top = T(times_upstream)(s.others, s, V(mul)(scale, s.top), g->targets.headroom);
     const T(factors) x = {scale, T(least_scaled)(scale), T(confident_top)(s), at_top, V(set1)(0)};
     return x;
 }
 
-/* Removed and ignored entries are exactly 0, whatever the sample holds. */
+/* Stores derivatives. Entries that are removed or ignored are exactly 0, whatever the sample holds. */
 SIMD_INLINE void T(store_derivative)(const T(general) * g, vec *tile, const T(view) * out, ptrdiff_t from,
                                      int accumulate)
 {
     const int vectors = T(vectors_from)(g, from);
     T(remove_classes)(g, tile, from, vectors, 0);
-    for (int c = 0; c < vectors && !g->known.all_counted; ++c) tile[c] = T(if_counted)(&g->known, tile[c]);
+    for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
     if (accumulate) {
         vec before[TILE];
         K(load_tile)(before, out, from, vectors, 0);
-        for (int c = 0; c < vectors; ++c) /* -0 of an ignored sample stays, as in a group of none but such */
-            tile[c] = V(select)(g->known.counted, V(add)(before[c], tile[c]), before[c]);
+        for (int c = 0; c < vectors; ++c) /* -0 of an ignored sample stays -0, as in a group where all are ignored */
+            tile[c] = V(select)(g->targets.counted, V(add)(before[c], tile[c]), before[c]);
     }
     K(store_tile)(tile, out, from, vectors);
 }
 
-static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t from, const T(found) * f, T(factors) x)
+static void K(write_hessian)(const T(general) * g, const vec *exps, ptrdiff_t from, const T(general_stats) * stats,
+                             T(factors) x)
 {
     const vec one = V(set1)(1), least = V(set1)((real)1e-16);
     const int vectors = T(vectors_from)(g, from);
-    const vec p_scale = V(div)(one, T(sum_exp)(f->s.stats));
+    const vec p_scale = V(div)(one, T(sum_exp)(stats->sample.stats));
     vec tile[TILE];
     for (int c = 0; c < vectors; ++c) {
         const vec h = V(mul)(T(scaled)(exps[c], x.scale, x.least), V(fnma)(exps[c], p_scale, one));
         tile[c] = V(select)(V(eq)(exps[c], x.top), x.at_top, h);
     }
-    for (int c = 0; c < vectors && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.hess_excess);
+    for (int c = 0; c < vectors && g->targets.has_excess; ++c) tile[c] = V(mul)(tile[c], g->targets.hess_excess);
     for (int c = 0; c < vectors && g->b->hess_kind == SOFTXENT_XGBOOST; ++c) tile[c] = V(max)(least, tile[c]);
     T(store_derivative)(g, tile, &g->hess, from, 0);
 }
 
-/* The gradient is with respect to the logits before the softcap. */
+/* Multiplies by the derivative of the softcap: the gradient is with respect to the logits before the softcap. */
 SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
@@ -368,80 +377,80 @@ SIMD_INLINE void T(multiply_by_slope)(const T(general) * g, vec *tile, ptrdiff_t
     if (!(g->call.o.softcap > 0)) return;
     K(load_tile)(z, &g->logits, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) {
-        T(capped)(T(if_counted)(&g->known, z[c]), V(set1)((real)g->call.o.softcap), &slope);
+        T(capped)(T(if_counted)(&g->targets, z[c]), V(set1)((real)g->call.o.softcap), &slope);
         tile[c] = V(mul)(tile[c], slope);
     }
 }
 
-static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int kept, const T(found) * f)
+static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int exps_in_out, const T(general_stats) * stats)
 {
-    const T(factors) hess = T(hessian_factors)(g, f);
-    const T(factors) x = T(gradient_factors)(&g->call, &g->known, &f->s, DENSE);
-    const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->known.label_q, g->known.upstream));
-    vec n_bad = zero; /* counted before */
+    const T(factors) hess = T(hessian_factors)(g, stats);
+    const T(factors) x = T(gradient_factors)(&g->call, &g->targets, &stats->sample, DENSE);
+    const vec zero = V(set1)(0), at_label = V(sub)(zero, V(mul)(g->targets.label_q, g->targets.upstream));
+    vec n_bad = zero; /* counted in the second sweep */
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        T(load_exps)(g, tile, from, kept, f);
-        if (g->b->hess) K(write_hessian)(g, tile, from, f, hess);
+        T(load_exps)(g, tile, from, exps_in_out, stats);
+        if (g->b->hess) K(write_hessian)(g, tile, from, stats, hess);
         if (g->dense && !g->resident) K(load_density)(g, q, from, &n_bad);
         for (int c = 0; c < vectors; ++c) tile[c] = T(gradient_entry)(tile[c], g->dense ? q[c] : zero, x, DENSE);
-        if (g->b->labels) T(put_entries)(g, tile, from, f->label, 1, at_label);
+        if (g->b->labels) T(put_entries)(g, tile, from, stats->label, 1, at_label);
         T(multiply_by_slope)(g, tile, from);
-        for (int c = 0; c < vectors && g->known.has_excess; ++c) tile[c] = V(mul)(tile[c], g->known.excess);
+        for (int c = 0; c < vectors && g->targets.has_excess; ++c) tile[c] = V(mul)(tile[c], g->targets.excess);
         T(store_derivative)(g, tile, &g->out, from, g->b->accumulate);
     }
 }
 
-/* Of the loss's Hessian or the softmax's Jacobian: p_k (v_k - sum p v), v counted from its value at the maximum, whose
- * p may be nearly 1. */
-static void K(write_product)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. v is taken relative
+ * to its value at the maximum, whose p may be nearly 1: so v_k - sum p v does not suffer cancellation there. */
+static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, const T(general_stats) * stats)
 {
-    const vec sum_exp = T(sum_exp)(f->s.stats), mean = V(div)(f->moment, sum_exp);
-    const vec weight = g->op == OP_HVP ? V(mul)(f->s.weight, g->known.hess_upstream) : V(set1)(1);
+    const vec sum_exp = T(sum_exp)(stats->sample.stats), mean = V(div)(stats->moment, sum_exp);
+    const vec weight = g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream) : V(set1)(1);
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         vec v[TILE];
-        T(load_exps)(g, tile, from, kept, f);
+        T(load_exps)(g, tile, from, exps_in_out, stats);
         K(load_direction)(g, v, from);
         for (int c = 0; c < vectors; ++c) {
-            const vec from_mean = V(sub)(V(sub)(v[c], f->direction_at_top), mean);
+            const vec from_mean = V(sub)(V(sub)(v[c], stats->direction_at_top), mean);
             tile[c] = V(mul)(T(scaled)(tile[c], scale, least), from_mean);
-            if (g->known.has_excess) tile[c] = V(mul)(tile[c], g->known.hess_excess);
+            if (g->targets.has_excess) tile[c] = V(mul)(tile[c], g->targets.hess_excess);
         }
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }
 
-static void K(write_softmax)(const T(general) * g, vec *tile, int kept, const T(found) * f)
+static void K(write_softmax)(const T(general) * g, vec *tile, int exps_in_out, const T(general_stats) * stats)
 {
-    const T(factors) x = T(softmax_factors)(f->s.stats);
+    const T(factors) x = T(softmax_factors)(stats->sample.stats);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-        T(load_exps)(g, tile, from, kept, f);
+        T(load_exps)(g, tile, from, exps_in_out, stats);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) tile[c] = T(softmax_entry)(tile[c], x);
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
 }
 
-/* -((m - z) / T + log S). */
-static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(found) * f)
+/* log p = -((m - z) / T + log S). */
+static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(general_stats) * stats)
 {
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, tile, from); /* in the resident tile there are exps by now */
+        K(load_logits)(g, tile, from); /* a resident tile holds exps by now */
         for (int c = 0; c < vectors; ++c) {
-            const vec below = T(units_below)(f->s.stats.row_max, tile[c], &f->t);
-            tile[c] = V(sub)(V(set1)(0), V(fma)(below, f->t.scale_of_unit, f->s.log_sum));
+            const vec below = T(units_below)(stats->sample.stats.row_max, tile[c], &stats->t);
+            tile[c] = V(sub)(V(set1)(0), V(fma)(below, stats->t.scale_of_unit, stats->sample.log_sum));
         }
         T(remove_classes)(g, tile, from, vectors, -(real)INFINITY);
         K(store_tile)(tile, &g->out, from, vectors);
     }
 }
 
-/* p_i (1 if i == j else 0) - p_i p_j, a row after the other. */
-static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * f)
+/* J_ij = p_i (1 if i == j else 0) - p_i p_j, one row i after the other. */
+static void K(write_jacobian)(const T(general) * g, vec *tile, const T(general_stats) * stats)
 {
-    const T(stats) s = f->s.stats;
+    const T(stats) s = stats->sample.stats;
     const vec p_scale = V(div)(V(set1)(1), T(sum_exp)(s));
     const ptrdiff_t row_bytes = g->b->out_row_stride * T(size_of_element)(g->b->out_type);
     T(view) out = g->out;
@@ -454,7 +463,7 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
         else
             K(load_tile)(exps, &g->logits, i, 1, 0);
         const vec z_i = exps[0];
-        const vec e_i = T(exp_tempered)(z_i, &f->t), p_i = V(mul)(e_i, p_scale);
+        const vec e_i = T(exp_tempered)(z_i, &stats->t), p_i = V(mul)(e_i, p_scale);
         const vec is_top = V(select)(V(eq)(z_i, s.row_max), V(set1)(1), V(set1)(0));
         const mask is_confident_top = V(lt)(T(sum_beside_one)(s), is_top);
         const vec not_p_i =
@@ -462,7 +471,7 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
         const vec scale = V(sub)(V(set1)(0), V(mul)(p_i, p_scale)), least = T(least_scaled)(scale);
         for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
             const int vectors = T(vectors_from)(g, from);
-            T(load_exps)(g, tile, from, 0, f);
+            T(load_exps)(g, tile, from, 0, stats);
             for (int c = 0; c < vectors; ++c) exps[c] = T(scaled)(tile[c], scale, least);
             T(put_entries)(g, exps, from, diagonal, 0, V(mul)(p_i, not_p_i));
             K(store_tile)(exps, &out, from, vectors);
@@ -470,27 +479,27 @@ static void K(write_jacobian)(const T(general) * g, vec *tile, const T(found) * 
     }
 }
 
-/* What the first two sweeps would have left, from the parts. */
-static void K(recall)(const T(general) * g, T(found) * f)
+/* Loads from the parts of all classes what the first two sweeps would have computed. */
+static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
 {
-    T(parts) p = T(read_parts)(g->b, &g->known);
+    T(parts) p = T(read_parts)(g->b, &g->targets);
     if (g->in_rows) {
         p.row_max = V(set1)(V(first)(p.row_max)), p.n_max = V(set1)(V(first)(p.n_max));
         p.sum_others = V(set1)(V(first)(p.sum_others)), p.label_logit = V(set1)(V(first)(p.label_logit));
     }
-    f->t = T(tempered_of)(p.row_max, g->call.o.temperature, g->known.headroom);
-    T(take_parts)(&f->s, &g->known, p, f->t.shift, f->t.unit);
-    T(conclude)(g, f, T(no_sums)());
+    stats->t = T(tempered_of)(p.row_max, g->call.o.temperature, g->targets.headroom);
+    T(stats_from_parts)(&stats->sample, &g->targets, p, stats->t.shift, stats->t.unit);
+    T(conclude)(g, stats, T(no_sums)());
 }
 
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
-/* Of a group that is ignored altogether. */
+/* Writes the results of a group of which all samples are ignored. */
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (has_loss(g->op)) T(store_losses)(&g->call, &g->known, V(set1)(0));
-    if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->known.begin, g->known.n_samples);
+    if (has_trait(g->op, HAS_LOSS)) T(store_losses)(&g->call, &g->targets, V(set1)(0));
+    if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->targets.begin, g->targets.n_samples);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         for (int which = 0; which < 2; ++which) {
@@ -502,42 +511,37 @@ static void K(write_nothing)(const T(general) * g)
     }
 }
 
-/* Whether exps may wait in the output: they are of its type, nothing else is there that counts, and the logits, which
- * it may be, are not needed any more. */
+/* Whether exps may be stored in the output: it has their type, holds nothing that is accumulated, and the logits, which
+ * it may overwrite, are not needed again. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    return has_exps(g->op) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL && !g->b->accumulate &&
-           !(g->call.o.softcap > 0);
+    return has_trait(g->op, HAS_EXPS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
+           !g->b->accumulate && !(g->call.o.softcap > 0);
 }
 
 static void K(general_group)(T(general) * g)
 {
     vec tile[TILE], q[TILE];
-    T(found) f;
+    T(general_stats) stats;
     const int keep = T(can_keep)(g);
     if (g->op == OP_FINISH) {
-        K(recall)(g, &f);
+        K(load_stats)(g, &stats);
     } else {
-        K(general_max)(g, tile, &f);
+        K(general_max)(g, tile, &stats);
         if (g->call.o.label_smoothing > 0) K(share_smoothing)(g);
-        K(general_sums)(g, tile, q, keep, &f);
-        if (g->known.n_samples == 0) return;
+        K(general_sums)(g, tile, q, keep, &stats);
+        if (g->targets.n_samples == 0) return;
     }
+    T(store_results)(&g->call, &g->targets, &stats.sample, g->op);
     switch (g->op) {
-    case OP_CROSS_ENTROPY:
-    case OP_RANK:
-        f.s.dot = V(mul)(f.s.dot, f.t.scale_of_unit);
-        T(store_losses)(&g->call, &g->known, T(loss_of)(&g->call, &g->known, &f.s));
-        if (g->op == OP_RANK) K(rank_samples)(g->b, g->known.begin, g->known.n_samples, g->known.label, g->in_rows);
-        if (g->b->out) K(write_gradient)(g, tile, q, keep, &f);
-        break;
-    case OP_FINISH: K(write_gradient)(g, tile, q, keep, &f); break;
-    case OP_LOGSUMEXP: T(store_losses)(&g->call, &g->known, f.s.lse); break;
-    case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &f); break;
-    case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &f); break;
-    case OP_JACOBIAN: K(write_jacobian)(g, tile, &f); break;
-    case OP_PART: T(write_parts)(g->b, &g->known, &f.s); break;
-    default: K(write_product)(g, tile, keep, &f); break;
+    case OP_RANK: K(rank_samples)(g->b, g->targets.begin, g->targets.n_samples, g->targets.label, g->in_rows); break;
+    case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &stats); break;
+    case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &stats); break;
+    case OP_JACOBIAN: K(write_jacobian)(g, tile, &stats); break;
+    case OP_HVP:
+    case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
+    default:
+        if (has_trait(g->op, HAS_GRADIENT) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
     }
 }
 
@@ -546,18 +550,18 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     T(general) g;
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
-    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* which has no exps from an earlier sweep */
+    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
     g.dense = b->target || g.call.o.label_smoothing > 0;
     const ptrdiff_t step = in_rows ? 1 : LANES;
-    T(no_labels)(&g.labels), T(know_nothing)(&g.known);
+    T(no_labels)(&g.labels), T(no_targets)(&g.targets);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         K(start_group)(&g, begin, n_samples);
-        if (g.known.n_samples > 0 && (g.known.any_counted || op == OP_PART))
+        if (g.targets.n_samples > 0 && (g.targets.any_counted || op == OP_BEGIN))
             K(general_group)(&g);
-        else if (g.known.n_samples > 0)
+        else if (g.targets.n_samples > 0)
             K(write_nothing)(&g);
-        if (g.known.n_samples < n_samples) return begin + g.known.n_samples;
+        if (g.targets.n_samples < n_samples) return begin + g.targets.n_samples;
     }
     return b->n_samples;
 }
