@@ -105,7 +105,8 @@ static inline const char *op_name(enum op op)
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
     const functions *f = functions_of(operation_of(op));
-    return f->bad_sample[d] ? f->bad_sample[d](b, bad) : f->logits_alone[d](b);
+    const int is_f64 = d == F64;
+    return f->bad_sample[is_f64] ? f->bad_sample[is_f64](b, bad) : f->logits_alone[is_f64](b);
 }
 
 /* ---- Layouts --------------------------------------------------------------------------------------------------- */

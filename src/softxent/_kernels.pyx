@@ -1064,9 +1064,9 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     """The call that most calls are; None if this is not one: the general way does it, or says what is wrong.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
-    or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the gradient,
-    apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the loss and, for
-    with_grad, the pair of loss and gradient. BadSample where a label is no class.
+    or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the
+    gradient, apart from the inputs or the logits themselves, every one of the `options` at its default. Returns the
+    loss and, for with_grad, the pair of loss and gradient. BadSample where a label is no class.
     """
     if not (is_plain(logits) and is_plain(labels) and type(axis) is int and type(reduction) is str and
             (ignore_index is None or is_index(ignore_index)) and (normalizer is None or is_divisor(normalizer)) and
