@@ -13,8 +13,10 @@ import glob
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 import venv
@@ -103,6 +105,12 @@ def toolchain(work: Path) -> dict[str, str]:
     program(programs / "shasum", "exit 1")  # nothing is fetched
     # NumPy's headers know of this system, for which it was built, that it has one.
     write(work / "include/endian.h", "#include <machine/endian.h>\n")
+    # Python's headers, with this machine's configuration: Debian has one for each target, and none for a Mac.
+    headers = Path(sysconfig.get_path("include"))
+    shutil.copytree(headers, work / "include", dirs_exist_ok=True)
+    configuration = headers.parent / str(sysconfig.get_config_var("MULTIARCH")) / headers.name / "pyconfig.h"
+    if configuration.exists():
+        shutil.copy(configuration, work / "include")
     return {
         "PATH": os.pathsep.join([str(programs), str(python.parent), os.environ["PATH"]]),
         "ZIG_GLOBAL_CACHE_DIR": str(work / "cache"),
