@@ -138,7 +138,7 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, HEEDS_TEMPERATURE)) b->options = NULL, b->where = NULL;
 }
 
-/* Inline, so that the compiler knows the operation: of what does not concern it no check is left. */
+/* Inline, because the compiler then knows the operation and leaves out the checks that do not concern it. */
 SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dtype, ptrdiff_t *bad_sample)
 {
     request own;

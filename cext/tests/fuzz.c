@@ -19,8 +19,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "functions.h"
 #include "half.h"
-#include "kernels.h"
 #include "softxent.h"
 
 /* ---- The bytes ------------------------------------------------------------------------------------------------- */
@@ -181,23 +181,18 @@ enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, N_ARRAYS };
 #define SET(array) (1u << (array))
 enum { CHECK_LABELS = N_OPS, TOTAL_WEIGHT, N_FUNCTIONS }; /* beside the operations */
 
-/* The functions of an operation, by dtype: those that may meet a bad label or target, or those that cannot. */
-static const struct {
-    const char *name;
-    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *), (*logits_alone[2])(const softxent_block *);
-} functions[] = {
-#define BAD_SAMPLE(name)                                                                                               \
-    {                                                                                                                  \
-        #name, {softxent_##name##_f32, softxent_##name##_f64}, { NULL, NULL }                                          \
-    }
-#define LOGITS_ALONE(name)                                                                                             \
-    {                                                                                                                  \
-        #name, {NULL, NULL}, { softxent_##name##_f32, softxent_##name##_f64 }                                          \
-    }
-#define FUNCTION(NAME, name, last, traits) last(name),
-    SOFTXENT_OPS(FUNCTION){"check_labels", {NULL, NULL}, {NULL, NULL}},
-    {"total_weight", {NULL, NULL}, {NULL, NULL}},
-};
+static const char *name_of(int function)
+{
+    return function == CHECK_LABELS   ? "check_labels"
+           : function == TOTAL_WEIGHT ? "total_weight"
+                                      : functions_of((softxent_op)function)->name;
+}
+
+/* Whether it takes labels or a target. */
+static int has_labels(int function)
+{
+    return function >= CHECK_LABELS || functions_of((softxent_op)function)->bad_sample[0];
+}
 
 /* The arrays that a function must have, beside labels or a target. */
 static unsigned needs_of(int function)
@@ -309,7 +304,7 @@ static void draw_arrays(drawn *d, reader *r)
     if (d->function == OP_CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
     if (d->function == OP_FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
     if (d->function == OP_RANK) d->given |= SET(RANKS) | SET(TOPS);
-    if (d->function != OP_CHECK_TARGET && (functions[d->function].bad_sample[0] || d->function == TOTAL_WEIGHT))
+    if (d->function != OP_CHECK_TARGET && has_labels(d->function))
         d->given |= !is_given(d, LABELS) && one_in(3, r) ? SET(TARGET) : SET(LABELS);
     for (int i = 0; i < N_ARRAYS && may_have_more; ++i)
         if (i != LABELS && i != TARGET && one_in(4, r)) d->given |= SET(i);
@@ -622,9 +617,9 @@ static const drawn *at_hand;
 static void describe(const drawn *d, const char *isa)
 {
     const softxent_block *b = &d->block;
-    fprintf(stderr, "%s_%s, %s, %ld samples, %ld classes, arrays %03x, in place %d, spoiled %d\n",
-            functions[d->function].name, d->is_f64 ? "f64" : "f32", isa ? isa : "any", (long)b->n_samples,
-            (long)b->n_classes, d->given, d->in_place, d->spoil);
+    fprintf(stderr, "%s_%s, %s, %ld samples, %ld classes, arrays %03x, in place %d, spoiled %d\n", name_of(d->function),
+            d->is_f64 ? "f64" : "f32", isa ? isa : "any", (long)b->n_samples, (long)b->n_classes, d->given, d->in_place,
+            d->spoil);
 }
 
 static int broken(const char *expression, int line)
@@ -652,11 +647,7 @@ static answer call(const drawn *d, const softxent_block *b)
     case TOTAL_WEIGHT:
         a.status = (d->is_f64 ? softxent_total_weight_f64 : softxent_total_weight_f32)(b, &a.total, &a.bad);
         break;
-    default:
-        if (functions[d->function].logits_alone[0])
-            a.status = functions[d->function].logits_alone[d->is_f64](b);
-        else
-            a.status = functions[d->function].bad_sample[d->is_f64](b, &a.bad);
+    default: a.status = call_function((softxent_op)d->function, d->is_f64, b, &a.bad);
     }
     return a;
 }

@@ -259,8 +259,7 @@ enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN };
 
 static inline enum view view_of(enum op op)
 {
-    const int is_family = has_trait(operation_of(op), HEEDS_TEMPERATURE);
-    return !is_of_logits(op) ? OF_LOSS : is_family ? OF_FAMILY : OF_JACOBIAN;
+    return !is_of_logits(op) ? OF_LOSS : op == JVP || op == JACOBIAN ? OF_JACOBIAN : OF_FAMILY;
 }
 
 static inline general seen_by(const general *g, enum op op)

@@ -9,8 +9,8 @@
 #include <math.h>
 
 #include "check.h"
+#include "functions.h"
 #include "half.h"
-#include "kernels.h"
 #include "softxent.h"
 #include "wide.h"
 
@@ -52,50 +52,18 @@ enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOB
 
 static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
 
-/* All that can be asked of a block of whole samples with their logits. */
-static inline int is_asked(int op)
-{
-    return op == LOSS_GRAD || (op < N_OPS && !has_trait((softxent_op)op, NEEDS_SHARD | NEEDS_PARTS | NEEDS_TARGET));
-}
-
 #define EACH_OP                                                                                                        \
     for (int op = LOSS; op <= LOSS_GRAD; ++op)                                                                         \
-        if (is_asked(op))
+        if (op <= JACOBIAN || op == LOSS_GRAD)
+
+/* What an operation has and looks at is said here again, and not read from the library's list: an error there must not
+ * be expected here. */
+static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
+
+static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
 
 /* Whether it heeds nothing of labels, targets and their options. */
-static inline int is_of_logits(enum op op) { return !has_trait(operation_of(op), HEEDS_OPTIONS); }
-
-static inline int has_loss_of(enum op op) { return has_trait(operation_of(op), HAS_LOSS); }
-
-static inline int has_output(enum op op)
-{
-    return op == LOSS_GRAD || (op != LOSS && has_trait(operation_of(op), NEEDS_OUT));
-}
-
-/* The public functions of an operation, by dtype: those that may meet a bad label or target, or those that cannot. */
-typedef struct {
-    const char *name;
-    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *);
-    int (*logits_alone[2])(const softxent_block *);
-} functions;
-
-static inline const functions *functions_of(softxent_op op)
-{
-#define BAD_SAMPLE(name)                                                                                               \
-    {                                                                                                                  \
-        #name, {softxent_##name##_f32, softxent_##name##_f64}, { NULL, NULL }                                          \
-    }
-#define LOGITS_ALONE(name)                                                                                             \
-    {                                                                                                                  \
-        #name, {NULL, NULL}, { softxent_##name##_f32, softxent_##name##_f64 }                                          \
-    }
-#define FUNCTIONS_OF(NAME, name, last, traits) last(name),
-    static const functions all[] = {SOFTXENT_OPS(FUNCTIONS_OF)};
-#undef FUNCTIONS_OF
-#undef BAD_SAMPLE
-#undef LOGITS_ALONE
-    return &all[op];
-}
+static inline int is_of_logits(enum op op) { return !has_loss_of(op) && op != HVP; }
 
 static inline const char *op_name(enum op op)
 {
@@ -104,9 +72,7 @@ static inline const char *op_name(enum op op)
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
 {
-    const functions *f = functions_of(operation_of(op));
-    const int is_f64 = d == F64;
-    return f->bad_sample[is_f64] ? f->bad_sample[is_f64](b, bad) : f->logits_alone[is_f64](b);
+    return call_function(operation_of(op), d == F64, b, bad);
 }
 
 /* ---- Layouts --------------------------------------------------------------------------------------------------- */

@@ -637,6 +637,18 @@ def sample_axes(cnp.ndarray array, int class_axis):
     return [order[i] for i in range(order_axes(array, class_axis, order))]
 
 
+# The error for a sample's number, in the order of the axes of samples of `array`.
+cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
+    cdef int order[MAX_AXES]
+    cdef int n = order_axes(array, class_axis, order), i
+    cdef list index = [0] * cnp.PyArray_NDIM(array)
+    for i in range(n - 1, -1, -1):
+        index[order[i]] = number % cnp.PyArray_DIM(array, order[i])
+        number //= cnp.PyArray_DIM(array, order[i])
+    del index[class_axis:class_axis + 1]
+    return BadSample(tuple(index))
+
+
 # Makes one axis of two where in every array the second continues the first.
 cdef void fold_axes(Job *job, int n_arrays, const int *which) noexcept:
     cdef int last = 0, axis, i
@@ -944,17 +956,6 @@ cdef class Call:
             b.rank_stride = job.steps[RANKS][last] // 8
             b.top_stride = job.steps[TOPS][last] // 8
 
-    # The error for a sample's number, in the order of the axes of samples of `first`.
-    cdef object bad_sample(self, cnp.ndarray first, int class_axis, Py_ssize_t number):
-        cdef int order[MAX_AXES]
-        cdef int n = order_axes(first, class_axis, order), i
-        cdef list index = [0] * cnp.PyArray_NDIM(first)
-        for i in range(n - 1, -1, -1):
-            index[order[i]] = number % cnp.PyArray_DIM(first, order[i])
-            number //= cnp.PyArray_DIM(first, order[i])
-        del index[class_axis:class_axis + 1]
-        return BadSample(tuple(index))
-
     def run(self, str op, int n_threads):
         """What `op` names, of every sample. False if the kernels do not take the arrays' types; BadSample.
 
@@ -969,7 +970,7 @@ cdef class Call:
         memset(&none, 0, sizeof(Sums))
         bad = run(&job, n_threads, &self.sums if job.operation.has_losses else &none)
         if bad >= 0:
-            raise self.bad_sample(self.logits, self.class_axis, bad)
+            raise bad_sample(self.logits, self.class_axis, bad)
         return True
 
     @property
@@ -987,7 +988,7 @@ cdef class Call:
         self.set_sample_strides(&job)
         cdef Count count = count_labels(&job, n_threads)
         if count.bad_sample >= 0:
-            raise self.bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
+            raise bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
         return count.counted
 
     def total_weight(self):
@@ -1013,7 +1014,7 @@ cdef class Call:
             with nogil:
                 bad = sum_weights(&job, &total)
         if bad >= 0:
-            raise self.bad_sample(first, cnp.PyArray_NDIM(first), bad)
+            raise bad_sample(first, cnp.PyArray_NDIM(first), bad)
         return total
 
 
@@ -1022,15 +1023,6 @@ cdef class Call:
 
 cdef inline bint is_plain(object array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
-
-
-cdef object bad_in_c_order(cnp.ndarray labels, Py_ssize_t number):
-    cdef list index = [0] * cnp.PyArray_NDIM(labels)
-    cdef int i
-    for i in range(cnp.PyArray_NDIM(labels) - 1, -1, -1):
-        index[i] = number % cnp.PyArray_DIM(labels, i)
-        number //= cnp.PyArray_DIM(labels, i)
-    return BadSample(tuple(index))
 
 
 cdef inline bint is_divisor(object x) noexcept:
@@ -1130,7 +1122,7 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     if out is not None or job.block.use_ignore_index:
         count = count_labels(&job, n_threads)
     if count.bad_sample >= 0:
-        raise bad_in_c_order(y, count.bad_sample)
+        raise bad_sample(y, ndim - 1, count.bad_sample)
     if count.counted == 0:
         return None
     if is_mean:
@@ -1138,7 +1130,7 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
         job.block.grad_scale = 1.0 / divisor
     bad = run(&job, n_threads, &sums)
     if bad >= 0:
-        raise bad_in_c_order(y, bad)
+        raise bad_sample(y, ndim - 1, bad)
     total = (sums.loss + total_of(sums.unfinished)) / divisor
     result = total if losses is None else losses
     return (result, gradient) if with_grad else result
