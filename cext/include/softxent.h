@@ -244,6 +244,12 @@ SOFTXENT_API int softxent_log_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
 
+/* The entropy H = -sum p log p of each sample, in nats, into `loss`; and with `out` its gradient with respect to the
+ * logits, dH/dz_k = -p_k (log p_k + H) / T, times grad_scale and grad_output. sample_weight, if given, multiplies both.
+ * Reads logits and, if given, `where`; of the options only the temperature. SOFTXENT_BAD_ARGUMENT. */
+SOFTXENT_API int softxent_entropy_f32(const softxent_block *block);
+SOFTXENT_API int softxent_entropy_f64(const softxent_block *block);
+
 /* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. Of
  * the block only logits, direction and out are looked at: no option, and no `where`. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);

@@ -61,16 +61,25 @@ static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 
 /* The target kind: in which classes the target's density q has entries. */
 typedef enum {
-    INDEX,
+    INDEX,    /* at the label; also where there is no target */
     SMOOTHED, /* the same entry in every class, and what the label adds */
-    DENSE
+    DENSE,
+    ITSELF /* q = p: the cross-entropy of the softmax with itself is its entropy */
 } softxent_target_kind;
 
-static inline softxent_target_kind target_kind_of(const softxent_block *b)
+static inline softxent_target_kind target_kind_of(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
     const int smooth = o && o->label_smoothing > 0;
+    if (op == OP_ENTROPY) return ITSELF;
+    if (!has_trait(op, HAS_LOSS)) return INDEX;
     return b->target || (smooth && o->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
+}
+
+/* Whether exps may be stored in the output until the third sweep. */
+static inline int may_store_exps(const softxent_block *b, softxent_op op)
+{
+    return has_trait(op, HAS_EXPS) && !(has_trait(op, REREADS_LOGITS) && b->out == b->logits);
 }
 
 /* Returns n_samples, or the index of the first bad sample: its label is no class, or its target has an entry that is

@@ -21,16 +21,18 @@ enum {
 
     /* What else of a block the operation looks at. The kernels do not see a field that no NEEDS and no HEEDS names. */
     HEEDS_TEMPERATURE = 1 << 10, /* and `where` */
-    HEEDS_OPTIONS = 1 << 11,     /* all of them, `where`, and the weights and upstream gradients of samples */
-    HEEDS_OUT = 1 << 12,         /* a gradient, if `out` is given; and what it is added to */
-    HEEDS_HESS = 1 << 13,        /* the diagonal of a Hessian, beside a gradient */
+    HEEDS_WEIGHTS = 1 << 11,     /* the weights and upstream gradients of samples */
+    HEEDS_OPTIONS = 1 << 12,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
+    HEEDS_OUT = 1 << 13,         /* a gradient, if `out` is given; and what it is added to */
+    HEEDS_HESS = 1 << 14,        /* the diagonal of a Hessian, beside a gradient */
 
     /* What its kernels do. */
-    HAS_LOSS = 1 << 14,     /* the loss of labels or targets, over all classes */
-    HAS_GRADIENT = 1 << 15, /* `out` is the loss's gradient */
-    HAS_EXPS = 1 << 16,     /* `out` is made of exps that an earlier sweep has formed */
-    HAS_HESSIAN = 1 << 17,  /* a Hessian, for which softcap and z_loss have no formula */
-    IS_GENERAL = 1 << 18,   /* only the general kernel can do it */
+    HAS_LOSS = 1 << 15,     /* the loss of labels or targets, over all classes */
+    HAS_GRADIENT = 1 << 16, /* `out` is the loss's gradient */
+    HAS_EXPS = 1 << 17,     /* `out` is made of exps that an earlier sweep has formed */
+    HAS_HESSIAN = 1 << 18,  /* a Hessian, for which softcap and z_loss have no formula */
+    REREADS_LOGITS = 1 << 19, /* `out` is made of the logits too: exps must not be stored over them */
+    IS_GENERAL = 1 << 20,     /* only the general kernel can do it */
 };
 
 /* OP(NAME, function, last, traits): OP_NAME is what softxent_FUNCTION_f32 and _f64 do. BAD_SAMPLE is their last
@@ -46,12 +48,14 @@ enum {
     OP(SOFTMAX, softmax, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | HEEDS_TEMPERATURE | HAS_EXPS)                        \
     OP(LOG_SOFTMAX, log_softmax, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | HEEDS_TEMPERATURE)                           \
     OP(LOGSUMEXP, logsumexp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_LOSS | HEEDS_TEMPERATURE)                              \
+    OP(ENTROPY, entropy, LOGITS_ALONE,                                                                                 \
+       NEEDS_LOGITS | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_EXPS | REREADS_LOGITS)          \
     OP(JVP, softmax_jvp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HAS_EXPS | IS_GENERAL)             \
     OP(JACOBIAN, softmax_jacobian, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | IS_GENERAL)                                \
     OP(BEGIN, begin, BAD_SAMPLE, NEEDS_LOGITS | NEEDS_SHARD | HEEDS_OPTIONS)                                           \
     OP(MERGE, merge, LOGITS_ALONE, NEEDS_PARTS | NEEDS_OTHER_PARTS | HEEDS_TEMPERATURE)                                \
     OP(FINISH, finish, BAD_SAMPLE, NEEDS_SHARD | NEEDS_LOSS_OR_OUT | HEEDS_OPTIONS | HEEDS_OUT | HAS_GRADIENT)         \
-    OP(CHECK_TARGET, check_target, BAD_SAMPLE, NEEDS_TARGET)
+    OP(CHECK_TARGET, check_target, BAD_SAMPLE, NEEDS_TARGET | HEEDS_WEIGHTS)
 
 #define SOFTXENT_OP_NAME(NAME, function, last, traits) OP_##NAME,
 typedef enum { SOFTXENT_OPS(SOFTXENT_OP_NAME) N_OPS } softxent_op;

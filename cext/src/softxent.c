@@ -128,9 +128,9 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, HEEDS_OUT)) b->accumulate = 0;
     if (!has_trait(op, HEEDS_HESS)) b->hess = NULL;
     if (has_trait(op, HEEDS_OPTIONS)) return;
-    b->labels = b->sample_weight = b->grad_output = NULL;
+    b->labels = NULL;
     if (!has_trait(op, NEEDS_TARGET)) b->target = NULL;
-    b->grad_scale = 1;
+    if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;
     if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
         const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};
         *o = only_temperature, b->options = o;

@@ -112,15 +112,28 @@ SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
     return shift;
 }
 
+/* x = z - base, or `floor` for a logit so low that its exp is 0. */
+SIMD_INLINE vec T(shifted)(vec z, T(shift) shift, const int near)
+{
+    return V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
+}
+
+/* m - z, from x = shifted(z). It is finite where m is, also for a logit of -inf. */
+SIMD_INLINE vec T(depth_of)(vec x, vec row_max, T(shift) shift) { return V(sub)(V(sub)(row_max, shift.base), x); }
+
 /* top exp(z - m), as in T(shift). Domain: z <= m, and nan, which stays nan. At the maximum the result is exactly `top`;
  * below half the smallest normal number it is 0. Maximum error elsewhere: 1.1 eps (1 + 0.03 (m - z)); where z - m is
  * rounded, at |m| >= 64 and m - z > 32, 0.5 eps (m - z) more. `near` is a constant: 1 says that base is 0. */
-SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
+SIMD_INLINE vec T(exp_of_shifted)(vec x, T(shift) shift)
 {
-    const vec x = V(max)(shift.floor, near ? z : V(sub)(z, shift.base));
     const vec t = V(fma)(x, V(set1)(D(LOG2E)), shift.rounder);
     const vec r = T(reduced)(x, V(sub)(t, shift.rounder));
     return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + h), or 0 at the floor */
+}
+
+SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
+{
+    return T(exp_of_shifted)(T(shifted)(z, shift, near), shift);
 }
 
 /* How a row's logits z become top exp((z - m) / T), with a temperature T. 1 / T is two reals long (scale and

@@ -14,6 +14,7 @@ typedef struct {
     T(call) call;
     softxent_op op;
     int in_rows, resident, dense; /* dense: q has entries in other classes than the label's */
+    int has_depth;                /* whether sum p (m - z) is wanted */
     ptrdiff_t n_vectors;
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
@@ -214,29 +215,34 @@ SIMD_INLINE vec T(general_exp)(vec z, const T(general_stats) * stats)
 
 /* Replaces a logit by its exp, and adds it to the sums. */
 SIMD_INLINE void T(general_term)(vec *z, vec q, const T(general_stats) * stats, softxent_target_kind target_kind,
-                                 T(partial_sums) * partial, vec *n_max)
+                                 int has_depth, T(partial_sums) * partial, vec *n_max)
 {
     const mask is_max = V(eq)(*z, stats->sample.stats.row_max);
-    if (target_kind == DENSE)
-        T(add_target)(partial, is_max, T(units_below)(stats->sample.stats.row_max, *z, &stats->t), q, DENSE);
+    const vec below = T(units_below)(stats->sample.stats.row_max, *z, &stats->t);
+    if (target_kind == DENSE) T(add_target)(partial, is_max, below, q, DENSE);
     *z = T(general_exp)(*z, stats);
     T(count)(is_max, *z, &partial->others, n_max);
+    if (has_depth) partial->depth = V(add_unless)(V(eq)(*z, V(set1)(0)), partial->depth, V(mul)(*z, below));
 }
 
 /* The maxima are counted by tile, because a float counts only up to 2^24. */
 SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(general_stats) * stats,
-                                  softxent_target_kind target_kind, T(sums) * sums, T(compensated) * n_max)
+                                  softxent_target_kind target_kind, int has_depth, T(sums) * sums,
+                                  T(compensated) * n_max)
 {
     vec n_max_of_tile = V(set1)(0);
     int c = 0;
     for (; c + 4 <= vectors; c += 4) {
         T(partial_sums) partial = T(no_partial_sums)();
-        for (int i = c; i < c + 4; ++i) T(general_term)(tile + i, q[i], stats, target_kind, &partial, &n_max_of_tile);
+        for (int i = c; i < c + 4; ++i)
+            T(general_term)(tile + i, q[i], stats, target_kind, has_depth, &partial, &n_max_of_tile);
         T(add_partial_sums)(sums, partial, target_kind);
+        if (has_depth) T(accumulate)(&sums->depth, partial.depth);
     }
     T(partial_sums) last = T(no_partial_sums)();
-    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], stats, target_kind, &last, &n_max_of_tile);
+    for (; c < vectors; ++c) T(general_term)(tile + c, q[c], stats, target_kind, has_depth, &last, &n_max_of_tile);
     T(add_partial_sums)(sums, last, target_kind);
+    if (has_depth) T(accumulate)(&sums->depth, last.depth);
     T(accumulate)(n_max, n_max_of_tile);
 }
 
@@ -260,7 +266,7 @@ SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(s
 /* Ends the group before the first sample whose target has a bad entry. */
 static void K(end_before_bad)(T(general) * g, vec n_bad)
 {
-    if (g->in_rows) n_bad = V(set1)((real)V(hsum)(n_bad));
+    n_bad = g->in_rows ? V(set1)((real)V(hsum)(n_bad)) : T(if_counted)(&g->targets, n_bad);
     g->targets.n_samples = T(before_bad)(n_bad, g->targets.n_samples);
     if (!g->in_rows) g->out.limit = g->out.room = g->hess.limit = g->hess.room = g->targets.n_samples;
 }
@@ -278,9 +284,9 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
         if (!g->resident) K(load_logits)(g, tile, from);
         if (g->dense) {
             K(load_density)(g, q, from, &sums.n_bad);
-            T(general_terms)(tile, q, vectors, stats, DENSE, &sums, &n_max);
+            T(general_terms)(tile, q, vectors, stats, DENSE, g->has_depth, &sums, &n_max);
         } else {
-            T(general_terms)(tile, tile, vectors, stats, INDEX, &sums, &n_max);
+            T(general_terms)(tile, tile, vectors, stats, INDEX, g->has_depth, &sums, &n_max);
         }
         if (g->b->direction) {
             vec v[TILE];
@@ -292,6 +298,7 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
     }
     s->stats = T(stats_of)(s->stats.row_max, stats->t.shift.top, T(total)(g, n_max), T(total)(g, sums.others), g->op);
     stats->moment = T(total)(g, moment);
+    s->mean_depth = V(mul)(V(div)(T(total)(g, sums.depth), T(sum_exp)(s->stats)), stats->t.scale_of_unit);
     if (g->b->target) K(end_before_bad)(g, sums.n_bad);
     T(conclude)(g, stats, sums);
 }
@@ -447,6 +454,25 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(genera
     }
 }
 
+/* The gradient of the entropy, from the logits, which are still there. */
+static void K(write_entropy)(const T(general) * g, vec *tile, const T(general_stats) * stats)
+{
+    const T(factors) x = T(entropy_factors)(&g->targets, &stats->sample);
+    const vec zero = V(set1)(0);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        K(load_logits)(g, tile, from); /* a resident tile holds exps by now */
+        for (int c = 0; c < vectors; ++c) {
+            const vec e = T(general_exp)(tile[c], stats);
+            const vec below = T(units_below)(stats->sample.stats.row_max, tile[c], &stats->t);
+            const vec depth = V(select)(V(eq)(e, zero), zero, V(mul)(below, stats->t.scale_of_unit));
+            tile[c] = T(entropy_entry)(e, depth, x);
+            if (g->targets.has_excess) tile[c] = V(mul)(tile[c], g->targets.excess);
+        }
+        T(store_derivative)(g, tile, &g->out, from, g->b->accumulate);
+    }
+}
+
 /* J_ij = p_i (1 if i == j else 0) - p_i p_j, one row i after the other. */
 static void K(write_jacobian)(const T(general) * g, vec *tile, const T(general_stats) * stats)
 {
@@ -515,7 +541,7 @@ static void K(write_nothing)(const T(general) * g)
  * it may overwrite, are not needed again. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    return has_trait(g->op, HAS_EXPS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
+    return has_trait(g->op, HAS_EXPS) && !has_trait(g->op, REREADS_LOGITS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
            !g->b->accumulate && !(g->call.o.softcap > 0);
 }
 
@@ -537,6 +563,9 @@ static void K(general_group)(T(general) * g)
     case OP_RANK: K(rank_samples)(g->b, g->targets.begin, g->targets.n_samples, g->targets.label, g->in_rows); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &stats); break;
     case OP_LOG_SOFTMAX: K(write_log_softmax)(g, tile, &stats); break;
+    case OP_ENTROPY:
+        if (g->b->out) K(write_entropy)(g, tile, &stats);
+        break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &stats); break;
     case OP_HVP:
     case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
@@ -551,7 +580,7 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
-    g.dense = b->target || g.call.o.label_smoothing > 0;
+    g.dense = b->target || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY;
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {

@@ -176,12 +176,16 @@ static void K(rank_lanes)(T(group) * g)
 
 /* ---- Second sweep: the sums -------------------------------------------------------------------------------------- */
 
-/* Replaces a logit by its exp, and adds it to the sums. */
-SIMD_INLINE void T(lane_term)(vec *z, vec q, vec row_max, T(shift) shift, const int near,
+/* Replaces a logit by its exp, and adds it to the sums. For ITSELF q becomes m - z. */
+SIMD_INLINE void T(lane_term)(vec *z, vec *q, vec row_max, T(shift) shift, const int near,
                               const softxent_target_kind target_kind, T(partial_sums) * partial, vec *n_max)
 {
     const mask is_max = V(eq)(*z, row_max);
-    if (target_kind != INDEX) T(add_target)(partial, is_max, V(sub)(row_max, *z), q, target_kind);
+    if (target_kind == ITSELF) {
+        *z = T(depth_term)(*z, row_max, shift, near, &partial->others, n_max, &partial->depth, q);
+        return;
+    }
+    if (target_kind != INDEX) T(add_target)(partial, is_max, V(sub)(row_max, *z), *q, target_kind);
     const vec e = T(term)(*z, row_max, shift, near, &partial->others, n_max);
     *z = target_kind == INDEX ? e : T(with_top)(e, *z, row_max, shift.top);
 }
@@ -192,18 +196,18 @@ SIMD_INLINE void T(lane_terms)(const T(group) * g, int classes, const int near, 
     const T(shift) shift = g->sample.shift; /* copies: a store into the tile might change the originals */
     const vec row_max = g->sample.stats.row_max;
     vec *tile = g->tile;
-    const vec *q = target_kind == DENSE ? g->q : g->tile;
+    vec *q = target_kind == DENSE || target_kind == ITSELF ? g->q : g->tile;
     T(sums) s = *sums;
     int c = 0;
     for (; c + 4 <= classes; c += 4) {
         T(partial_sums) partial = T(no_partial_sums)();
         UNROLL
         for (int i = c; i < c + 4; ++i)
-            T(lane_term)(tile + i, q[i], row_max, shift, near, target_kind, &partial, &s.n_max);
+            T(lane_term)(tile + i, q + i, row_max, shift, near, target_kind, &partial, &s.n_max);
         T(add_partial_sums)(&s, partial, target_kind);
     }
     T(partial_sums) last = T(no_partial_sums)();
-    for (; c < classes; ++c) T(lane_term)(tile + c, q[c], row_max, shift, near, target_kind, &last, &s.n_max);
+    for (; c < classes; ++c) T(lane_term)(tile + c, q + c, row_max, shift, near, target_kind, &last, &s.n_max);
     T(add_partial_sums)(&s, last, target_kind);
     *sums = s;
 }
@@ -226,6 +230,7 @@ SIMD_INLINE void T(lane_sum)(T(group) * g, softxent_op op, const softxent_target
     }
     T(sample) *sample = &g->sample;
     sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, s.n_max, T(value)(s.others), op);
+    if (target_kind == ITSELF) sample->mean_depth = V(div)(T(value)(s.depth), T(sum_exp)(sample->stats));
     if (has_trait(op, HAS_LOSS))
         T(sum_targets)(sample, &g->targets, T(cost)(sample->label_logit, g->targets.label_q, sample->stats.row_max),
                        T(value)(s.target_cost), T(value)(s.top_q), T(value)(s.others_q), V(set1)((real)g->b->n_classes),
@@ -237,6 +242,7 @@ static void K(lane_sum_any)(T(group) * g, softxent_op op, softxent_target_kind t
     switch (target_kind) {
     case INDEX: T(lane_sum)(g, op, INDEX); break;
     case SMOOTHED: T(lane_sum)(g, op, SMOOTHED); break;
+    case ITSELF: T(lane_sum)(g, op, ITSELF); break;
     default: T(lane_sum)(g, op, DENSE); break;
     }
 }
@@ -283,6 +289,7 @@ static void K(lane_finish)(T(group) * g, softxent_op op, softxent_target_kind ta
     T(set_lse)(sample, NULL);
     T(store_results)(g->call, targets, sample, op);
     if (op == OP_SOFTMAX) g->factors = T(softmax_factors)(sample->stats);
+    if (op == OP_ENTROPY) g->factors = T(entropy_factors)(targets, sample);
     if (op == OP_RANK) K(store_lane_ranks)(g);
     if (!has_trait(op, HAS_GRADIENT) || !g->b->out) return;
     g->factors = T(gradient_factors)(g->call, targets, sample, target_kind);
@@ -329,13 +336,20 @@ SIMD_INLINE void T(lane_write)(const T(group) * g, softxent_op op, softxent_targ
             K(load_reals)(tile, &g->out, from, classes, 0);
         } else if (!g->resident || op == OP_LOG_SOFTMAX) { /* a resident tile holds exps by now */
             K(load_group)(g, from);
-            for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c)
-                tile[c] = T(exp_with_top)(tile[c], sample->stats.row_max, sample->shift, 0);
+            for (int c = 0; c < classes && op != OP_LOG_SOFTMAX; ++c) {
+                const vec z = tile[c];
+                if (op == OP_ENTROPY)
+                    g->q[c] = T(depth_of)(T(shifted)(z, sample->shift, 0), sample->stats.row_max, sample->shift);
+                tile[c] = T(exp_with_top)(z, sample->stats.row_max, sample->shift, 0);
+            }
         }
         if (op == OP_LOG_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = V(sub)(V(sub)(tile[c], sample->stats.row_max), sample->log_sum);
         } else if (op == OP_SOFTMAX) {
             for (int c = 0; c < classes; ++c) tile[c] = T(softmax_entry)(tile[c], g->factors);
+        } else if (op == OP_ENTROPY) {
+            for (int c = 0; c < classes; ++c) tile[c] = T(entropy_entry)(tile[c], g->q[c], g->factors);
+            for (int c = 0; c < classes && g->targets.has_excess; ++c) tile[c] = V(mul)(tile[c], g->targets.excess);
         } else {
             vec n_bad = V(set1)(0); /* counted in the second sweep */
             if (target_kind == DENSE && !g->resident) K(form_density)(g, from, 0, &n_bad);
@@ -438,7 +452,8 @@ static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
 {
     for (int i = 0; i < *n_groups; ++i) {
         T(group) *g = &groups[i];
-        const int good = T(before_bad)(g->n_bad, g->targets.n_samples), is_bad = good < g->targets.n_samples;
+        const vec n_bad = T(if_counted)(&g->targets, g->n_bad);
+        const int good = T(before_bad)(n_bad, g->targets.n_samples), is_bad = good < g->targets.n_samples;
         if (is_bad) *n_groups = i + 1;
         g->targets.n_samples = good, g->out.limit = g->out.room = good;
     }
@@ -448,13 +463,13 @@ static ptrdiff_t K(before_bad_group)(T(group) * groups, int *n_groups)
 
 static ptrdiff_t K(lane_run)(const softxent_block *b, softxent_op op)
 {
-    const softxent_target_kind target_kind = has_trait(op, HAS_LOSS) ? target_kind_of(b) : INDEX;
+    const softxent_target_kind target_kind = target_kind_of(b, op);
     const T(call) call = K(call_of)(b);
     const int has_output = b->out != NULL, resident = b->n_classes <= TILE;
     const int at_once = resident ? GROUPS_AT_ONCE : 1;
     const ptrdiff_t tile_stride = T(tile_stride)(b->n_classes);
-    const int can_keep =
-        !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate && has_trait(op, HAS_EXPS);
+    const int can_keep = !resident && has_output && b->out_type == SOFTXENT_REAL && !b->accumulate &&
+                         has_trait(op, HAS_EXPS) && !has_trait(op, REREADS_LOGITS);
     vec tiles[GROUPS_AT_ONCE * TILE], densities[GROUPS_AT_ONCE * TILE];
     T(group) groups[GROUPS_AT_ONCE];
     T(labels) labels;

@@ -8,6 +8,7 @@ typedef struct {
     T(stats) stats;
     vec log_sum, lse;
     vec target_cost, target_mass, others_q; /* sum q (m - z); sum q; sum q over all classes but the maxima */
+    vec mean_depth;                         /* sum p (m - z) / T, where it is asked for */
 } T(sample);
 
 /* Adds what the label adds (label_cost, label_q) to the target's sums over the classes. If the target is SMOOTHED, q is
@@ -41,23 +42,29 @@ SIMD_INLINE void T(set_lse)(T(sample) * s, const T(tempered) * t)
  * caller multiplies q by the class weights, if there are any. Without a target q is `share`. */
 SIMD_INLINE vec T(smoothed)(vec t, vec keep, vec share) { return V(fma)(t, keep, share); }
 
-/* loss = s ((W log S + sum q (m - z)) / ln b + a lse^2). An infinite loss of a sample with weight s = 0 becomes 0,
- * because 0 inf would be nan. */
+/* A loss times its sample's weight; 0 for a sample that does not count. */
+SIMD_INLINE vec T(weighted)(const T(call) * c, const T(targets) * targets, vec loss)
+{
+    if (c->b->sample_weight) loss = V(mul)(loss, targets->sample_weight);
+    return V(select)(targets->counted, loss, V(set1)(0));
+}
+
+/* loss = s ((W log S + sum q (m - z)) / ln b + a lse^2). */
 SIMD_INLINE vec T(loss_of)(const T(call) * c, const T(targets) * targets, const T(sample) * s)
 {
-    const vec zero = V(set1)(0);
     vec loss = V(fma)(s->target_mass, s->log_sum, s->target_cost);
     if (c->o.log_base != 1) loss = V(mul)(loss, V(set1)((real)(1 / c->o.log_base)));
     if (c->o.z_loss > 0) {
         const vec root = V(set1)(c->z_loss_root), z_loss = V(set1)(c->z_loss);
         loss = V(fma)(V(mul)(V(mul)(s->lse, root), z_loss), V(mul)(s->lse, root), loss);
     }
-    if (c->b->sample_weight) {
-        const vec of_no_weight = V(select)(V(eq)(T(abs)(loss), V(set1)((real)INFINITY)), zero, loss);
-        loss = V(select)(V(eq)(targets->sample_weight, zero), of_no_weight, loss);
-        loss = V(mul)(loss, targets->sample_weight);
-    }
-    return V(select)(targets->counted, loss, zero);
+    return T(weighted)(c, targets, loss);
+}
+
+/* H = -sum p log p = log S + sum p (m - z) / T: both terms are 0 or more, so nothing cancels. */
+SIMD_INLINE vec T(entropy_of)(const T(call) * c, const T(targets) * targets, const T(sample) * s)
+{
+    return T(weighted)(c, targets, V(add)(s->log_sum, s->mean_depth));
 }
 
 /* Stores one value of each sample into `loss`. */
@@ -81,6 +88,19 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
     const vec sum_exp = T(sum_exp)(s), scale = V(div)(V(set1)(1), sum_exp);
     const T(factors) x = {scale, T(least_scaled)(scale), s.top, V(div)(s.top, sum_exp), V(set1)(0)};
     return x;
+}
+
+/* dH/dz_k = p_k (depth_k - mean_depth) upstream, with depth = (m - z) / T. Here `at_top` is a factor of the exp. */
+SIMD_INLINE T(factors) T(entropy_factors)(const T(targets) * targets, const T(sample) * s)
+{
+    const vec scale = V(div)(targets->upstream, T(sum_exp)(s->stats)), zero = V(set1)(0);
+    const T(factors) x = {scale, T(least_scaled)(scale), zero, V(sub)(zero, V(mul)(scale, s->mean_depth)), zero};
+    return x;
+}
+
+SIMD_INLINE vec T(entropy_entry)(vec e, vec depth, T(factors) x)
+{
+    return V(mul_unless)(V(lt)(e, x.least), e, V(fma)(depth, x.scale, x.at_top));
 }
 
 /* entry + z_upstream lse p, where e is the exp of the class: adds what z_loss adds to an entry. Entries that are made

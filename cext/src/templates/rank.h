@@ -149,18 +149,17 @@ SIMD_INLINE void T(store_no_ranks)(const softxent_block *b, ptrdiff_t begin, int
     for (int i = 0; i < n_samples; ++i) T(store_rank)(b, begin + i, -1, -1);
 }
 
-/* Ranks n_samples samples. `labels` are their labels; with targets it is not read. A label that `where` removes comes
- * behind all classes that count. */
+/* Ranks n_samples samples. `labels` are their labels; with targets it only says which samples are ignored. A label that
+ * `where` removes comes behind all classes that count. */
 static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samples, const int64_t *labels, int in_rows)
 {
     int64_t label[LANES] = {0};
     real label_logit[LANES] = {0};
     T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 0);
-    if (b->target)
-        K(target_labels)(b, begin, n_samples, in_rows, label);
-    else
-        for (int i = 0; i < n_samples; ++i) label[i] = labels[i];
+    if (b->target) K(target_labels)(b, begin, n_samples, in_rows, label);
+    for (int i = 0; i < n_samples; ++i)
+        if (!b->target || labels[i] == LABEL_IGNORED) label[i] = labels[i];
     for (int i = 0; i < n_samples; ++i) {
         const ptrdiff_t y = (ptrdiff_t)label[i];
         if (y < 0) continue;

@@ -67,7 +67,8 @@ typedef struct {
     T(targets) targets;
     T(sample) sample;
     T(row_scalars) lanes; /* what the sweeps need of `sample` */
-    T(compensated) others[LANES], target_cost[LANES], top_q[LANES], others_q[LANES]; /* of each row, lane by lane */
+    /* The sums of each row, lane by lane. */
+    T(compensated) others[LANES], target_cost[LANES], top_q[LANES], others_q[LANES], depth[LANES];
     vec n_max[LANES], n_bad[LANES];
     vec tails[LANES]; /* by row, if its last vector is not whole: its logits, then its exps, then its output */
     vec exps[ROW_BATCH_BYTES / sizeof(vec) + LANES];
@@ -340,7 +341,8 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
     V(store)(label_logit, r->sample.label_logit);
     r->label = r->targets.label;
     for (int i = 0; i < r->targets.n_samples && b->target; ++i) {
-        r->label = r->target_label;
+        r->label = r->target_label, r->target_label[i] = LABEL_IGNORED;
+        if (!T(is_counted)(r, i)) continue;
         K(target_labels)(b, r->targets.begin + i, 1, 1, &r->target_label[i]);
         label_logit[i] = T(element)(T(logits_of)(r, i, type), type, r->label[i] < 0 ? 0 : (ptrdiff_t)r->label[i]);
     }
@@ -456,15 +458,19 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
                              T(partial_sums) * partial, vec *n_max)
 {
     const vec z = T(row_load)(row, k, left, kind.type), m = row->row_max;
-    if (kind.target_kind != INDEX) {
+    vec e, below;
+    if (kind.target_kind == SMOOTHED || kind.target_kind == DENSE) {
         /* beyond the last class z is -inf, but m - z must be 0, so that it adds nothing */
-        const vec below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
+        below = left >= LANES ? V(sub)(m, z) : T(first_lanes)(V(sub)(m, z), left, 0);
         const vec q = kind.target_kind == DENSE ? T(density_at)(row, k, left, &partial->n_bad) : m;
         T(add_target)(partial, V(eq)(z, m), below, q, kind.target_kind);
     }
-    vec e = T(term)(z, m, row->shift, near, &partial->others, n_max);
+    if (kind.target_kind == ITSELF)
+        e = T(depth_term)(z, m, row->shift, near, &partial->others, n_max, &partial->depth, &below);
+    else
+        e = T(term)(z, m, row->shift, near, &partial->others, n_max);
     if (kind.output != STORED) return;
-    if (kind.target_kind != INDEX) e = T(with_top)(e, z, m, row->shift.top);
+    if (kind.target_kind == SMOOTHED || kind.target_kind == DENSE) e = T(with_top)(e, z, m, row->shift.top);
     if (left >= LANES)
         V(store)(row->exps + k, e);
     else
@@ -549,7 +555,8 @@ SIMD_INLINE T(row) T(row_of)(const T(row) * first, T(batch) * r, int i, const ro
 SIMD_INLINE void T(keep_sums)(T(batch) * r, int i, T(sums) s, const softxent_target_kind target_kind)
 {
     r->others[i] = s.others, r->n_max[i] = s.n_max;
-    if (target_kind != INDEX) r->target_cost[i] = s.target_cost;
+    if (target_kind == ITSELF) r->depth[i] = s.depth;
+    if (target_kind == SMOOTHED || target_kind == DENSE) r->target_cost[i] = s.target_cost;
     if (target_kind == DENSE) r->top_q[i] = s.top_q, r->others_q[i] = s.others_q, r->n_bad[i] = s.n_bad;
 }
 
@@ -585,6 +592,8 @@ static void K(conclude_sums)(T(batch) * r)
     const vec others = K(sums_of_rows)(r->others, r->at_once);
     sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, n_max, others, r->kind.op);
     sample->target_cost = sample->target_mass = sample->others_q = zero;
+    if (target_kind == ITSELF)
+        sample->mean_depth = V(div)(K(sums_of_rows)(r->depth, r->at_once), T(sum_exp)(sample->stats));
     if (!has_trait(r->kind.op, HAS_LOSS)) return;
     const vec target_cost = target_kind == INDEX ? zero : K(sums_of_rows)(r->target_cost, r->at_once);
     if (target_kind == DENSE) {
@@ -608,6 +617,21 @@ SIMD_INLINE vec T(row_entry)(const T(row) * row, vec e, ptrdiff_t k, ptrdiff_t l
     return kind.has_excess ? V(mul)(entry, row->excess) : entry;
 }
 
+/* The entry of the entropy's gradient. It needs the logit beside its exp. */
+SIMD_INLINE vec T(entropy_entry_at)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
+{
+    const ptrdiff_t size = T(size_of_element)(kind.type);
+    const int has_stored_tail = kind.output == STORED && left < LANES; /* the row's tail holds exps by now */
+    const vec z = has_stored_tail ? T(load_vector_till)(row->z + k * size, kind.type, left, -(real)INFINITY)
+                                  : T(row_load)(row, k, left, kind.type);
+    const vec x = T(shifted)(z, row->shift, 0), depth = T(depth_of)(x, row->row_max, row->shift);
+    const vec e = has_stored_tail         ? *row->tail
+                  : kind.output == STORED ? V(load)(row->exps + k)
+                                          : T(exp_of_shifted)(x, row->shift);
+    const vec entry = T(entropy_entry)(e, depth, row->factors);
+    return kind.has_excess ? V(mul)(entry, row->excess) : entry;
+}
+
 SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, vec x, const row_kind kind)
 {
     const ptrdiff_t stride = kind.is_generic ? row->out_stride : 1;
@@ -626,7 +650,9 @@ SIMD_INLINE void T(put_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, 
 SIMD_INLINE void T(write_vector)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, const row_kind kind)
 {
     vec x;
-    if (kind.output == STORED) {
+    if (kind.op == OP_ENTROPY) {
+        x = T(entropy_entry_at)(row, k, left, kind);
+    } else if (kind.output == STORED) {
         x = T(row_entry)(row, left >= LANES ? V(load)(row->exps + k) : *row->tail, k, left, kind);
     } else {
         const vec z = T(row_load)(row, k, left, kind.type);
@@ -742,10 +768,11 @@ typedef void T(sweep)(T(batch) *);
 
 static void K(write_output)(T(batch) * r, T(sweep) * write)
 {
-    const int is_loss = has_trait(r->kind.op, HAS_GRADIENT);
+    const int is_loss = has_trait(r->kind.op, HAS_GRADIENT), is_entropy = r->kind.op == OP_ENTROPY;
     const T(sample) *sample = &r->sample;
-    const T(factors) x = is_loss ? T(gradient_factors)(r->call, &r->targets, sample, r->kind.target_kind)
-                                 : T(softmax_factors)(sample->stats);
+    const T(factors) x = is_loss      ? T(gradient_factors)(r->call, &r->targets, sample, r->kind.target_kind)
+                         : is_entropy ? T(entropy_factors)(&r->targets, sample)
+                                      : T(softmax_factors)(sample->stats);
     T(row_scalars) *lanes = &r->lanes;
     real entries[LANES] = {0};
     if (is_loss) {
@@ -754,7 +781,7 @@ static void K(write_output)(T(batch) * r, T(sweep) * write)
     }
     V(store)(lanes->scale, x.scale), V(store)(lanes->least, x.least), V(store)(lanes->top_exp, x.top);
     V(store)(lanes->at_top, x.at_top), V(store)(lanes->upstream, x.upstream), V(store)(lanes->log_sum, sample->log_sum);
-    V(store)(lanes->excess, r->targets.excess), r->kind.has_excess = is_loss && r->targets.has_excess;
+    V(store)(lanes->excess, r->targets.excess), r->kind.has_excess = (is_loss || is_entropy) && r->targets.has_excess;
     if (is_loss && r->call->b->accumulate) T(read_entries)(r, entries);
     T(write_zeros)(r);
     (r->kind.has_excess ? K(write_any) : write)(r);
@@ -815,8 +842,10 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
       }
 ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_rows_smoothed, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_rows_depth, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, ITSELF)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_and_store_smoothed, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_and_store_depth, STORED, SOFTXENT_REAL, SOFTXENT_REAL, ITSELF)
 /* each class takes so many operations that a branch on `output` costs nothing */
 ROW_SUM(sum_rows_dense, r->kind.output, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
 #if HALF_PRECISION
@@ -837,6 +866,8 @@ ROW_SUM(sum_and_store_bf16_in_real, STORED, SOFTXENT_BFLOAT16, SOFTXENT_REAL, IN
 ROW_WRITE(write_gradient_at_label, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_WRITE(write_gradient_smoothed, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
 ROW_WRITE(write_gradient_dense, OP_CROSS_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, DENSE)
+ROW_WRITE(write_entropy_rows, OP_ENTROPY, STORED, SOFTXENT_REAL, SOFTXENT_REAL, ITSELF)
+ROW_WRITE(write_entropy_rows_in_place, OP_ENTROPY, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, ITSELF)
 ROW_WRITE(write_finish, OP_FINISH, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_WRITE(write_softmax_rows, OP_SOFTMAX, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_WRITE(write_log_softmax_rows, OP_LOG_SOFTMAX, RECOMPUTED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
@@ -854,24 +885,26 @@ ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFT
 
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
-    static T(sweep) *const sums[][3] = {
-        {K(sum_rows), K(sum_rows_smoothed), K(sum_rows_dense)},
-        {K(sum_and_store), K(sum_and_store_smoothed), K(sum_rows_dense)},
+    static T(sweep) *const sums[][4] = {
+        {K(sum_rows), K(sum_rows_smoothed), K(sum_rows_dense), K(sum_rows_depth)},
+        {K(sum_and_store), K(sum_and_store_smoothed), K(sum_rows_dense), K(sum_and_store_depth)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_smoothed),
                                           K(write_gradient_dense)};
+    static T(sweep) *const entropies[] = {K(write_entropy_rows_in_place), K(write_entropy_rows)};
     const int is_loss = has_trait(op, HAS_LOSS), has_output = b->out != NULL;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int out_type = has_output ? b->out_type : b->logits_type;
-    const softxent_target_kind target_kind = is_loss ? target_kind_of(b) : INDEX;
+    const softxent_target_kind target_kind = target_kind_of(b, op);
     const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && target_kind == INDEX));
     const int can_store = T(is_short)(b->n_classes) || (has_own_code && out_type == SOFTXENT_REAL);
-    const int with_output = can_store && has_trait(op, HAS_EXPS) ? STORED : RECOMPUTED;
+    const int with_output = can_store && may_store_exps(b, op) ? STORED : RECOMPUTED;
     row_kind kind = {op, has_output ? with_output : NO_OUTPUT, b->logits_type, out_type, target_kind, 0, 0};
     if (is_usual && b->logits_type == SOFTXENT_REAL) {
         T(sweep) *const write = op == OP_CROSS_ENTROPY ? gradients[kind.target_kind]
                                 : op == OP_SOFTMAX     ? K(write_softmax_rows)
                                 : op == OP_LOG_SOFTMAX ? K(write_log_softmax_rows)
+                                : op == OP_ENTROPY     ? entropies[kind.output == STORED]
                                                        : K(write_finish); /* or an operation without output */
         return K(row_block)(b, kind, sums[kind.output == STORED][kind.target_kind], write);
     }

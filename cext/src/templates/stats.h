@@ -45,6 +45,17 @@ SIMD_INLINE vec T(term)(vec z, vec row_max, T(shift) shift, const int near, vec 
     return e;
 }
 
+/* As term(), and adds e (m - z) to *depth. Returns m - z in *below. */
+SIMD_INLINE vec T(depth_term)(vec z, vec row_max, T(shift) shift, const int near, vec *others, vec *n_max, vec *depth,
+                              vec *below)
+{
+    const vec x = T(shifted)(z, shift, near), e = T(exp_of_shifted)(x, shift);
+    T(count)(V(eq)(z, row_max), e, others, n_max);
+    *below = T(depth_of)(x, row_max, shift);
+    *depth = V(fma)(e, *below, *depth);
+    return e;
+}
+
 /* The exps from which an output is formed: exactly `top` wherever the logit is the maximum. So a comparison with `top`
  * finds the maxima again when the logits are not at hand. */
 SIMD_INLINE vec T(with_top)(vec e, vec z, vec row_max, vec top) { return V(select)(V(eq)(z, row_max), top, e); }
@@ -107,26 +118,28 @@ SIMD_INLINE vec T(scaled)(vec exps, vec scale, vec least) { return V(mul_unless)
 
 /* The sums over all classes of a sample; and partial sums over a few classes, which are added to them. Beside the exps
  * of all classes but the maxima, a DENSE target has three sums: target_cost = sum q (m - z), top_q = sum q over the
- * maxima, and others_q = sum q over the other classes. A SMOOTHED target has only target_cost = sum (m - z). */
+ * maxima, and others_q = sum q over the other classes. A SMOOTHED target has only target_cost = sum (m - z). For ITSELF
+ * there is depth = sum e (m - z), with e the exps. */
 typedef struct {
-    T(compensated) others, target_cost, top_q, others_q;
+    T(compensated) others, target_cost, top_q, others_q, depth;
     vec n_max;
     vec n_bad; /* entries of the target that are negative or nan */
 } T(sums);
 
 typedef struct {
-    vec others, target_cost, top_q, others_q, n_bad;
+    vec others, target_cost, top_q, others_q, depth, n_bad;
 } T(partial_sums);
 
 SIMD_INLINE T(sums) T(no_sums)(void)
 {
-    const T(sums) none = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0), V(set1)(0)};
+    const T(sums) none = {T(zero)(), T(zero)(), T(zero)(), T(zero)(), T(zero)(), V(set1)(0), V(set1)(0)};
     return none;
 }
 
 SIMD_INLINE T(partial_sums) T(no_partial_sums)(void)
 {
-    const T(partial_sums) none = {V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0), V(set1)(0)};
+    const vec zero = V(set1)(0);
+    const T(partial_sums) none = {zero, zero, zero, zero, zero, zero};
     return none;
 }
 
@@ -162,7 +175,8 @@ SIMD_INLINE void T(add_target)(T(partial_sums) * partial, mask is_max, vec below
 SIMD_INLINE void T(add_partial_sums)(T(sums) * s, T(partial_sums) partial, const softxent_target_kind target_kind)
 {
     T(accumulate)(&s->others, partial.others);
-    if (target_kind == INDEX) return;
+    if (target_kind == ITSELF) T(accumulate)(&s->depth, partial.depth);
+    if (target_kind == INDEX || target_kind == ITSELF) return;
     T(accumulate)(&s->target_cost, partial.target_cost);
     s->target_cost.carry =
         V(select)(V(eq)(s->target_cost.carry, s->target_cost.carry), s->target_cost.carry, V(set1)(0));

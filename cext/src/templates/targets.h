@@ -51,7 +51,8 @@ SIMD_INLINE double T(own_upstream)(const softxent_block *b, ptrdiff_t sample, do
     return g ? own * g[sample * b->grad_output_stride] : own;
 }
 
-/* Reads the weights of sample l->begin + i. */
+/* Reads the weights of sample l->begin + i. A sample of weight 0 does not count, whatever its logits and its target
+ * hold; its label was checked before. */
 SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
 {
     const softxent_block *b = c->b;
@@ -59,6 +60,7 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
     const double all = T(own_upstream)(b, sample, own);
+    if (own == 0) l->label[i] = LABEL_IGNORED;
     const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* 1 also for a class in another shard */
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
