@@ -209,6 +209,8 @@ typedef struct softxent_block {
     ptrdiff_t rank_stride;
     int64_t *top; /* the first class with the largest logit; NULL: not wanted */
     ptrdiff_t top_stride;
+
+    int target_holds_logits; /* for kl_divergence: the target is softmax(target / T) */
 } softxent_block;
 
 /* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and
@@ -249,6 +251,18 @@ SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
  * Reads logits and, if given, `where`; of the options only the temperature. SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_entropy_f32(const softxent_block *block);
 SOFTXENT_API int softxent_entropy_f64(const softxent_block *block);
+
+/* The Kullback-Leibler divergence of each sample's target t from p, into `loss`, in nats:
+ *
+ *     sum t (log t - log p) + 1 - sum t,   p = softmax(z / T)
+ *
+ * over the classes that `where` allows. It is 0 or more; the last two terms vanish where t sums to 1. With `out` its
+ * gradient (p sum t - t) / T with respect to the logits, times grad_scale and grad_output; sample_weight, if given,
+ * multiplies both. t is the target, or with target_holds_logits softmax(target / T). Reads logits and target; of the
+ * options only the temperature. SOFTXENT_BAD_ARGUMENT; SOFTXENT_BAD_TARGET as above, for a target that holds no
+ * logits. */
+SOFTXENT_API int softxent_kl_divergence_f32(const softxent_block *block, ptrdiff_t *bad_sample);
+SOFTXENT_API int softxent_kl_divergence_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
 /* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. Of
  * the block only logits, direction and out are looked at: no option, and no `where`. SOFTXENT_BAD_ARGUMENT. */

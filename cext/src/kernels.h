@@ -45,9 +45,9 @@ static inline int are_plain_options(const softxent_options *o)
     return i == sizeof rest;
 }
 
-/* top_stride was the last field of the block when the row and lane kernels were last checked. A field that is added
- * breaks the build here, until it is decided whether they handle it. */
-_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, top_stride) - sizeof(ptrdiff_t) <
+/* target_holds_logits was the last field of the block when the row and lane kernels were last checked. A field that is
+ * added breaks the build here, until it is decided whether they handle it. */
+_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, target_holds_logits) - sizeof(int) <
                    _Alignof(softxent_block),
                "needs_general_kernel must say who knows the block's new field");
 

@@ -50,6 +50,9 @@ enum {
     OP(LOGSUMEXP, logsumexp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_LOSS | HEEDS_TEMPERATURE)                              \
     OP(ENTROPY, entropy, LOGITS_ALONE,                                                                                 \
        NEEDS_LOGITS | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_EXPS | REREADS_LOGITS)          \
+    OP(KL, kl_divergence, BAD_SAMPLE,                                                                                  \
+       NEEDS_LOGITS | NEEDS_TARGET | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_GRADIENT |       \
+           IS_GENERAL)                                                                                                 \
     OP(JVP, softmax_jvp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HAS_EXPS | IS_GENERAL)             \
     OP(JACOBIAN, softmax_jacobian, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | IS_GENERAL)                                \
     OP(BEGIN, begin, BAD_SAMPLE, NEEDS_LOGITS | NEEDS_SHARD | HEEDS_OPTIONS)                                           \

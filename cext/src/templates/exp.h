@@ -81,15 +81,18 @@ typedef struct {
     vec base, rounder, floor, top;
 } T(shift);
 
-/* (exp(r) - 1) / r, by the polynomial EXP. Domain: |r| <= ln(2)/2. */
-SIMD_INLINE vec T(exp_slope)(vec r)
+/* (exp(r) - 1 - r) / r^2, the polynomial EXP. Domain: |r| <= ln(2)/2. */
+SIMD_INLINE vec T(exp_curve)(vec r)
 {
     static const real coefficient[] = D(EXP_TABLE);
     vec q = V(set1)(coefficient[D(EXP_TERMS) - 1]);
     UNROLL
     for (int k = D(EXP_TERMS) - 2; k >= 0; --k) q = V(fma)(q, r, V(set1)(coefficient[k]));
-    return V(fma)(q, r, V(set1)(1));
+    return q;
 }
+
+/* (exp(r) - 1) / r. Domain: |r| <= ln(2)/2. */
+SIMD_INLINE vec T(exp_slope)(vec r) { return V(fma)(T(exp_curve)(r), r, V(set1)(1)); }
 
 SIMD_INLINE vec T(exp_near_0)(vec r) { return V(fma)(T(exp_slope)(r), r, V(set1)(1)); }
 
@@ -210,6 +213,20 @@ SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
     return V(fma)(expm1_r, power, V(sub)(power, one));
 }
 
+/* exp(x) - 1, and exp(x) - 1 - x, which is 0 or more, in *rest. Domain: |x| <= 2 ln(2). Maximum error: TODO eps.
+ * From exp(y) at y = x / 4, by exp(2 y) - 1 - 2 y = 2 (exp(y) - 1 - y) + (exp(y) - 1)^2, twice. */
+SIMD_INLINE vec T(expm1_near_0)(vec x, vec *rest)
+{
+    const vec two = V(set1)(2), y = V(mul)(x, V(set1)((real)0.25));
+    vec above_line = V(mul)(V(mul)(y, y), T(exp_curve)(y)), expm1 = V(add)(y, above_line);
+    for (int i = 0; i < 2; ++i) {
+        above_line = V(fma)(expm1, expm1, V(mul)(two, above_line));
+        expm1 = V(mul)(expm1, V(add)(two, expm1));
+    }
+    *rest = above_line;
+    return expm1;
+}
+
 SIMD_INLINE vec T(abs)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
 
 /* c tanh(x / c), and its derivative 1 / cosh^2(x / c) in *slope. Domain: all x; infinities stay, with slope 0. Maximum
@@ -228,16 +245,10 @@ SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
     return V(select)(V(eq)(size, V(set1)((real)INFINITY)), x, signed_y);
 }
 
-/* log(1 + t), by the polynomial LOG. Domain: t >= 0, and nan, which stays nan. Maximum error: 2 eps.
- *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
- * f is computed without rounding 1 + t. */
-SIMD_INLINE vec T(log1p)(vec t)
+/* k ln 2 + log(1 + f), by the polynomial LOG. Domain: |f / (2 + f)| <= 0.1717. */
+SIMD_INLINE vec T(log_of_parts)(vec k, vec f)
 {
     static const real coefficient[] = D(LOG_TABLE);
-    const vec one = V(set1)(1);
-    vec scale;
-    const vec k = V(split)(V(add)(one, t), &scale);
-    const vec f = V(fma)(t, scale, V(sub)(scale, one));
     const vec s = V(div)(f, V(add)(f, V(set1)(2)));
     const vec w = V(mul)(s, s);
     vec q = V(set1)(coefficient[D(LOG_TERMS) - 1]);
@@ -246,4 +257,23 @@ SIMD_INLINE vec T(log1p)(vec t)
     /* 2 s = f - s f exactly in the reals. f has no error of its own, so only the correction to f is rounded. */
     const vec log_f = V(fnma)(s, V(fnma)(w, q, f), f);
     return V(fma)(k, V(set1)(D(LN2_HI)), V(fma)(k, V(set1)(D(LN2_LO)), log_f));
+}
+
+/* log(1 + t). Domain: t > -1, and nan, which stays nan. Maximum error: 2 eps.
+ *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
+ * f is computed without rounding 1 + t. */
+SIMD_INLINE vec T(log1p)(vec t)
+{
+    const vec one = V(set1)(1);
+    vec scale;
+    const vec k = V(split)(V(add)(one, t), &scale);
+    return T(log_of_parts)(k, V(fma)(t, scale, V(sub)(scale, one)));
+}
+
+/* log(x). Domain: the normal numbers from SMALLEST_NORMAL to 2^64, and nan, which stays nan. Maximum error: 2 eps. */
+SIMD_INLINE vec T(log)(vec x)
+{
+    vec scale;
+    const vec k = V(split)(x, &scale);
+    return T(log_of_parts)(k, V(sub)(V(mul)(x, scale), V(set1)(1)));
 }

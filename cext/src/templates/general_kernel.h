@@ -53,10 +53,10 @@ SIMD_INLINE void T(remove_classes)(const T(general) * g, vec *tile, ptrdiff_t fr
 }
 
 /* The logits before the temperature: softcapped, -inf where removed, 0 where ignored. */
-static void K(load_logits)(const T(general) * g, vec *tile, ptrdiff_t from)
+static void K(load_logits)(const T(general) * g, const T(view) * logits, vec *tile, ptrdiff_t from)
 {
     const int vectors = T(vectors_from)(g, from);
-    K(load_tile)(tile, &g->logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
+    K(load_tile)(tile, logits, from, vectors, g->in_rows ? -(real)INFINITY : 0);
     if (g->call.o.softcap > 0)
         for (int c = 0; c < vectors; ++c) {
             vec slope;
@@ -73,6 +73,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
     for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
     if (g->b->target) K(load_tile)(q, &g->target, from, vectors, 0);
+    if (g->op == OP_KL) T(remove_classes)(g, q, from, vectors, 0); /* a divergence of the classes that are left */
     for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
     if (g->call.o.label_smoothing > 0) {
         vec share[TILE];
@@ -169,7 +170,7 @@ static void K(general_max)(T(general) * g, vec *tile, T(general_stats) * stats)
     vec row_max = V(set1)(-(real)INFINITY), at_max = V(set1)(0);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, tile, from);
+        K(load_logits)(g, &g->logits, tile, from);
         if (g->b->direction) {
             vec v[TILE];
             K(load_direction)(g, v, from);
@@ -281,7 +282,7 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
     s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        if (!g->resident) K(load_logits)(g, tile, from);
+        if (!g->resident) K(load_logits)(g, &g->logits, tile, from);
         if (g->dense) {
             K(load_density)(g, q, from, &sums.n_bad);
             T(general_terms)(tile, q, vectors, stats, DENSE, g->has_depth, &sums, &n_max);
@@ -314,7 +315,7 @@ SIMD_INLINE void T(load_exps)(const T(general) * g, vec *tile, ptrdiff_t from, i
         K(load_tile)(tile, &g->out, from, vectors, 0);
         return;
     }
-    K(load_logits)(g, tile, from);
+    K(load_logits)(g, &g->logits, tile, from);
     for (int c = 0; c < vectors; ++c) tile[c] = T(general_exp)(tile[c], stats);
 }
 
@@ -444,7 +445,7 @@ static void K(write_log_softmax)(const T(general) * g, vec *tile, const T(genera
 {
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, tile, from); /* a resident tile holds exps by now */
+        K(load_logits)(g, &g->logits, tile, from); /* a resident tile holds exps by now */
         for (int c = 0; c < vectors; ++c) {
             const vec below = T(units_below)(stats->sample.stats.row_max, tile[c], &stats->t);
             tile[c] = V(sub)(V(set1)(0), V(fma)(below, stats->t.scale_of_unit, stats->sample.log_sum));
@@ -461,7 +462,7 @@ static void K(write_entropy)(const T(general) * g, vec *tile, const T(general_st
     const vec zero = V(set1)(0);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, tile, from); /* a resident tile holds exps by now */
+        K(load_logits)(g, &g->logits, tile, from); /* a resident tile holds exps by now */
         for (int c = 0; c < vectors; ++c) {
             const vec e = T(general_exp)(tile[c], stats);
             const vec below = T(units_below)(stats->sample.stats.row_max, tile[c], &stats->t);
@@ -520,11 +521,15 @@ static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
 
 /* ---- One group --------------------------------------------------------------------------------------------------- */
 
+/* Below, in divergence.h. */
+static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(general_stats) * stats);
+static void K(divergence_from_teacher)(T(general) * g, vec *tile, vec *of_teacher);
+
 /* Writes the results of a group of which all samples are ignored. */
 static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
-    if (has_trait(g->op, HAS_LOSS)) T(store_losses)(&g->call, &g->targets, V(set1)(0));
+    if (g->b->loss) T(store_losses)(&g->call, &g->targets, V(set1)(0));
     if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->targets.begin, g->targets.n_samples);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -550,6 +555,10 @@ static void K(general_group)(T(general) * g)
     vec tile[TILE], q[TILE];
     T(general_stats) stats;
     const int keep = T(can_keep)(g);
+    if (g->op == OP_KL && g->b->target_holds_logits) {
+        K(divergence_from_teacher)(g, tile, q);
+        return;
+    }
     if (g->op == OP_FINISH) {
         K(load_stats)(g, &stats);
     } else {
@@ -570,6 +579,7 @@ static void K(general_group)(T(general) * g)
     case OP_HVP:
     case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
     default:
+        if (g->op == OP_KL) K(divergence_from_target)(g, tile, q, &stats), g->resident = 0;
         if (has_trait(g->op, HAS_GRADIENT) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
     }
 }

@@ -29,6 +29,7 @@
 #endif
 #include "lane_kernel.h"
 #include "general_kernel.h"
+#include "divergence.h"
 
 /* Computes what needs logits. A sample is read along its classes (in rows) where these lie side by side and fill a few
  * vectors. All other samples go in lanes, and so do all samples where a vector has one lane, except in the general

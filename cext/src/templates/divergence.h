@@ -1,0 +1,235 @@
+/* divergence.h - template: the Kullback-Leibler divergence of a target from the softmax, and its gradient, in rows or in
+ * lanes, with the general kernel's groups and tiles.
+ *
+ *     x_k = log t_k - log p_k,   KL = sum t_k (x_k - 1 + exp(-x_k)),   and p_k where t_k = 0
+ *
+ * This is sum t (log t - log p) + 1 - sum t in terms that are 0 or more. So it is never negative, and t_k may be close to
+ * p_k: exp(-x) - 1 + x has a polynomial near 0. What decides is the precision of x_k. For a target of probabilities it
+ * is log(t_k / p_k). For a teacher's logits it is a difference of differences, in which equal parts of both vanish
+ * before anything is rounded:
+ *
+ *     d_k = (z_k(teacher) - z_k(student) - m(teacher) + m(student)) / T,   x_k = d_k - log(S(teacher) / S(student))
+ *
+ * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise. */
+
+/* The largest |x| for expm1_near_0. */
+#ifndef SOFTXENT_DIVERGENCE
+#  define SOFTXENT_DIVERGENCE
+static const double NEAR_0 = 4 * 0.34;
+#endif
+
+/* One class in each lane: its exps, for t and for p; and x. */
+typedef struct {
+    vec t, p, x;
+} T(odds);
+
+/* t (x - 1 + exp(-x)); or p where t is 0. */
+SIMD_INLINE vec T(divergence_term)(T(odds) k)
+{
+    const vec zero = V(set1)(0), one = V(set1)(1), minus_x = V(sub)(zero, k.x);
+    vec rest;
+    T(expm1_near_0)(minus_x, &rest);
+    const vec far = V(fma)(k.t, V(sub)(k.x, one), k.p);
+    const vec term = V(select)(V(lt)(T(abs)(k.x), V(set1)((real)NEAR_0)), V(mul)(k.t, rest), far);
+    return V(select)(V(eq)(k.t, zero), k.p, term);
+}
+
+/* ---- A target of probabilities ---------------------------------------------------------------------------------- */
+
+/* p from the logit; x from the quotient t / p, or from logarithms if this might leave the range of reals. */
+SIMD_INLINE T(odds) T(odds_of)(vec z, vec t, vec p_scale, const T(general_stats) * stats)
+{
+    const T(sample) *s = &stats->sample;
+    const vec zero = V(set1)(0), large = V(set1)((real)0x1p64), small = V(set1)((real)0x1p-64);
+    const vec least = V(set1)(D(SMALLEST_NORMAL)), depth = T(units_below)(s->stats.row_max, z, &stats->t);
+    T(odds) k = {V(select)(V(lt)(t, least), zero, t), V(mul)(T(general_exp)(z, stats), p_scale), zero};
+    const vec ratio = V(div)(k.t, V(max)(least, k.p));
+    const vec in_range = V(select)(V(lt)(small, ratio), V(select)(V(lt)(ratio, large), k.p, zero), zero);
+    const mask by_ratio = V(lt)(least, in_range), is_large = V(lt)(large, k.t);
+    const vec of = V(select)(is_large, V(mul)(k.t, small), k.t);
+    const vec minus_log_p = V(fma)(depth, stats->t.scale_of_unit, s->log_sum);
+    const vec more = V(select)(is_large, V(add)(minus_log_p, V(set1)((real)64 * D(LN2))), minus_log_p);
+    const vec log = T(log)(V(select)(by_ratio, ratio, V(max)(least, of)));
+    k.x = V(select)(by_ratio, log, V(add)(log, more));
+    return k;
+}
+
+static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(general_stats) * stats)
+{
+    T(compensated) sum = T(zero)();
+    const vec p_scale = V(div)(V(set1)(1), T(sum_exp)(stats->sample.stats));
+    vec n_bad = V(set1)(0);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        K(load_logits)(g, &g->logits, tile, from);
+        K(load_density)(g, t, from, &n_bad);
+        for (int c = 0; c < vectors; ++c)
+            T(accumulate)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
+    }
+    T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, T(total)(g, sum)));
+}
+
+/* ---- A teacher's logits ----------------------------------------------------------------------------------------- */
+
+/* The logits of a student and a teacher. */
+typedef struct {
+    T(general_stats) student, teacher;
+    vec log_ratio; /* log(S(teacher) / S(student)) */
+} T(pair);
+
+/* d_k. It does not matter where both logits are -inf. */
+SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair)
+{
+    const vec unit = pair->student.t.unit, top = pair->student.sample.stats.row_max,
+              teacher_top = pair->teacher.sample.stats.row_max;
+    const vec logits = V(sub)(V(mul)(teacher, unit), V(mul)(student, unit));
+    const vec tops = V(sub)(V(mul)(teacher_top, unit), V(mul)(top, unit));
+    return V(mul)(V(sub)(logits, tops), pair->student.t.scale_of_unit);
+}
+
+static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
+{
+    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    const T(view) *views[] = {&g->logits, &g->target};
+    for (int i = 0; i < 2; ++i) {
+        vec row_max = V(set1)(-(real)INFINITY);
+        for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+            const int vectors = T(vectors_from)(g, from);
+            K(load_logits)(g, views[i], tile, from);
+            UNROLL_4
+            for (int c = 0; c < vectors; ++c) row_max = V(max)(tile[c], row_max);
+        }
+        stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
+        stats[i]->t = T(tempered_of)(row_max, g->call.o.temperature, g->targets.headroom);
+    }
+}
+
+/* The sums of one sweep over both: the others' exps, how many have the maximum, sum e d and sum e |d|, with the
+ * teacher's exps e. */
+typedef struct {
+    T(compensated) others[2], n_max[2], cost, size;
+} T(pair_sums);
+
+SIMD_INLINE void T(pair_terms)(const vec *student, const vec *teacher, int n, const T(pair) * pair, T(pair_sums) * s)
+{
+    const vec zero = V(set1)(0);
+    vec others[2] = {zero, zero}, n_max[2] = {zero, zero}, cost = zero, size = zero;
+    for (int c = 0; c < n; ++c) {
+        const vec e = T(general_exp)(student[c], &pair->student), of_teacher = T(general_exp)(teacher[c], &pair->teacher);
+        const vec gap = T(gap_of)(student[c], teacher[c], pair);
+        T(count)(V(eq)(student[c], pair->student.sample.stats.row_max), e, &others[0], &n_max[0]);
+        T(count)(V(eq)(teacher[c], pair->teacher.sample.stats.row_max), of_teacher, &others[1], &n_max[1]);
+        const vec e_gap = V(select)(V(eq)(of_teacher, zero), zero, V(mul)(of_teacher, gap));
+        cost = V(add)(cost, e_gap), size = V(add)(size, T(abs)(e_gap));
+    }
+    for (int i = 0; i < 2; ++i) T(accumulate)(&s->others[i], others[i]), T(accumulate)(&s->n_max[i], n_max[i]);
+    T(accumulate)(&s->cost, cost), T(accumulate)(&s->size, size);
+}
+
+/* Sets the sums of exps; returns KL = sum t d - log(S / S), and in *error_scale what multiplies its error in eps. */
+static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pair, vec *error_scale)
+{
+    const T(compensated) none = T(zero)();
+    T(pair_sums) sums = {{none, none}, {none, none}, none, none};
+    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        const int vectors = T(vectors_from)(g, from);
+        K(load_logits)(g, &g->logits, tile, from), K(load_logits)(g, &g->target, of_teacher, from);
+        int c = 0;
+        for (; c + 4 <= vectors; c += 4) T(pair_terms)(tile + c, of_teacher + c, 4, pair, &sums);
+        T(pair_terms)(tile + c, of_teacher + c, vectors - c, pair, &sums);
+    }
+    for (int i = 0; i < 2; ++i)
+        stats[i]->sample.stats = T(stats_of)(stats[i]->sample.stats.row_max, stats[i]->t.shift.top,
+                                             T(total)(g, sums.n_max[i]), T(total)(g, sums.others[i]), g->op);
+    const T(stats) student = pair->student.sample.stats, teacher = pair->teacher.sample.stats;
+    const vec one = V(set1)(1), inverse = V(div)(one, T(sum_exp)(teacher));
+    const vec of_student = V(div)(T(sum_exp)(student), student.top);
+    pair->log_ratio = T(log)(V(div)(V(div)(T(sum_exp)(teacher), teacher.top), of_student));
+    *error_scale = V(fma)(T(total)(g, sums.size), inverse, V(set1)(2));
+    return V(sub)(V(mul)(T(total)(g, sums.cost), inverse), pair->log_ratio);
+}
+
+/* Loads a tile of both logits, and replaces them by exps; `gap` becomes d. */
+SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, const T(pair) * pair, vec *e, vec *of_teacher, vec *gap)
+{
+    K(load_logits)(g, &g->logits, e, from), K(load_logits)(g, &g->target, of_teacher, from);
+    for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+        gap[c] = T(gap_of)(e[c], of_teacher[c], pair);
+        e[c] = T(general_exp)(e[c], &pair->student), of_teacher[c] = T(general_exp)(of_teacher[c], &pair->teacher);
+    }
+}
+
+/* log(S(teacher) / S(student)) where both are nearly the same: log1p of sum e (exp(d) - 1) / S(student). */
+static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *gap, T(pair) * pair, mask is_near)
+{
+    const T(stats) student = pair->student.sample.stats, teacher = pair->teacher.sample.stats;
+    const vec ratio = V(div)(student.top, teacher.top), zero = V(set1)(0);
+    T(compensated) sum = T(zero)();
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        T(load_pair)(g, from, pair, e, of_teacher, gap);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+            vec rest;
+            const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)), far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
+            T(accumulate)(&sum, V(select)(V(lt)(T(abs)(gap[c]), V(set1)((real)NEAR_0)), near, far));
+        }
+    }
+    const vec change = V(div)(T(total)(g, sum), T(sum_exp)(student));
+    pair->log_ratio = V(select)(is_near, T(log1p)(change), pair->log_ratio);
+}
+
+static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, const T(pair) * pair)
+{
+    const vec one = V(set1)(1), p_scale = V(div)(one, T(sum_exp)(pair->student.sample.stats)),
+              t_scale = V(div)(one, T(sum_exp)(pair->teacher.sample.stats));
+    T(compensated) sum = T(zero)();
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        T(load_pair)(g, from, pair, e, of_teacher, gap);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+            const T(odds) k = {V(mul)(of_teacher[c], t_scale), V(mul)(e[c], p_scale), V(sub)(gap[c], pair->log_ratio)};
+            T(accumulate)(&sum, T(divergence_term)(k));
+        }
+    }
+    return T(total)(g, sum);
+}
+
+/* (p - t) upstream, as p (1 - exp(x)) where t is near p. */
+static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec *gap, const T(pair) * pair)
+{
+    const vec zero = V(set1)(0), upstream = g->targets.upstream,
+              p_scale = V(div)(upstream, T(sum_exp)(pair->student.sample.stats)),
+              t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)),
+              p_least = T(least_scaled)(p_scale), t_least = T(least_scaled)(t_scale);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
+        T(load_pair)(g, from, pair, e, of_teacher, gap);
+        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+            const vec x = V(sub)(gap[c], pair->log_ratio), p = T(scaled)(e[c], p_scale, p_least);
+            vec rest;
+            const vec near = V(sub)(zero, V(mul)(p, T(expm1_near_0)(x, &rest)));
+            const vec far = V(sub)(p, T(scaled)(of_teacher[c], t_scale, t_least));
+            e[c] = V(select)(V(lt)(T(abs)(x), V(set1)((real)NEAR_0)), near, far);
+            if (g->targets.has_excess) e[c] = V(mul)(e[c], g->targets.excess);
+        }
+        T(store_derivative)(g, e, &g->out, from, g->b->accumulate);
+    }
+}
+
+/* A divergence is precise at once where it is not much smaller than the terms that it was summed of. */
+static void K(divergence_from_teacher)(T(general) * g, vec *tile, vec *of_teacher)
+{
+    T(pair) pair;
+    vec gap[TILE], error_scale;
+    K(start_pair)(g, tile, &pair);
+    vec divergence = K(sum_pair)(g, tile, of_teacher, &pair, &error_scale);
+    const vec one = V(set1)(1), zero = V(set1)(0);
+    const vec is_far = V(select)(V(lt)(error_scale, V(mul)(divergence, V(set1)(8))), one, zero);
+    const mask is_near = V(eq)(is_far, zero);
+    if (V(any)(is_near)) {
+        K(refine_log_ratio)(g, tile, of_teacher, gap, &pair, is_near);
+        divergence = V(select)(is_near, K(sum_divergence)(g, tile, of_teacher, gap, &pair), divergence);
+    }
+    const vec sum = T(sum_exp)(pair.teacher.sample.stats); /* nan where no logit of the teacher is finite */
+    divergence = V(add)(divergence, V(sub)(sum, sum));
+    T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, divergence));
+    if (g->b->out) K(write_pair_gradient)(g, tile, of_teacher, gap, &pair);
+}
