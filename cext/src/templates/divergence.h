@@ -87,6 +87,17 @@ SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair)
     return V(mul)(V(sub)(logits, tops), pair->student.t.scale_of_unit);
 }
 
+/* The logits of a tile: in `tile`, or in memory if the kernel may read them there. */
+SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(view) * v, vec *tile, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    const int is_plain = v->in_rows && v->type == SOFTXENT_REAL && v->lane_stride == 1 && !g->b->where;
+    if (is_plain && T(is_full)(v, from, vectors))
+        return (const real *)(const void *)v->data + from * LANES;
+    K(load_logits)(g, v, tile, from);
+    return (const real *)tile;
+}
+
 static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
 {
     T(general_stats) *stats[] = {&pair->student, &pair->teacher};
@@ -95,9 +106,9 @@ static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
         vec row_max = V(set1)(-(real)INFINITY);
         for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
             const int vectors = T(vectors_from)(g, from);
-            K(load_logits)(g, views[i], tile, from);
+            const real *z = T(logits_at)(g, views[i], tile, from);
             UNROLL_4
-            for (int c = 0; c < vectors; ++c) row_max = V(max)(tile[c], row_max);
+            for (int c = 0; c < vectors; ++c) row_max = V(max)(V(load)(z + c * LANES), row_max);
         }
         stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
         stats[i]->t = T(tempered_of)(row_max, g->call.o.temperature, g->targets.headroom);
@@ -110,20 +121,46 @@ typedef struct {
     T(compensated) others[2], n_max[2], cost, size;
 } T(pair_sums);
 
-SIMD_INLINE void T(pair_terms)(const vec *student, const vec *teacher, int n, const T(pair) * pair, T(pair_sums) * s)
+/* `is_one`, a constant, says that the temperature is 1. */
+SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const int n, const T(pair) * pair,
+                               const int is_one, T(pair_sums) * s)
 {
-    const vec zero = V(set1)(0);
-    vec others[2] = {zero, zero}, n_max[2] = {zero, zero}, cost = zero, size = zero;
+    const vec zero = V(set1)(0), top = pair->student.sample.stats.row_max,
+              teacher_top = pair->teacher.sample.stats.row_max;
+    vec others = zero, n_max = zero, teacher_others = zero, teacher_n_max = zero, cost = zero, size = zero;
+    UNROLL
     for (int c = 0; c < n; ++c) {
-        const vec e = T(general_exp)(student[c], &pair->student), of_teacher = T(general_exp)(teacher[c], &pair->teacher);
-        const vec gap = T(gap_of)(student[c], teacher[c], pair);
-        T(count)(V(eq)(student[c], pair->student.sample.stats.row_max), e, &others[0], &n_max[0]);
-        T(count)(V(eq)(teacher[c], pair->teacher.sample.stats.row_max), of_teacher, &others[1], &n_max[1]);
+        const T(tempered) *t = &pair->student.t, *u = &pair->teacher.t;
+        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES), gap = T(gap_of)(z, y, pair);
+        const vec e = is_one ? T(exp_shifted)(z, t->shift, 0) : T(exp_tempered)(z, t);
+        const vec of_teacher = is_one ? T(exp_shifted)(y, u->shift, 0) : T(exp_tempered)(y, u);
+        T(count)(V(eq)(z, top), e, &others, &n_max), T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
         const vec e_gap = V(select)(V(eq)(of_teacher, zero), zero, V(mul)(of_teacher, gap));
         cost = V(add)(cost, e_gap), size = V(add)(size, T(abs)(e_gap));
     }
-    for (int i = 0; i < 2; ++i) T(accumulate)(&s->others[i], others[i]), T(accumulate)(&s->n_max[i], n_max[i]);
+    T(accumulate)(&s->others[0], others), T(accumulate)(&s->n_max[0], n_max);
+    T(accumulate)(&s->others[1], teacher_others), T(accumulate)(&s->n_max[1], teacher_n_max);
     T(accumulate)(&s->cost, cost), T(accumulate)(&s->size, size);
+}
+
+/* The next samples are prefetched meanwhile, where a sample is a row: to_next are the distances, in elements. */
+SIMD_INLINE void T(add_pair_tile)(const real *student, const real *teacher, int vectors, const T(pair) * pair,
+                                  const ptrdiff_t *to_next, const int is_one, T(pair_sums) * sums)
+{
+    const T(pair) own = *pair; /* copies: a store into a tile might change the originals */
+    T(pair_sums) s = *sums;
+    int c = 0;
+    for (; c + 4 <= vectors; c += 4) {
+        const ptrdiff_t line = CACHE_LINE / (ptrdiff_t)sizeof(real);
+        UNROLL_4
+        for (ptrdiff_t i = c * LANES; i < (c + 4) * LANES; i += line) {
+            PREFETCH(student + to_next[0] + i);
+            PREFETCH(teacher + to_next[1] + i);
+        }
+        T(pair_terms)(student + c * LANES, teacher + c * LANES, 4, &own, is_one, &s);
+    }
+    for (; c < vectors; ++c) T(pair_terms)(student + c * LANES, teacher + c * LANES, 1, &own, is_one, &s);
+    *sums = s;
 }
 
 /* Sets the sums of exps; returns KL = sum t d - log(S / S), and in *error_scale what multiplies its error in eps. */
@@ -132,12 +169,16 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
     const T(compensated) none = T(zero)();
     T(pair_sums) sums = {{none, none}, {none, none}, none, none};
     T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    const ptrdiff_t to_next[] = {g->in_rows ? g->b->logits_sample_stride : 0,
+                                 g->in_rows ? g->b->target_sample_stride : 0};
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        K(load_logits)(g, &g->logits, tile, from), K(load_logits)(g, &g->target, of_teacher, from);
-        int c = 0;
-        for (; c + 4 <= vectors; c += 4) T(pair_terms)(tile + c, of_teacher + c, 4, pair, &sums);
-        T(pair_terms)(tile + c, of_teacher + c, vectors - c, pair, &sums);
+        const real *student = T(logits_at)(g, &g->logits, tile, from);
+        const real *teacher = T(logits_at)(g, &g->target, of_teacher, from);
+        if (pair->student.t.is_one)
+            T(add_pair_tile)(student, teacher, vectors, pair, to_next, 1, &sums);
+        else
+            T(add_pair_tile)(student, teacher, vectors, pair, to_next, 0, &sums);
     }
     for (int i = 0; i < 2; ++i)
         stats[i]->sample.stats = T(stats_of)(stats[i]->sample.stats.row_max, stats[i]->t.shift.top,
