@@ -211,6 +211,14 @@ typedef struct softxent_block {
     ptrdiff_t top_stride;
 
     int target_holds_logits; /* for kl_divergence: the target is softmax(target / T) */
+
+    /* A sparse target, in place of labels or a target: each sample has n_masses classes, of the type label_type, side
+     * by side, and their masses. A class of -1 adds nothing, a class that is there twice has the sum of both masses,
+     * and all classes that are not there have mass 0. */
+    const void *classes;
+    const void *masses; /* reals, 0 or more */
+    ptrdiff_t n_masses;
+    ptrdiff_t masses_stride; /* from one sample to the next, of both */
 } softxent_block;
 
 /* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and

@@ -45,9 +45,9 @@ static inline int are_plain_options(const softxent_options *o)
     return i == sizeof rest;
 }
 
-/* target_holds_logits was the last field of the block when the row and lane kernels were last checked. A field that is
+/* masses_stride was the last field of the block when the row and lane kernels were last checked. A field that is
  * added breaks the build here, until it is decided whether they handle it. */
-_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, target_holds_logits) - sizeof(int) <
+_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, masses_stride) - sizeof(ptrdiff_t) <
                    _Alignof(softxent_block),
                "needs_general_kernel must say who knows the block's new field");
 
@@ -64,16 +64,31 @@ typedef enum {
     INDEX,    /* at the label; also where there is no target */
     SMOOTHED, /* the same entry in every class, and what the label adds */
     DENSE,
-    ITSELF /* q = p: the cross-entropy of the softmax with itself is its entropy */
+    ITSELF, /* q = p: the cross-entropy of the softmax with itself is its entropy */
+    SPARSE, /* in a few classes, which are handled one by one; in the row kernel alone */
 } softxent_target_kind;
+
+static inline int is_smooth(const softxent_options *o) { return o && o->label_smoothing > 0; }
+
+/* Whether a target has entries of its own in classes that are not the label's. */
+static inline int has_target(const softxent_block *b) { return b->target || b->masses; }
 
 static inline softxent_target_kind target_kind_of(const softxent_block *b, softxent_op op)
 {
-    const softxent_options *o = b->options;
-    const int smooth = o && o->label_smoothing > 0;
+    const int smooth = is_smooth(b->options);
     if (op == OP_ENTROPY) return ITSELF;
     if (!has_trait(op, HAS_LOSS)) return INDEX;
-    return b->target || (smooth && o->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
+    return has_target(b) || (smooth && b->options->class_weight) ? DENSE : smooth ? SMOOTHED : INDEX;
+}
+
+/* The most classes of a sparse target that the row kernel handles one by one. It leaves to the general kernel what has
+ * more of them, what smoothes them with weights of the classes, and outputs in which an entry that is changed would be
+ * rounded twice. */
+enum { MOST_MASSES = 64 };
+static inline int has_few_masses(const softxent_block *b)
+{
+    return b->n_masses <= MOST_MASSES && !(is_smooth(b->options) && b->options->class_weight) &&
+           !(b->out && b->out_type != SOFTXENT_REAL);
 }
 
 /* Whether exps may be stored in the output until the third sweep. */

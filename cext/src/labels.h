@@ -42,6 +42,14 @@ SIMD_INLINE ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
     return class_of(b, b->label_type, label_value(b->labels, b->label_type, sample * b->labels_stride));
 }
 
+/* The class of entry j of a sample's sparse target, LABEL_NONE for padding (-1), or LABEL_BAD. */
+SIMD_INLINE ptrdiff_t mass_class(const softxent_block *b, ptrdiff_t sample, ptrdiff_t j)
+{
+    const int64_t class = label_value(b->classes, b->label_type, sample * b->masses_stride + j);
+    if (class == -1 && b->label_type != SOFTXENT_UINT64) return LABEL_NONE;
+    return (uint64_t)class < (uint64_t)b->n_classes ? (ptrdiff_t)class : LABEL_BAD;
+}
+
 /* Writes the classes of n samples from `begin` on, and returns how many come before the first bad label. `type` is the
  * block's label type. The first loop only decides whether all labels are classes; if they are not, or if ignore_index
  * or parts matter, the second loop looks at each label. */

@@ -13,11 +13,12 @@ enum {
     NEEDS_SHARD = 1 << 2,  /* parts, and labels among all classes: no target, no Hessian, no weights of classes */
     NEEDS_PARTS = 1 << 3,
     NEEDS_OTHER_PARTS = 1 << 4,
-    NEEDS_TARGET = 1 << 5,
+    NEEDS_TARGET = 1 << 5, /* dense or sparse */
     NEEDS_DIRECTION = 1 << 6,
     NEEDS_LOSS = 1 << 7,
     NEEDS_OUT = 1 << 8,
     NEEDS_LOSS_OR_OUT = 1 << 9, /* and logits beside `out` */
+    NEEDS_DENSE_TARGET = 1 << 21,
 
     /* What else of a block the operation looks at. The kernels do not see a field that no NEEDS and no HEEDS names. */
     HEEDS_TEMPERATURE = 1 << 10, /* and `where` */
@@ -51,7 +52,7 @@ enum {
     OP(ENTROPY, entropy, LOGITS_ALONE,                                                                                 \
        NEEDS_LOGITS | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_EXPS | REREADS_LOGITS)          \
     OP(KL, kl_divergence, BAD_SAMPLE,                                                                                  \
-       NEEDS_LOGITS | NEEDS_TARGET | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_GRADIENT |       \
+       NEEDS_LOGITS | NEEDS_DENSE_TARGET | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_GRADIENT | \
            IS_GENERAL)                                                                                                 \
     OP(JVP, softmax_jvp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HAS_EXPS | IS_GENERAL)             \
     OP(JACOBIAN, softmax_jacobian, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | IS_GENERAL)                                \

@@ -62,8 +62,16 @@ static int has_labels(const softxent_block *b)
     return b->labels && b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64;
 }
 
+static int has_masses(const softxent_block *b)
+{
+    return b->classes && b->masses && b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64 &&
+           b->n_masses >= 0 && !b->use_ignore_index;
+}
+
+/* Labels, a target or a sparse target, and only one of them. */
 static int has_label_or_target(const softxent_block *b)
 {
+    if (b->masses || b->classes) return has_masses(b) && !b->labels && !b->target;
     return b->labels ? has_labels(b) && !b->target : b->target != NULL;
 }
 
@@ -77,7 +85,7 @@ static int is_among_all(const softxent_block *b)
 static int is_shard(const softxent_block *b)
 {
     const softxent_options *o = b->options;
-    return has_labels(b) && !b->target && !b->hess && is_among_all(b) &&
+    return has_labels(b) && !has_target(b) && !b->hess && is_among_all(b) &&
            !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
@@ -89,7 +97,8 @@ SIMD_INLINE int has_what_it_needs(const softxent_block *b, softxent_op op)
     if (has_trait(op, NEEDS_SHARD) && !(b->parts && is_shard(b))) return 0;
     if (has_trait(op, NEEDS_PARTS) && !b->parts) return 0;
     if (has_trait(op, NEEDS_OTHER_PARTS) && !b->other_parts) return 0;
-    if (has_trait(op, NEEDS_TARGET) && !b->target) return 0;
+    if (has_trait(op, NEEDS_DENSE_TARGET) && !b->target) return 0;
+    if (has_trait(op, NEEDS_TARGET) && !(b->masses ? has_masses(b) : b->target != NULL)) return 0;
     if (has_trait(op, NEEDS_DIRECTION) && !b->direction) return 0;
     if (has_trait(op, NEEDS_LOSS) && !b->loss) return 0;
     if (has_trait(op, NEEDS_OUT) && !b->out) return 0;
@@ -118,6 +127,14 @@ SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 
 /* ---- The call ---------------------------------------------------------------------------------------------------- */
 
+/* Whether each class of a sparse target's sample is a class or padding. */
+static int has_good_classes(const softxent_block *b, ptrdiff_t sample)
+{
+    ptrdiff_t j = 0;
+    while (j < b->n_masses && mass_class(b, sample, j) != LABEL_BAD) ++j;
+    return j == b->n_masses;
+}
+
 /* A block may serve several functions. The kernels see nothing of it that this one does not look at. */
 SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op op)
 {
@@ -129,7 +146,8 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, HEEDS_HESS)) b->hess = NULL;
     if (has_trait(op, HEEDS_OPTIONS)) return;
     b->labels = NULL;
-    if (!has_trait(op, NEEDS_TARGET)) b->target = NULL;
+    if (!has_trait(op, NEEDS_TARGET | NEEDS_DENSE_TARGET)) b->target = NULL;
+    if (!has_trait(op, NEEDS_TARGET)) b->masses = NULL;
     if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;
     if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
         const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};
@@ -154,7 +172,7 @@ SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dty
     const ptrdiff_t done = (dtype == F32 ? isa->run_f32 : isa->run_f64)(b, op);
     if (done == b->n_samples) return SOFTXENT_OK;
     if (bad_sample) *bad_sample = done;
-    return b->target ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
+    return b->target || (b->masses && has_good_classes(b, done)) ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
 }
 
 #define PUBLIC_BAD_SAMPLE(NAME, function)                                                                              \

@@ -16,6 +16,9 @@ static ptrdiff_t K(check_target)(const softxent_block *b)
     const ptrdiff_t n = b->n_classes, n_vectors = in_rows ? (n + LANES - 1) / LANES : n;
     const vec zero = V(set1)(0);
     vec tile[TILE];
+    for (ptrdiff_t i = 0; i < b->n_samples && b->masses; ++i)
+        if (!K(has_good_masses)(b, i)) return i;
+    if (b->masses) return b->n_samples;
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {
         const int n_samples = (int)(b->n_samples - begin < step ? b->n_samples - begin : step);
         const T(view) target = T(view_from)(b->target, b->target_type, b->target_sample_stride, b->target_class_stride,

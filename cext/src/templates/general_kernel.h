@@ -72,7 +72,7 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
     for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
-    if (g->b->target) K(load_tile)(q, &g->target, from, vectors, 0);
+    if (has_target(g->b)) K(load_target)(g->b, &g->target, g->targets.begin, g->targets.n_samples, q, from, vectors);
     if (g->op == OP_KL) T(remove_classes)(g, q, from, vectors, 0); /* a divergence of the classes that are left */
     for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
     if (g->call.o.label_smoothing > 0) {
@@ -300,7 +300,7 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
     s->stats = T(stats_of)(s->stats.row_max, stats->t.shift.top, T(total)(g, n_max), T(total)(g, sums.others), g->op);
     stats->moment = T(total)(g, moment);
     s->mean_depth = V(mul)(V(div)(T(total)(g, sums.depth), T(sum_exp)(s->stats)), stats->t.scale_of_unit);
-    if (g->b->target) K(end_before_bad)(g, sums.n_bad);
+    if (has_target(g->b)) K(end_before_bad)(g, sums.n_bad);
     T(conclude)(g, stats, sums);
 }
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -590,7 +590,7 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
-    g.dense = b->target || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY;
+    g.dense = has_target(b) || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY;
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {

@@ -49,14 +49,15 @@ static void K(load_group)(const T(group) * g, ptrdiff_t from)
  * bad entries of the target. */
 static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec *n_bad)
 {
-    const int classes = T(classes_from)(g, from), has_target = g->b->target != NULL;
+    const int classes = T(classes_from)(g, from), is_given = has_target(g->b);
     const real *w = (const real *)g->call->o.class_weight;
     const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->sample.share;
     vec *q = g->q;
-    if (has_target && !loaded) K(load_tile)(q, &g->target, from, classes, 0);
-    for (int c = 0; c < classes && has_target; ++c) T(count_bad)(n_bad, q[c]);
+    if (is_given && !loaded)
+        K(load_target)(g->b, &g->target, g->targets.begin, g->targets.n_samples, q, from, classes);
+    for (int c = 0; c < classes && is_given; ++c) T(count_bad)(n_bad, q[c]);
     for (int c = 0; c < classes; ++c) {
-        const vec density = has_target ? T(smoothed)(q[c], keep, share) : share;
+        const vec density = is_given ? T(smoothed)(q[c], keep, share) : share;
         q[c] = w ? V(mul)(density, V(set1)(w[from + c])) : density;
     }
     for (int c = 0; c < classes && !g->targets.all_counted; ++c) q[c] = T(if_counted)(&g->targets, q[c]);
@@ -90,9 +91,9 @@ static void K(load_groups)(T(group) * groups, int n_groups, const softxent_targe
 {
     const softxent_block *b = groups->b;
     const ptrdiff_t n_classes = b->n_classes;
-    const int n_last = groups[n_groups - 1].targets.n_samples, has_target = target_kind == DENSE && b->target;
+    const int n_last = groups[n_groups - 1].targets.n_samples, is_dense = target_kind == DENSE && b->target;
     const int in_turns = T(are_beside)(&groups->logits, b->logits_type, n_last);
-    const int target_in_turns = has_target && T(are_beside)(&groups->target, b->target_type, n_last);
+    const int target_in_turns = is_dense && T(are_beside)(&groups->target, b->target_type, n_last);
     if (in_turns) T(load_in_turns)(groups->tile, &groups->logits, n_classes, n_groups);
     if (target_in_turns) T(load_in_turns)(groups->q, &groups->target, n_classes, n_groups);
     for (int i = 0; i < n_groups; ++i) {
@@ -169,7 +170,7 @@ static void K(lane_max)(T(group) * g, softxent_op op)
 static void K(rank_lanes)(T(group) * g)
 {
     T(ranking) *r = &g->ranking;
-    if (!g->resident || g->b->target) return;
+    if (!g->resident || has_target(g->b)) return;
     r->row_max = g->sample.stats.row_max, r->label_logit = g->sample.label_logit, r->label = g->targets.label_lane;
     K(rank_tile)(r, g->tile, (int)g->b->n_classes, 0);
 }
@@ -264,7 +265,7 @@ static void K(store_lane_ranks)(const T(group) * g)
     const T(targets) *targets = &g->targets;
     const vec others = g->sample.stats.others, none = V(set1)(-1), zero = V(set1)(0);
     real rank[LANES], top[LANES], is_sure[LANES], labels[LANES];
-    if (!g->resident || b->target) {
+    if (!g->resident || has_target(b)) {
         K(rank_samples)(b, targets->begin, targets->n_samples, targets->label, 0);
         return;
     }

@@ -30,9 +30,10 @@ static void K(rank_tile)(T(ranking) * r, const vec *tile, int vectors, int in_ro
 
 /* The samples of a group, in rows or in lanes. */
 typedef struct {
+    const softxent_block *b;
     T(view) values, where;
-    int in_rows, has_where;
-    ptrdiff_t n_vectors, n_classes;
+    int in_rows, has_where, of_target, n_samples;
+    ptrdiff_t begin, n_vectors, n_classes;
 } T(field);
 
 SIMD_INLINE T(view) T(view_from)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride,
@@ -46,7 +47,8 @@ SIMD_INLINE T(view) T(view_from)(const void *data, int type, ptrdiff_t sample_st
 static T(field) K(field_of)(const softxent_block *b, ptrdiff_t begin, int n_samples, int in_rows, int of_target)
 {
     const ptrdiff_t n = b->n_classes;
-    T(field) f = {.in_rows = in_rows, .n_classes = n, .n_vectors = in_rows ? (n + LANES - 1) / LANES : n};
+    T(field) f = {.b = b, .in_rows = in_rows, .n_classes = n, .n_vectors = in_rows ? (n + LANES - 1) / LANES : n};
+    f.of_target = of_target, f.begin = begin, f.n_samples = n_samples;
     f.has_where = b->where && !of_target;
     f.values = of_target ? T(view_from)(b->target, b->target_type, b->target_sample_stride, b->target_class_stride,
                                         begin, n_samples, n, in_rows)
@@ -63,7 +65,10 @@ static void K(load_field)(vec *tile, const T(field) * f, ptrdiff_t from, int vec
 {
     const vec zero = V(set1)(0), one = V(set1)(1), none = V(set1)((real)NAN);
     vec counts[TILE];
-    K(load_tile)(tile, &f->values, from, vectors, 0);
+    if (f->of_target)
+        K(load_target)(f->b, &f->values, f->begin, f->n_samples, tile, from, vectors);
+    else
+        K(load_tile)(tile, &f->values, from, vectors, 0);
     if (f->has_where) K(load_tile)(counts, &f->where, from, vectors, 0);
     for (int c = 0; c < vectors; ++c) {
         const ptrdiff_t left = f->in_rows ? f->n_classes - (from + c) * LANES : LANES;
@@ -157,9 +162,9 @@ static void K(rank_samples)(const softxent_block *b, ptrdiff_t begin, int n_samp
     real label_logit[LANES] = {0};
     T(standing) standing;
     const T(field) f = K(field_of)(b, begin, n_samples, in_rows, 0);
-    if (b->target) K(target_labels)(b, begin, n_samples, in_rows, label);
+    if (has_target(b)) K(target_labels)(b, begin, n_samples, in_rows, label);
     for (int i = 0; i < n_samples; ++i)
-        if (!b->target || labels[i] == LABEL_IGNORED) label[i] = labels[i];
+        if (!has_target(b) || labels[i] == LABEL_IGNORED) label[i] = labels[i];
     for (int i = 0; i < n_samples; ++i) {
         const ptrdiff_t y = (ptrdiff_t)label[i];
         if (y < 0) continue;

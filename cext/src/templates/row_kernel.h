@@ -59,6 +59,13 @@ typedef struct {
     real scale[LANES], least[LANES], top_exp[LANES], at_top[LANES], upstream[LANES], excess[LANES];
 } T(row_scalars);
 
+/* The entries of a sparse target, by row; and their sums, as a DENSE target has them. */
+typedef struct {
+    ptrdiff_t class[LANES][MOST_MASSES]; /* or LABEL_NONE */
+    real logit[LANES][MOST_MASSES], q[LANES][MOST_MASSES];
+    real cost[LANES], top_q[LANES], others_q[LANES];
+} T(masses);
+
 /* A batch of up to LANES rows. In `targets` and `sample` each row has a lane. */
 typedef struct {
     const T(call) * call;
@@ -77,6 +84,7 @@ typedef struct {
      * maximum, and `top` its class in that quad, both counted downwards from 0. */
     const int64_t *label;
     int64_t target_label[LANES];
+    T(masses) masses;
     vec n_before, top_quad, top;
 } T(batch);
 
@@ -340,7 +348,7 @@ SIMD_INLINE void T(rank_labels)(T(batch) * r, real *label_logit)
     const int type = r->kind.type;
     V(store)(label_logit, r->sample.label_logit);
     r->label = r->targets.label;
-    for (int i = 0; i < r->targets.n_samples && b->target; ++i) {
+    for (int i = 0; i < r->targets.n_samples && has_target(b); ++i) {
         r->label = r->target_label, r->target_label[i] = LABEL_IGNORED;
         if (!T(is_counted)(r, i)) continue;
         K(target_labels)(b, r->targets.begin + i, 1, 1, &r->target_label[i]);
@@ -470,7 +478,7 @@ SIMD_INLINE void T(row_term)(const T(row) * row, ptrdiff_t k, ptrdiff_t left, co
     else
         e = T(term)(z, m, row->shift, near, &partial->others, n_max);
     if (kind.output != STORED) return;
-    if (kind.target_kind == SMOOTHED || kind.target_kind == DENSE) e = T(with_top)(e, z, m, row->shift.top);
+    if (kind.target_kind != INDEX && kind.target_kind != ITSELF) e = T(with_top)(e, z, m, row->shift.top);
     if (left >= LANES)
         V(store)(row->exps + k, e);
     else
@@ -578,6 +586,49 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrol
 
 static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 
+/* Looks up the entries of a row's sparse target, and sums them. It runs after the row's maximum is known, and before
+ * the output may overwrite the logits. */
+SIMD_INLINE void T(look_up_masses)(T(batch) * r, int i, real row_max)
+{
+    const softxent_block *b = r->call->b;
+    const ptrdiff_t sample = r->targets.begin + i;
+    const char *z = T(logits_of)(r, i, r->kind.type);
+    const real *w = (const real *)r->call->o.class_weight;
+    const double keep = 1 - r->call->o.label_smoothing;
+    T(masses) *masses = &r->masses;
+    double cost = 0, top_q = 0, others_q = 0;
+    for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
+        const ptrdiff_t class = mass_class(b, sample, j);
+        masses->class[i][j] = class;
+        if (class < 0) continue;
+        const real logit = T(element)(z, r->kind.type, class);
+        const double q = keep * T(mass_at)(b, sample, j) * (w ? w[class] : 1);
+        masses->logit[i][j] = logit, masses->q[i][j] = (real)q;
+        if (q != 0) cost += q * ((double)row_max - logit);
+        *(logit == row_max ? &top_q : &others_q) += q;
+    }
+    masses->cost[i] = (real)cost, masses->top_q[i] = (real)top_q, masses->others_q[i] = (real)others_q;
+}
+
+static void K(look_up_masses_of_rows)(T(batch) * r)
+{
+    real row_max[LANES];
+    V(store)(row_max, r->sample.stats.row_max);
+    for (int i = 0; i < LANES; ++i) r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = 0;
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (T(is_counted)(r, i)) T(look_up_masses)(r, i, row_max[i]);
+}
+
+/* Adds the sums over a sparse target to those that smoothing has. */
+SIMD_INLINE void T(add_masses)(T(batch) * r)
+{
+    T(sample) *s = &r->sample;
+    const vec top_q = V(load)(r->masses.top_q), others_q = V(load)(r->masses.others_q);
+    s->target_cost = V(add)(s->target_cost, V(load)(r->masses.cost));
+    s->others_q = V(add)(s->others_q, others_q);
+    s->target_mass = V(add)(s->target_mass, V(add)(top_q, others_q));
+}
+
 /* Forms the stats and the target's sums from the sums of the rows. The batch ends before the first row whose target has
  * a bad entry. */
 static void K(conclude_sums)(T(batch) * r)
@@ -595,7 +646,8 @@ static void K(conclude_sums)(T(batch) * r)
     if (target_kind == ITSELF)
         sample->mean_depth = V(div)(K(sums_of_rows)(r->depth, r->at_once), T(sum_exp)(sample->stats));
     if (!has_trait(r->kind.op, HAS_LOSS)) return;
-    const vec target_cost = target_kind == INDEX ? zero : K(sums_of_rows)(r->target_cost, r->at_once);
+    const int has_cost = target_kind == SMOOTHED || target_kind == DENSE;
+    const vec target_cost = has_cost ? K(sums_of_rows)(r->target_cost, r->at_once) : zero;
     if (target_kind == DENSE) {
         for (int i = r->at_once; i < LANES; ++i) r->n_bad[i] = zero;
         r->targets.n_samples = T(before_bad)(K(counts_of_rows)(r->n_bad, r->at_once), r->targets.n_samples);
@@ -604,6 +656,7 @@ static void K(conclude_sums)(T(batch) * r)
     const vec others_q = target_kind == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
     const vec label_cost = T(cost)(sample->label_logit, r->targets.label_q, sample->stats.row_max);
     T(sum_targets)(sample, &r->targets, label_cost, target_cost, top_q, others_q, n_classes, target_kind);
+    if (r->call->b->masses) T(add_masses)(r);
 }
 
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
@@ -764,6 +817,24 @@ SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
             r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
+/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already. */
+static void K(write_masses)(const T(batch) * r)
+{
+    const softxent_block *b = r->call->b;
+    const T(masses) *masses = &r->masses;
+    real upstream[LANES], row_max[LANES], is_confident[LANES];
+    V(store)(upstream, V(mul)(r->targets.upstream, r->targets.excess)), V(store)(row_max, r->sample.stats.row_max);
+    V(store)(is_confident, V(select)(T(is_confident)(r->sample.stats), V(set1)(1), V(set1)(0)));
+    for (int i = 0; i < r->targets.n_samples; ++i) {
+        real *out = (real *)(void *)T(out_of)(r, i, SOFTXENT_REAL);
+        for (ptrdiff_t j = 0; j < b->n_masses && T(is_counted)(r, i); ++j) {
+            const ptrdiff_t class = masses->class[i][j];
+            if (class < 0 || (is_confident[i] != 0 && masses->logit[i][j] == row_max[i])) continue;
+            out[class * b->out_class_stride] -= masses->q[i][j] * upstream[i];
+        }
+    }
+}
+
 typedef void T(sweep)(T(batch) *);
 
 static void K(write_output)(T(batch) * r, T(sweep) * write)
@@ -787,6 +858,7 @@ static void K(write_output)(T(batch) * r, T(sweep) * write)
     (r->kind.has_excess ? K(write_any) : write)(r);
     if (!r->kind.is_generic) T(write_tails)(r);
     if (is_loss) T(write_entries)(r, entries);
+    if (is_loss && r->call->b->masses) K(write_masses)(r);
 }
 
 static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
@@ -800,6 +872,7 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
         if (op != OP_RANK) sample->stats.row_max = K(max_of_batch_any)(r);
         T(look_up_labels)(r);
         if (op == OP_RANK) sample->stats.row_max = K(rank_batch)(r);
+        if (r->call->b->masses) K(look_up_masses_of_rows)(r);
         sample->shift = T(shift_of)(sample->stats.row_max, r->targets.headroom);
     }
     V(store)(lanes->row_max, sample->stats.row_max), V(store)(lanes->base, sample->shift.base);
@@ -842,6 +915,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
       }
 ROW_SUM(sum_rows, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_rows_smoothed, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
+ROW_SUM(sum_and_store_sparse, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SPARSE)
 ROW_SUM(sum_rows_depth, NO_OUTPUT, SOFTXENT_REAL, SOFTXENT_REAL, ITSELF)
 ROW_SUM(sum_and_store, STORED, SOFTXENT_REAL, SOFTXENT_REAL, INDEX)
 ROW_SUM(sum_and_store_smoothed, STORED, SOFTXENT_REAL, SOFTXENT_REAL, SMOOTHED)
@@ -885,17 +959,19 @@ ROW_WRITE(write_long_bf16, OP_CROSS_ENTROPY, RECOMPUTED, SOFTXENT_BFLOAT16, SOFT
 
 static ptrdiff_t K(row_run)(const softxent_block *b, softxent_op op)
 {
-    static T(sweep) *const sums[][4] = {
-        {K(sum_rows), K(sum_rows_smoothed), K(sum_rows_dense), K(sum_rows_depth)},
-        {K(sum_and_store), K(sum_and_store_smoothed), K(sum_rows_dense), K(sum_and_store_depth)},
+    static T(sweep) *const sums[][5] = {
+        {K(sum_rows), K(sum_rows_smoothed), K(sum_rows_dense), K(sum_rows_depth), K(sum_rows)},
+        {K(sum_and_store), K(sum_and_store_smoothed), K(sum_rows_dense), K(sum_and_store_depth),
+         K(sum_and_store_sparse)},
     };
     static T(sweep) *const gradients[] = {K(write_gradient_at_label), K(write_gradient_smoothed),
-                                          K(write_gradient_dense)};
+                                          K(write_gradient_dense), NULL, K(write_gradient_smoothed)};
     static T(sweep) *const entropies[] = {K(write_entropy_rows_in_place), K(write_entropy_rows)};
     const int is_loss = has_trait(op, HAS_LOSS), has_output = b->out != NULL;
     const int is_usual = !has_output || (b->out_class_stride == 1 && !b->accumulate);
     const int out_type = has_output ? b->out_type : b->logits_type;
-    const softxent_target_kind target_kind = target_kind_of(b, op);
+    softxent_target_kind target_kind = target_kind_of(b, op);
+    if (is_loss && b->masses) target_kind = is_smooth(b->options) ? SMOOTHED : SPARSE;
     const int has_own_code = is_usual && (b->logits_type == SOFTXENT_REAL || (is_loss && target_kind == INDEX));
     const int can_store = T(is_short)(b->n_classes) || (has_own_code && out_type == SOFTXENT_REAL);
     const int with_output = can_store && may_store_exps(b, op) ? STORED : RECOMPUTED;

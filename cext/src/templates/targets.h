@@ -94,7 +94,9 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
     const softxent_block *b = c->b;
     const ptrdiff_t left = b->n_samples - begin;
     const int n = (int)(left < D(LABELS_READ) ? left : D(LABELS_READ));
-    const int good = b->labels ? label_classes(b, begin, n, l->label) : n;
+    const int good = b->labels   ? label_classes(b, begin, n, l->label)
+                     : b->masses ? K(good_masses)(b, begin, n)
+                                 : n;
     if (b->labels) T(prefetch_labels)(b, begin + n, n);
     for (int i = 0; i < good && !b->labels; ++i) l->label[i] = LABEL_NONE;
     l->begin = begin, l->end = begin + good, l->is_large = 0;

@@ -17,6 +17,7 @@
 #include "exp.h"
 #include "stats.h"
 #include "tiles.h"
+#include "masses.h"
 #include "options.h"
 #include "targets.h"
 #include "loss.h"
@@ -38,7 +39,8 @@
 static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 {
     const int in_rows = b->logits_class_stride == 1 && b->n_classes > (op == OP_KL ? MOST_LANES * TILE : TILE);
-    if (needs_general_kernel(b, op)) return K(general_run)(b, op, in_rows);
+    if (needs_general_kernel(b, op) || (in_rows && b->masses && !has_few_masses(b)))
+        return K(general_run)(b, op, in_rows);
 #if HAS_ROW_KERNEL
     if (in_rows) return K(row_run)(b, op);
 #endif
