@@ -61,9 +61,9 @@ typedef struct {
 
 /* The entries of a sparse target, by row; and their sums, as a DENSE target has them. */
 typedef struct {
-    ptrdiff_t class[LANES][MOST_MASSES]; /* or LABEL_NONE */
+    ptrdiff_t class[LANES][MOST_MASSES];
     real logit[LANES][MOST_MASSES], q[LANES][MOST_MASSES];
-    real cost[LANES], top_q[LANES], others_q[LANES];
+    vec cost[LANES], top_q[LANES], others_q[LANES];
 } T(masses);
 
 /* A batch of up to LANES rows. In `targets` and `sample` each row has a lane. */
@@ -158,9 +158,9 @@ static vec K(max_of_rows)(vec *rows, int at_once)
     return rows[0];
 }
 
-/* Takes one vector of every row, and returns the sum of each row, with a row in each lane. The sums are exact, because
- * they are of small whole numbers. */
-static vec K(counts_of_rows)(vec *rows, int at_once)
+/* Takes one vector of every row, and returns the sum of each row, with a row in each lane: of counts, which are exact,
+ * or of few numbers. */
+static vec K(lanes_of_rows)(vec *rows, int at_once)
 {
     if (at_once == 1) return V(set1)((real)V(hsum)(rows[0]));
     K(transpose)(rows);
@@ -387,7 +387,7 @@ static vec K(rank_batch)(T(batch) * r)
     V(store)(row_max, row_maxima);
     for (int i = 0; i < LANES; ++i)
         rows[i] = V(select)(V(eq)(maxima[i], V(set1)(row_max[i])), tops[i], V(set1)(-(real)INFINITY));
-    r->top_quad = K(max_of_rows)(rows, r->at_once), r->n_before = K(counts_of_rows)(n_before, r->at_once);
+    r->top_quad = K(max_of_rows)(rows, r->at_once), r->n_before = K(lanes_of_rows)(n_before, r->at_once);
     V(store)(top_quad, r->top_quad);
     for (int i = 0; i < r->targets.n_samples; ++i)
         if (T(is_counted)(r, i))
@@ -586,45 +586,74 @@ SIMD_INLINE void T(sum_batch)(T(batch) * r, const row_kind kind, const int unrol
 
 static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 
-/* Looks up the entries of a row's sparse target, and sums them. It runs after the row's maximum is known, and before
- * the output may overwrite the logits. */
-SIMD_INLINE void T(look_up_masses)(T(batch) * r, int i, real row_max)
+SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 {
-    const softxent_block *b = r->call->b;
-    const ptrdiff_t sample = r->targets.begin + i;
-    const char *z = T(logits_of)(r, i, r->kind.type);
-    const real *w = (const real *)r->call->o.class_weight;
-    const double keep = 1 - r->call->o.label_smoothing;
-    T(masses) *masses = &r->masses;
-    double cost = 0, top_q = 0, others_q = 0;
-    for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
-        const ptrdiff_t class = mass_class(b, sample, j);
-        masses->class[i][j] = class;
-        if (class < 0) continue;
-        const real logit = T(element)(z, r->kind.type, class);
-        const double q = keep * T(mass_at)(b, sample, j) * (w ? w[class] : 1);
-        masses->logit[i][j] = logit, masses->q[i][j] = (real)q;
-        if (q != 0) cost += q * ((double)row_max - logit);
-        *(logit == row_max ? &top_q : &others_q) += q;
-    }
-    masses->cost[i] = (real)cost, masses->top_q[i] = (real)top_q, masses->others_q[i] = (real)others_q;
+    const ptrdiff_t size = (ptrdiff_t)1 << b->label_type % 4, first = sample * b->masses_stride;
+    for (ptrdiff_t i = 0; i < b->n_masses * size; i += CACHE_LINE) PREFETCH((const char *)b->classes + first * size + i);
+    for (ptrdiff_t i = 0; i < b->n_masses; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
+        PREFETCH((const real *)b->masses + first + i);
 }
 
-static void K(look_up_masses_of_rows)(T(batch) * r)
+/* Copies the entries of a row's sparse target: classes, q, and logits. Padding becomes the first class, with q = 0.
+ * Returns whether all are good. */
+SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
 {
+    const softxent_block *b = r->call->b;
+    const ptrdiff_t sample = r->targets.begin + i, n = b->n_masses;
+    const char *z = T(logits_of)(r, i, r->kind.type);
+    const real *w = (const real *)r->call->o.class_weight, keep = (real)(1 - r->call->o.label_smoothing);
+    ptrdiff_t *class = r->masses.class[i];
+    real *q = r->masses.q[i], *logit = r->masses.logit[i];
+    const int is_good = mass_classes(b, sample, class);
+    int n_bad = 0;
+    T(prefetch_masses)(b, sample + r->at_once);
+    memcpy(q, (const real *)b->masses + sample * b->masses_stride, (size_t)n * sizeof *q);
+    for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0);
+    for (ptrdiff_t j = 0; j < n; ++j) {
+        const ptrdiff_t k = class[j] < 0 ? 0 : class[j];
+        q[j] = class[j] < 0 ? 0 : q[j] * keep * (w ? w[k] : 1);
+        class[j] = k, logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
+    }
+    return is_good && n_bad == 0;
+}
+
+/* Sums the entries of a row's sparse target, lane by lane, once its maximum is known. */
+SIMD_INLINE void T(sum_masses)(T(masses) * masses, int i, ptrdiff_t n, vec row_max)
+{
+    const vec zero = V(set1)(0);
+    vec cost = zero, top_q = zero, others_q = zero;
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        const vec q = T(first_lanes)(V(load)(masses->q[i] + j), n - j, 0);
+        const vec logit = T(first_lanes)(V(load)(masses->logit[i] + j), n - j, 0);
+        const mask is_max = V(eq)(logit, row_max);
+        cost = V(add)(cost, T(cost)(logit, q, row_max));
+        top_q = V(add_where)(is_max, top_q, q), others_q = V(add_unless)(is_max, others_q, q);
+    }
+    masses->cost[i] = cost, masses->top_q[i] = top_q, masses->others_q[i] = others_q;
+}
+
+/* Looks up sparse targets, before the output may overwrite the logits. The batch ends before the first bad one. All are
+ * copied first, so that what is loaded in vectors was not stored just before. */
+static void K(look_up_masses)(T(batch) * r)
+{
+    const vec zero = V(set1)(0);
     real row_max[LANES];
     V(store)(row_max, r->sample.stats.row_max);
-    for (int i = 0; i < LANES; ++i) r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = 0;
     for (int i = 0; i < r->targets.n_samples; ++i)
-        if (T(is_counted)(r, i)) T(look_up_masses)(r, i, row_max[i]);
+        if (T(is_counted)(r, i) && !T(copy_masses)(r, i)) r->targets.n_samples = i;
+    for (int i = 0; i < LANES; ++i) {
+        r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = zero;
+        if (T(is_counted)(r, i)) T(sum_masses)(&r->masses, i, r->call->b->n_masses, V(set1)(row_max[i]));
+    }
 }
 
 /* Adds the sums over a sparse target to those that smoothing has. */
 SIMD_INLINE void T(add_masses)(T(batch) * r)
 {
     T(sample) *s = &r->sample;
-    const vec top_q = V(load)(r->masses.top_q), others_q = V(load)(r->masses.others_q);
-    s->target_cost = V(add)(s->target_cost, V(load)(r->masses.cost));
+    T(masses) *masses = &r->masses;
+    const vec top_q = K(lanes_of_rows)(masses->top_q, r->at_once), others_q = K(lanes_of_rows)(masses->others_q, r->at_once);
+    s->target_cost = V(add)(s->target_cost, K(lanes_of_rows)(masses->cost, r->at_once));
     s->others_q = V(add)(s->others_q, others_q);
     s->target_mass = V(add)(s->target_mass, V(add)(top_q, others_q));
 }
@@ -639,7 +668,7 @@ static void K(conclude_sums)(T(batch) * r)
     for (int i = 0; i < r->at_once; ++i)
         if (!T(is_counted)(r, i)) T(keep_sums)(r, i, T(no_sums)(), target_kind);
     for (int i = r->at_once; i < LANES; ++i) r->n_max[i] = zero;
-    const vec n_max = V(select)(r->targets.counted, K(counts_of_rows)(r->n_max, r->at_once), V(set1)(1));
+    const vec n_max = V(select)(r->targets.counted, K(lanes_of_rows)(r->n_max, r->at_once), V(set1)(1));
     const vec others = K(sums_of_rows)(r->others, r->at_once);
     sample->stats = T(stats_of)(sample->stats.row_max, sample->shift.top, n_max, others, r->kind.op);
     sample->target_cost = sample->target_mass = sample->others_q = zero;
@@ -650,7 +679,7 @@ static void K(conclude_sums)(T(batch) * r)
     const vec target_cost = has_cost ? K(sums_of_rows)(r->target_cost, r->at_once) : zero;
     if (target_kind == DENSE) {
         for (int i = r->at_once; i < LANES; ++i) r->n_bad[i] = zero;
-        r->targets.n_samples = T(before_bad)(K(counts_of_rows)(r->n_bad, r->at_once), r->targets.n_samples);
+        r->targets.n_samples = T(before_bad)(K(lanes_of_rows)(r->n_bad, r->at_once), r->targets.n_samples);
     }
     const vec top_q = target_kind == DENSE ? K(sums_of_rows)(r->top_q, r->at_once) : zero;
     const vec others_q = target_kind == DENSE ? K(sums_of_rows)(r->others_q, r->at_once) : zero;
@@ -827,11 +856,9 @@ static void K(write_masses)(const T(batch) * r)
     V(store)(is_confident, V(select)(T(is_confident)(r->sample.stats), V(set1)(1), V(set1)(0)));
     for (int i = 0; i < r->targets.n_samples; ++i) {
         real *out = (real *)(void *)T(out_of)(r, i, SOFTXENT_REAL);
-        for (ptrdiff_t j = 0; j < b->n_masses && T(is_counted)(r, i); ++j) {
-            const ptrdiff_t class = masses->class[i][j];
-            if (class < 0 || (is_confident[i] != 0 && masses->logit[i][j] == row_max[i])) continue;
-            out[class * b->out_class_stride] -= masses->q[i][j] * upstream[i];
-        }
+        for (ptrdiff_t j = 0; j < b->n_masses && T(is_counted)(r, i); ++j)
+            if (is_confident[i] == 0 || masses->logit[i][j] != row_max[i])
+                out[masses->class[i][j] * b->out_class_stride] -= masses->q[i][j] * upstream[i];
     }
 }
 
@@ -872,7 +899,7 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
         if (op != OP_RANK) sample->stats.row_max = K(max_of_batch_any)(r);
         T(look_up_labels)(r);
         if (op == OP_RANK) sample->stats.row_max = K(rank_batch)(r);
-        if (r->call->b->masses) K(look_up_masses_of_rows)(r);
+        if (r->call->b->masses) K(look_up_masses)(r);
         sample->shift = T(shift_of)(sample->stats.row_max, r->targets.headroom);
     }
     V(store)(lanes->row_max, sample->stats.row_max), V(store)(lanes->base, sample->shift.base);
@@ -889,8 +916,9 @@ static void K(row_batch)(T(batch) * r, T(sweep) * sum, T(sweep) * write)
 /* Computes samples until the block ends, or before the first bad label or target. Returns how many. */
 static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) * sum, T(sweep) * write)
 {
-    const T(call) call = K(call_of)(b);
+    T(call) call = K(call_of)(b);
     T(batch) r;
+    call.has_few_masses = b->masses != NULL;
     r.call = &call, r.kind = kind, r.at_once = T(rows_at_once)(b->n_classes);
     r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.out_type);
     T(labels) labels;
