@@ -219,6 +219,11 @@ typedef struct softxent_block {
     const void *masses; /* reals, 0 or more */
     ptrdiff_t n_masses;
     ptrdiff_t masses_stride; /* from one sample to the next, of both */
+
+    const double *temperatures; /* T of each sample, in place of the option; NULL: the option */
+    ptrdiff_t temperatures_stride;
+    double *temperature_grad; /* the derivative of each loss with respect to its T; NULL: not wanted */
+    ptrdiff_t temperature_grad_stride;
 } softxent_block;
 
 /* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and

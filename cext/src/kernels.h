@@ -45,9 +45,9 @@ static inline int are_plain_options(const softxent_options *o)
     return i == sizeof rest;
 }
 
-/* masses_stride was the last field of the block when the row and lane kernels were last checked. A field that is
+/* temperature_grad_stride was the last field of the block when the row and lane kernels were last checked. A field that is
  * added breaks the build here, until it is decided whether they handle it. */
-_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, masses_stride) - sizeof(ptrdiff_t) <
+_Static_assert(sizeof(softxent_block) - offsetof(softxent_block, temperature_grad_stride) - sizeof(ptrdiff_t) <
                    _Alignof(softxent_block),
                "needs_general_kernel must say who knows the block's new field");
 
@@ -55,6 +55,7 @@ _Static_assert(sizeof(softxent_block) - offsetof(softxent_block, masses_stride) 
 static inline int needs_general_kernel(const softxent_block *b, softxent_op op)
 {
     if (has_trait(op, IS_GENERAL) || b->n_classes > MOST_COUNTED_CLASSES || b->where || b->hess) return 1;
+    if (b->temperatures || b->temperature_grad) return 1;
     if (b->out && b->out_type != b->logits_type && b->out_type != SOFTXENT_REAL) return 1;
     return !are_plain_options(b->options);
 }

@@ -25,7 +25,7 @@ enum {
     HEEDS_WEIGHTS = 1 << 11,     /* the weights and upstream gradients of samples */
     HEEDS_OPTIONS = 1 << 12,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
     HEEDS_OUT = 1 << 13,         /* a gradient, if `out` is given; and what it is added to */
-    HEEDS_HESS = 1 << 14,        /* the diagonal of a Hessian, beside a gradient */
+    HEEDS_HESS = 1 << 14, /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */
 
     /* What its kernels do. */
     HAS_LOSS = 1 << 15,     /* the loss of labels or targets, over all classes */

@@ -85,7 +85,7 @@ static int is_among_all(const softxent_block *b)
 static int is_shard(const softxent_block *b)
 {
     const softxent_options *o = b->options;
-    return has_labels(b) && !has_target(b) && !b->hess && is_among_all(b) &&
+    return has_labels(b) && !has_target(b) && !b->hess && !b->temperatures && is_among_all(b) &&
            !(o && (o->class_weight || o->label_smoothing != 0));
 }
 
@@ -111,12 +111,23 @@ static int is_between(double x, double low, double high) { return x >= low && x 
 
 static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
 
+/* The option stays at 1 where samples have temperatures of their own. */
+static int has_good_temperatures(const softxent_block *b)
+{
+    const softxent_options *o = b->options;
+    if (o && o->temperature != 0 && o->temperature != 1) return 0;
+    for (ptrdiff_t i = 0; i < b->n_samples; ++i)
+        if (!is_between(b->temperatures[i * b->temperatures_stride], 0x1p-100, 0x1p100)) return 0;
+    return 1;
+}
+
 SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
     const int has_hessian = has_trait(op, HAS_HESSIAN) || (has_trait(op, HEEDS_HESS) && b->hess);
     if (!has_trait(op, HEEDS_TEMPERATURE | HEEDS_OPTIONS)) return 1;
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
+    if (has_trait(op, HEEDS_OPTIONS) && b->temperatures && !has_good_temperatures(b)) return 0;
     if (!o) return 1;
     if (!is_scale(o->temperature)) return 0;
     if (!has_trait(op, HEEDS_OPTIONS)) return 1;
@@ -143,9 +154,9 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, NEEDS_OUT | HEEDS_OUT)) b->out = NULL;
     if (!has_trait(op, NEEDS_DIRECTION)) b->direction = NULL;
     if (!has_trait(op, HEEDS_OUT)) b->accumulate = 0;
-    if (!has_trait(op, HEEDS_HESS)) b->hess = NULL;
+    if (!has_trait(op, HEEDS_HESS)) b->hess = NULL, b->temperature_grad = NULL;
     if (has_trait(op, HEEDS_OPTIONS)) return;
-    b->labels = NULL;
+    b->labels = NULL, b->temperatures = NULL;
     if (!has_trait(op, NEEDS_TARGET | NEEDS_DENSE_TARGET)) b->target = NULL;
     if (!has_trait(op, NEEDS_TARGET)) b->masses = NULL;
     if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;

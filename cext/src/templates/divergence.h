@@ -111,7 +111,7 @@ static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
             for (int c = 0; c < vectors; ++c) row_max = V(max)(V(load)(z + c * LANES), row_max);
         }
         stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
-        stats[i]->t = T(tempered_of)(row_max, g->call.o.temperature, g->targets.headroom);
+        stats[i]->t = T(tempered_of)(row_max, &g->inverse, g->targets.headroom);
     }
 }
 

@@ -162,17 +162,42 @@ SIMD_INLINE vec T(units_below)(vec row_max, vec z, const T(tempered) * t)
     return V(fnma)(z, t->unit, V(mul)(row_max, t->unit));
 }
 
-SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature, T(headroom) headroom)
+/* What a temperature comes to: 1 / T in two reals, and the units in which m - z is formed. */
+typedef struct {
+    real temperature, scale, scale_low, unit;
+} T(inverse);
+
+SIMD_INLINE T(inverse) T(inverse_of)(double temperature)
 {
     const double inverse = 1 / temperature;
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
     /* 1 / T = inverse (1 + rest), but for an error that is smaller than any real's rounding */
     const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
+    const T(inverse) x = {(real)temperature, (real)inverse,
+                          (real)((inverse - (double)(real)inverse) + inverse * rest), temperature > 1 ? (real)0.5 : 1};
+    return x;
+}
+
+/* The temperatures of LANES samples. */
+typedef struct {
+    vec temperature, scale, scale_low, unit;
+    int is_one; /* all are 1, as an option's is by default: exp_shifted does it */
+} T(inverses);
+
+SIMD_INLINE T(inverses) T(one_temperature)(double temperature)
+{
+    const T(inverse) x = T(inverse_of)(temperature);
+    const T(inverses) all = {V(set1)(x.temperature), V(set1)(x.scale), V(set1)(x.scale_low), V(set1)(x.unit),
+                             temperature == 1};
+    return all;
+}
+
+SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, const T(inverses) * inverse, T(headroom) headroom)
+{
     T(tempered) t;
-    t.scale = V(set1)((real)inverse);
-    t.scale_low = V(set1)((real)((inverse - (double)(real)inverse) + inverse * rest));
-    t.is_one = temperature == 1;
-    t.unit = V(set1)(temperature > 1 ? (real)0.5 : 1), t.scale_of_unit = V(div)(t.scale, t.unit);
+    t.scale = inverse->scale, t.scale_low = inverse->scale_low;
+    t.is_one = inverse->is_one;
+    t.unit = inverse->unit, t.scale_of_unit = V(div)(t.scale, t.unit);
     if (t.is_one) {
         t.shift = T(shift_of)(row_max, headroom);
         return t;
@@ -185,7 +210,7 @@ SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, double temperature, T(headro
     const vec low = V(select)(near, T(scaled_low)(row_max, scaled_max, &t), zero);
     t.shift = T(shift_of)(x, headroom);
     t.shift.base = V(select)(near, zero, V(select)(has_logits, row_max, zero));
-    t.shift.floor = V(mul)(t.shift.floor, V(set1)((real)temperature));
+    t.shift.floor = V(mul)(t.shift.floor, inverse->temperature);
     t.shift.top = V(mul)(T(exp_near_0)(V(add)(T(reduced)(x, n0), low)), headroom.power);
     return t;
 }

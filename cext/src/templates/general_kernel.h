@@ -16,6 +16,7 @@ typedef struct {
     int in_rows, resident, dense; /* dense: q has entries in other classes than the label's */
     int has_depth;                /* whether sum p (m - z) is wanted */
     ptrdiff_t n_vectors;
+    T(inverses) inverse; /* of the temperatures */
     T(view) logits, target, where, direction, out, hess;
     T(labels) labels;
     T(targets) targets;     /* samples that do not count are computed with logits 0 and all classes allowed */
@@ -125,6 +126,20 @@ SIMD_INLINE real T(logit_at)(const T(general) * g, ptrdiff_t sample, ptrdiff_t c
     return g->call.o.softcap > 0 ? V(first)(T(capped)(V(set1)(z), V(set1)((real)g->call.o.softcap), &slope)) : z;
 }
 
+/* The temperatures of the samples at hand, if they have temperatures of their own. */
+static void K(load_temperatures)(T(general) * g)
+{
+    const softxent_block *b = g->b;
+    real temperature[LANES], scale[LANES], scale_low[LANES], unit[LANES];
+    for (int i = 0; i < LANES; ++i) {
+        const int source = g->in_rows || i >= g->targets.n_samples ? 0 : i;
+        const T(inverse) x = T(inverse_of)(b->temperatures[(g->targets.begin + source) * b->temperatures_stride]);
+        temperature[i] = x.temperature, scale[i] = x.scale, scale_low[i] = x.scale_low, unit[i] = x.unit;
+    }
+    const T(inverses) own = {V(load)(temperature), V(load)(scale), V(load)(scale_low), V(load)(unit), 0};
+    g->inverse = own;
+}
+
 /* Starts the group from `begin` on: up to n_samples samples, but only to the first label that is no class. */
 static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
 {
@@ -132,6 +147,7 @@ static void K(start_group)(T(general) * g, ptrdiff_t begin, int n_samples)
     real label_logit[LANES] = {0};
     K(load_targets)(&g->targets, &g->labels, &g->call, begin, n_samples, g->in_rows);
     if (g->targets.n_samples == 0) return;
+    if (b->temperatures) K(load_temperatures)(g);
     for (int i = 0; i < LANES; ++i) {
         const int source = g->in_rows ? 0 : i;
         if (g->op != OP_FINISH && source < g->targets.n_samples && g->targets.label[source] >= 0)
@@ -247,6 +263,14 @@ SIMD_INLINE void T(general_terms)(vec *tile, const vec *q, int vectors, const T(
     T(accumulate)(n_max, n_max_of_tile);
 }
 
+SIMD_INLINE void T(put_temperature_grad)(const softxent_block *b, const T(targets) * targets, vec grad)
+{
+    real lanes[LANES];
+    V(store)(lanes, T(if_counted)(targets, grad));
+    for (int i = 0; i < targets->n_samples; ++i)
+        b->temperature_grad[(targets->begin + i) * b->temperature_grad_stride] = lanes[i];
+}
+
 /* Computes lse, the loss's target sums, and the class to which the label's q is added. */
 SIMD_INLINE void T(conclude)(const T(general) * g, T(general_stats) * stats, T(sums) sums)
 {
@@ -278,7 +302,7 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
     T(sums) sums = T(no_sums)();
     T(compensated) n_max = T(zero)(), moment = T(zero)();
     T(sample) *s = &stats->sample;
-    stats->t = T(tempered_of)(s->stats.row_max, g->call.o.temperature, g->targets.headroom);
+    stats->t = T(tempered_of)(s->stats.row_max, &g->inverse, g->targets.headroom);
     s->label_logit = g->label_logit;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -303,6 +327,21 @@ static void K(general_sums)(T(general) * g, vec *tile, vec *q, int keep, T(gener
     if (has_target(g->b)) K(end_before_bad)(g, sums.n_bad);
     T(conclude)(g, stats, sums);
 }
+/* dL/dT = (W sum p depth - sum q depth) upstream + (sum p depth - m / T) lse z_upstream, with depth = (m - z) / T. */
+static void K(store_temperature_grad)(const T(general) * g, const T(general_stats) * stats)
+{
+    const softxent_block *b = g->b;
+    const T(targets) *targets = &g->targets;
+    const T(sample) *s = &stats->sample;
+    const vec costs = V(sub)(V(mul)(s->target_mass, s->mean_depth), s->target_cost);
+    vec grad = V(mul)(costs, targets->upstream);
+    if (g->call.o.z_loss > 0) {
+        const vec of_lse = V(sub)(s->mean_depth, V(mul)(s->stats.row_max, stats->t.scale));
+        grad = V(fma)(V(mul)(of_lse, s->lse), targets->z_upstream, grad);
+    }
+    T(put_temperature_grad)(b, targets, V(mul)(grad, targets->excess));
+}
+
 /* ---- Third sweep: the output ------------------------------------------------------------------------------------- */
 
 /* The exps: resident, from the output, or computed again. */
@@ -514,7 +553,7 @@ static void K(load_stats)(const T(general) * g, T(general_stats) * stats)
         p.row_max = V(set1)(V(first)(p.row_max)), p.n_max = V(set1)(V(first)(p.n_max));
         p.sum_others = V(set1)(V(first)(p.sum_others)), p.label_logit = V(set1)(V(first)(p.label_logit));
     }
-    stats->t = T(tempered_of)(p.row_max, g->call.o.temperature, g->targets.headroom);
+    stats->t = T(tempered_of)(p.row_max, &g->inverse, g->targets.headroom);
     T(stats_from_parts)(&stats->sample, &g->targets, p, stats->t.shift, stats->t.unit);
     T(conclude)(g, stats, T(no_sums)());
 }
@@ -530,6 +569,7 @@ static void K(write_nothing)(const T(general) * g)
 {
     vec tile[TILE];
     if (g->b->loss) T(store_losses)(&g->call, &g->targets, V(set1)(0));
+    if (g->b->temperature_grad) T(put_temperature_grad)(g->b, &g->targets, V(set1)(0));
     if (g->op == OP_RANK) T(store_no_ranks)(g->b, g->targets.begin, g->targets.n_samples);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -568,6 +608,7 @@ static void K(general_group)(T(general) * g)
         if (g->targets.n_samples == 0) return;
     }
     T(store_results)(&g->call, &g->targets, &stats.sample, g->op);
+    if (g->b->temperature_grad) K(store_temperature_grad)(g, &stats);
     switch (g->op) {
     case OP_RANK: K(rank_samples)(g->b, g->targets.begin, g->targets.n_samples, g->targets.label, g->in_rows); break;
     case OP_SOFTMAX: K(write_softmax)(g, tile, keep, &stats); break;
@@ -590,7 +631,8 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
-    g.dense = has_target(b) || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY;
+    g.dense = has_target(b) || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY || b->temperature_grad;
+    g.inverse = T(one_temperature)(g.call.o.temperature);
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);
     for (ptrdiff_t begin = 0; begin < b->n_samples; begin += step) {

@@ -40,7 +40,6 @@ typedef struct {
     const softxent_block *b;
     softxent_options o;                /* with all defaults filled in */
     double scale, z_scale, hess_scale; /* multiply p W - q, lse p, and the Hessian's W p (1 - p) */
-    double largest_scale;
     T(gain) gain;             /* for samples without weights or upstream gradients of their own */
     real z_loss, z_loss_root; /* z_loss times z_loss_root squared is the option z_loss; both stay in range */
     int has_weights;          /* samples have weights or upstream gradients of their own */
@@ -59,11 +58,10 @@ static T(call) K(call_of)(const softxent_block *b)
     c.hess_scale = upstream / (c.o.log_base * c.o.temperature);
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
-    c.largest_scale = larger(larger(fabs(c.scale), fabs(c.z_scale)), fabs(c.hess_scale));
     c.gain = K(gain_of)(c.scale, c.z_scale, c.hess_scale, 1);
     const double root = power_of_2(exponent_of(c.o.z_loss) / 2);
     c.z_loss = (real)(c.o.z_loss / root / root), c.z_loss_root = (real)root;
-    c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output;
+    c.has_weights = c.o.class_weight || b->sample_weight || b->grad_output || b->temperatures;
     c.has_plain_labels = b->labels && b->label_type == SOFTXENT_INT64 && b->labels_stride == 1 &&
                          !b->use_ignore_index && !c.has_weights && !b->parts;
     return c;

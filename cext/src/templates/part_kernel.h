@@ -79,6 +79,7 @@ SIMD_INLINE void T(stats_from_parts)(T(sample) * s, const T(targets) * targets, 
 static ptrdiff_t K(finish_losses)(const softxent_block *b)
 {
     const T(call) call = K(call_of)(b);
+    const T(inverses) inverse = T(one_temperature)(call.o.temperature);
     T(labels) labels;
     T(targets) targets;
     T(no_labels)(&labels), T(no_targets)(&targets);
@@ -86,7 +87,7 @@ static ptrdiff_t K(finish_losses)(const softxent_block *b)
         const int n_samples = (int)(b->n_samples - begin < LANES ? b->n_samples - begin : LANES);
         K(load_targets)(&targets, &labels, &call, begin, n_samples, 0);
         const T(parts) p = T(read_parts)(b, &targets);
-        const T(tempered) t = T(tempered_of)(p.row_max, call.o.temperature, targets.headroom);
+        const T(tempered) t = T(tempered_of)(p.row_max, &inverse, targets.headroom);
         T(sample) s;
         T(stats_from_parts)(&s, &targets, p, t.shift, t.unit);
         T(set_lse)(&s, &t);
@@ -108,13 +109,14 @@ SIMD_INLINE vec T(others_in)(T(parts) p, vec row_max, const T(tempered) * t)
 static ptrdiff_t K(merge)(const softxent_block *b)
 {
     const T(call) call = K(call_of)(b);
+    const T(inverses) inverse = T(one_temperature)(call.o.temperature);
     const vec zero = V(set1)(0);
     for (ptrdiff_t i = 0; i < b->n_samples; i += LANES) {
         T(softxent_part) *to = (T(softxent_part) *)b->parts + i;
         const T(parts) p = T(load_parts)(to, b->n_samples - i);
         const T(parts) q = T(load_parts)((const T(softxent_part) *)b->other_parts + i, b->n_samples - i);
         const vec row_max = V(max)(p.row_max, q.row_max);
-        const T(tempered) t = T(tempered_of)(row_max, call.o.temperature, T(headroom_of)(HEADROOM));
+        const T(tempered) t = T(tempered_of)(row_max, &inverse, T(headroom_of)(HEADROOM));
         const T(parts) both = {
             row_max,
             V(add)(V(select)(V(eq)(p.row_max, row_max), p.n_max, zero),

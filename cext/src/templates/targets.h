@@ -51,6 +51,23 @@ SIMD_INLINE double T(own_upstream)(const softxent_block *b, ptrdiff_t sample, do
     return g ? own * g[sample * b->grad_output_stride] : own;
 }
 
+/* The scales of the call times a sample's own weight and upstream gradient, over its own temperature. */
+typedef struct {
+    double upstream, z_upstream, hess_upstream;
+} T(scales);
+
+SIMD_INLINE T(scales) T(scales_of)(const T(call) * c, ptrdiff_t sample, double weight)
+{
+    const softxent_block *b = c->b;
+    const double all = T(own_upstream)(b, sample, weight);
+    T(scales) x = {c->scale * all, c->z_scale * all, c->hess_scale * all};
+    if (b->temperatures) {
+        const double inverse = 1 / b->temperatures[sample * b->temperatures_stride];
+        x.upstream *= inverse, x.z_upstream *= inverse, x.hess_upstream *= inverse * inverse;
+    }
+    return x;
+}
+
 /* Reads the weights of sample l->begin + i. A sample of weight 0 does not count, whatever its logits and its target
  * hold; its label was checked before. */
 SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
@@ -59,22 +76,23 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const real *w = (const real *)c->o.class_weight, *s = (const real *)b->sample_weight;
     const ptrdiff_t y = (ptrdiff_t)l->label[i], sample = l->begin + i;
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
-    const double all = T(own_upstream)(b, sample, own);
-    if (own == 0) l->label[i] = LABEL_IGNORED;
     const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* 1 also for a class in another shard */
+    const T(scales) x = T(scales_of)(c, sample, own);
+    const double largest = larger(larger(fabs(x.upstream), fabs(x.z_upstream)), fabs(x.hess_upstream));
+    if (own == 0) l->label[i] = LABEL_IGNORED;
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
-    l->sample_weight[i] = (real)own, l->upstream[i] = (real)(c->scale * all);
-    l->z_upstream[i] = (real)(c->z_scale * all), l->hess_upstream[i] = (real)(c->hess_scale * all);
+    l->sample_weight[i] = (real)own, l->upstream[i] = (real)x.upstream;
+    l->z_upstream[i] = (real)x.z_upstream, l->hess_upstream[i] = (real)x.hess_upstream;
     /* nan sets it too: how a sample is computed must not depend on the other samples */
-    l->is_large |= !(c->largest_scale * fabs(all) * larger(weight, 1) <= TWO_TO_HEADROOM);
+    l->is_large |= !(largest * larger(weight, 1) <= TWO_TO_HEADROOM);
 }
 
 /* Computes again what read_weights has, for upstream gradients that may be out of range. */
 static void K(read_gains)(T(labels) * l, const T(call) * c)
 {
     for (int i = 0; i < l->end - l->begin; ++i) {
-        const double all = T(own_upstream)(c->b, l->begin + i, l->sample_weight[i]);
-        const T(gain) x = K(gain_of)(c->scale * all, c->z_scale * all, c->hess_scale * all, l->label_weight[i]);
+        const T(scales) own = T(scales_of)(c, l->begin + i, l->sample_weight[i]);
+        const T(gain) x = K(gain_of)(own.upstream, own.z_upstream, own.hess_upstream, l->label_weight[i]);
         l->upstream[i] = x.upstream, l->z_upstream[i] = x.z_upstream, l->hess_upstream[i] = x.hess_upstream;
         l->headroom[i] = x.headroom, l->headroom_power[i] = x.power, l->headroom_inverse[i] = x.inverse;
         l->excess[i] = x.excess, l->hess_excess[i] = x.hess_excess;
