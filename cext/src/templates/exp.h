@@ -296,9 +296,8 @@ SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
  *
  *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
  *
- * f is computed without rounding 1 + t. Domain: 0 <= t < 2^126 (float64: 2^1022), and nan, which
- * stays nan. Error: at most 2 eps. Largest
- * measured for 2^-30 <= t < 2^31:
+ * f is computed without rounding 1 + t. Domain: 0 <= t < 2^126 (float64: 2^1022), and nan, which stays nan. Error: at
+ * most 2 eps. Largest measured for 2^-30 <= t < 2^31:
  *
  *     float32    fused 1.075 at t = 0.41466        plain 1.127 at t = 0.41435
  *     float64    fused 1.317 at t = 0.41758        plain 1.337 at t = 0.41446
