@@ -157,7 +157,7 @@ typedef struct {
     long double x[MAX_CLASSES], z[MAX_CLASSES], slope[MAX_CLASSES], e[MAX_CLASSES], q[MAX_CLASSES], v[MAX_CLASSES];
     long double depth[MAX_CLASSES];
     long double max, rest, log_sum, lse, lead, weight, others_weight, sample_weight, upstream;
-    long double top_v, mean_v, mean_v_error; /* of the direction: at the maximum, and the mean of the rest from there */
+    long double top_v, mean_v, mean_v_error; /* v at the top; the mean of v - top_v; its error */
     long double cap_error, lse_error;        /* error of z / T because of the softcap; error of lse */
     int allowed[MAX_CLASSES];
     int ignored, has_nan, is_nan, is_confident;
@@ -207,7 +207,7 @@ static inline void solve_direction(const general *g, ptrdiff_t i, ptrdiff_t top,
         if (a->z[k] == a->max && fabsl(from_top) > among_ties) among_ties = fabsl(from_top);
     }
     a->mean_v /= 1 + a->rest;
-    a->mean_v_error = size / (1 + a->rest) + 2 * among_ties; /* of several maxima each may be the one */
+    a->mean_v_error = size / (1 + a->rest) + 2 * among_ties; /* any of several maxima may be the top */
 }
 
 /* Every difference of two z / T may be off by `cap`: capped() is within 4 eps, and c itself is rounded. lse is off by

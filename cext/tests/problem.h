@@ -81,7 +81,7 @@ static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdif
 
 typedef struct {
     const char *name;
-    int channels_first, pad, step, flip; /* flip: 1 the classes run backwards in memory, 2 the samples */
+    int channels_first, pad, step, flip; /* flip: 1 if the classes run backwards in memory, 2 if the samples do */
 } layout;
 
 static const layout layouts[] = {
