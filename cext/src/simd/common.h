@@ -45,7 +45,7 @@
 #  endif
 #endif
 
-/* Both prefetch the cache line of an address, which need not be valid. PREFETCH_TO_WRITE also asks for its ownership. */
+/* Both prefetch the cache line of an address, which need not be valid. PREFETCH_TO_WRITE also asks to own the line. */
 #if defined(__GNUC__) || defined(__clang__)
 #  define PREFETCH(p) __builtin_prefetch(p)
 #  define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
