@@ -148,7 +148,7 @@ class Probabilities:
 
 
 def are_distributions(values: Array) -> bool:
-    """Whether all entries are in [0, 1], and every sample's sum over the last axis is 1 to the precision of the dtype."""
+    """Whether all entries are in [0, 1], and each sample's sum over the last axis is 1 to the dtype's precision."""
     if not (values.min() >= 0 and values.max() <= 1):
         return False
     exact = values.dtype.kind == "f" and values.dtype.itemsize >= 4

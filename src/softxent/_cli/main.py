@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Make the signals that would end the program raise in this block. A signal that is ignored, as by nohup, stays so."""
+    """Make signals that would end the program raise in this block. A signal that nohup ignores stays ignored."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
@@ -74,7 +74,7 @@ def _dispatch(argv: Sequence[str] | None) -> int:
     try:
         arguments = parser().parse_args(argv)
         arguments.run(arguments)
-    except SystemExit as stop:  # argparse: --help, --version, or a usage error that it has already told
+    except SystemExit as stop:  # argparse: --help, --version, or a usage error that it has printed
         return int(stop.code or 0)
     return 0
 
@@ -88,7 +88,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _discard_stdout() -> None:
-    """Discard what is still in the buffer of stdout. Otherwise the interpreter would write it at exit, and fail again."""
+    """Discard the buffer of stdout. Otherwise the interpreter would write it at exit, and fail again."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -135,7 +135,7 @@ def _columns() -> int:
 
 
 def _encodable(text: str) -> str:
-    """The text in characters that stdout can encode. If it cannot encode dots and lines, they become stars and dashes."""
+    """The text in characters that stdout can encode: if need be, dots and lines become stars and dashes."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
