@@ -43,7 +43,7 @@ class BuildExtension(build_ext):
             # The compiler must not contract a * b + c in the templates: what is fused there is fused by name.
             compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", *debug_flags()]
             candidates = [(["-fopenmp"], ["-fopenmp"])]
-            if get_platform().startswith("macosx"):  # for which this may be a cross-compiler
+            if get_platform().startswith("macosx"):  # a cross-compiler for macOS comes here too
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]
         openmp_compile, openmp_link = self.openmp_flags(candidates)
         self.library = self.build_library(compile_flags)

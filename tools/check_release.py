@@ -51,7 +51,7 @@ def expected_identifiers() -> set[str]:
 
 
 def identifiers_of(wheel: re.Match[str]) -> set[str]:
-    """The names that cibuildwheel gives to the builds of a wheel's platform tags. Several tags may stand for one build."""
+    """The names in cibuildwheel of the builds of a wheel. Several of its platform tags may stand for one build."""
     found = set()
     for tag in wheel["platforms"].split("."):
         platform = PLATFORM.fullmatch(tag)

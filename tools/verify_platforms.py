@@ -94,7 +94,7 @@ def verify_python(target: Target) -> Result:
     if missing:
         return Result("-", f"{missing[0]} is missing", "-")
     environment = {name: value for name, value in os.environ.items() if name != "SOFTXENT_ISA"}
-    environment["OPENBLAS_CORETYPE"] = "Nehalem"  # what NumPy's OpenBLAS picks under qemu dies of SIGILL
+    environment["OPENBLAS_CORETYPE"] = "Nehalem"  # under qemu OpenBLAS's own choice dies of SIGILL
 
     def python(*arguments: str) -> subprocess.CompletedProcess:
         command = [*emulator, sys.executable, *arguments]
