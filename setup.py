@@ -54,7 +54,7 @@ class BuildExtension(build_ext):
         super().build_extensions()
         self.add_to_package()
 
-    def copy_extensions_to_source(self):  # of a build in place
+    def copy_extensions_to_source(self):  # called for a build in place
         super().copy_extensions_to_source()
         self.add_to_package()
 
@@ -70,7 +70,7 @@ class BuildExtension(build_ext):
                 return self.compiler.compile([source], folder, include_dirs=["cext/include"], extra_preargs=own)[0]
 
             first, *others = C_SOURCES
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # of a compiler that the first one has set up
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # the first source has set up the compiler
                 objects = [compiled(first), *pool.map(compiled, others)]
             self.compiler.create_static_lib(objects, "softxent", output_dir=folder)
         return library

@@ -674,7 +674,7 @@ def test_the_softmaxs_jacobian_and_its_products_are_those_of_the_reference(probl
     bounds, z, axis, v = Bounds(problem), problem.seen(problem.logits), problem.axis, problem.direction(may_break=False)
     want, bound = reference.softmax_jvp(z, problem.seen(v), axis), bounds.product(v)
     jacobian = None
-    if z.size * problem.n_classes <= 50_000:  # so many entries it has
+    if z.size * problem.n_classes <= 50_000:  # the number of its entries
         jacobian, jacobian_bound = reference.softmax_jacobian(z, axis), bounds.jacobian()
     for isa in ISAS:
         with kernels_of(isa):

@@ -121,7 +121,7 @@ class _Evaluation:
         self.pair, self.options = pair, options
         self.n_kept, self.normalizer = pair.check_labels(options["class_weight"])
         dtype = _arrays.result_dtype(pair.logits.dtype)
-        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # of the results
+        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # the dtype of the results
         self.losses = Losses()
         self.right = np.zeros(2, dtype=np.int64)  # first, and among the first five
         self.calibration = Calibration() if calibrate else None

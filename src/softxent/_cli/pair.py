@@ -13,10 +13,10 @@ from . import diagnosis
 from .files import BLOCK_BYTES, Array, CommandError
 from .formats import as_bfloat16, open_array
 
-RESULT_BYTES = 64  # of a sample: its loss, rank, first class, and what is measured of them
+RESULT_BYTES = 64  # bytes per sample: loss, rank, first class, and what is measured of them
 
 Box = tuple[slice, ...]
-Place = tuple[int, ...]  # of a sample, in the order of the files' axes, or of one of its logits
+Place = tuple[int, ...]  # the indices of a sample or a logit, in the order of the files' axes
 
 
 class Pair:
