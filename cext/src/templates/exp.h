@@ -9,8 +9,9 @@
  * otherwise, it was measured at every float32 of its domain that is not tiny (above 2^-30 in size, as a rule), and at
  * 10^7 or more random float64.
  *
- * tools/minimax.py computes the polynomials, their errors and the places of these errors. cext/tests/test_accuracy.h
- * holds the functions to the stated bounds; each function names its test. */
+ * tools/minimax.py computes the polynomials, their errors and the places of these errors. The tests that the functions
+ * name are in cext/tests/test_accuracy.h. They hold the stated bounds, but for exp_shifted and exp_tempered, which say
+ * what their tests hold. */
 
 /* What differs between the two types: the layout of the format, and polynomials long enough for it.
  *
