@@ -34,16 +34,16 @@ int softxent_probe(void) { return omp_get_max_threads(); }
 
 
 class BuildExtension(build_ext):
-    """build_ext that knows its compiler's flags."""
+    """build_ext with the flags of its compiler."""
 
     def build_extensions(self):
         if self.compiler.compiler_type == "msvc":
             compile_flags, candidates = ["/O2", "/std:c11"], [(["/openmp"], [])]
         else:
-            # No contraction of a * b + c behind the templates' back: what is fused is fused by name.
+            # The compiler must not contract a * b + c in the templates: what is fused there is fused by name.
             compile_flags = ["-O2", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", *debug_flags()]
             candidates = [(["-fopenmp"], ["-fopenmp"])]
-            if get_platform().startswith("macosx"):  # for which this may be a cross-compiler
+            if get_platform().startswith("macosx"):  # a cross-compiler for macOS comes here too
                 candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *candidates]
         openmp_compile, openmp_link = self.openmp_flags(candidates)
         self.library = self.build_library(compile_flags)
@@ -54,30 +54,32 @@ class BuildExtension(build_ext):
         super().build_extensions()
         self.add_to_package()
 
-    def copy_extensions_to_source(self):  # of a build in place
+    def copy_extensions_to_source(self):  # called for a build in place
         super().copy_extensions_to_source()
         self.add_to_package()
 
     def build_library(self, flags):
-        """The C library, static, if it is not there yet; the extension is linked with it."""
+        """Build the static C library if it is not there yet. The extension is linked with it."""
         folder = self.build_temp
         library = self.compiler.library_filename("softxent", output_dir=folder)
         if self.force or newer_group(C_FILES, library):
             kernel_flags = [*flags, *self.kernel_flags()]
 
             def compiled(source):
-                own = [*(kernel_flags if "kernels_" in source else flags)]  # which a compiler object may add to
+                own = [*(kernel_flags if "kernels_" in source else flags)]  # a compiler object may add to its arguments
                 return self.compiler.compile([source], folder, include_dirs=["cext/include"], extra_preargs=own)[0]
 
             first, *others = C_SOURCES
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # of a compiler that the first one has set up
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # the first source has set up the compiler
                 objects = [compiled(first), *pool.map(compiled, others)]
             self.compiler.create_static_lib(objects, "softxent", output_dir=folder)
         return library
 
     def kernel_flags(self):
-        """What kernels are better without: canaries, which cost up to a fifth, beside arrays of constant size in which
-        all indices are bounded; and GCC's doubling of loop heads and the ways there, a sixth more code, no faster.
+        """Flags without which kernels are slower.
+
+        Canaries cost up to a fifth beside arrays of constant size, in which all indices are bounded. GCC's copies of
+        loop heads and of the paths to them make a sixth more code, and no more speed.
         """
         if self.compiler.compiler_type == "msvc":
             return []
@@ -85,7 +87,7 @@ class BuildExtension(build_ext):
         return [flag for flags in candidates if self.can_link(PROBE, ["-Werror", *flags], []) for flag in flags]
 
     def add_to_package(self):
-        """What a C program needs, beside the extension: include/ and lib/."""
+        """Copy include/ and lib/ into the package: what a C program needs."""
         package = Path(self.get_ext_fullpath("softxent._kernels")).parent
         version = re.search(r'SOFTXENT_VERSION "(.*)"', HEADER.read_text()).group(1)
         values = {
@@ -136,8 +138,10 @@ class BuildExtension(build_ext):
 
 
 def debug_flags():
-    """Many interpreters were built with -g, and pass it on: debug information is ten times the size of the code. It is
-    there where the user's own CFLAGS ask for it."""
+    """The flag against debug information, which is ten times the size of the code.
+
+    Many interpreters were built with -g, and pass it on. If the user's own CFLAGS ask for debug information, it stays.
+    """
     wanted = any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split())
     return [] if wanted else ["-g0"]
 

@@ -42,17 +42,17 @@ import softxent
 from softxent import _kernels
 
 DTYPES = (np.float32, np.float64)
-N_CLASSES = (2, 9, 70, 600)  # the last is more than a kernel holds at once
-FEW_CLASSES = (2, 9)  # of which a matrix is formed
+N_CLASSES = (2, 9, 70, 600)  # the last number is of more classes than a kernel holds at once
+FEW_CLASSES = (2, 9)  # numbers of classes for which a matrix is formed
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Of an operation with some options: each of `cases` is asked, with inputs of every kind."""
+    """A bound on the error of an operation with some options. Each of `cases` is asked with inputs of every kind."""
 
     operation: str
-    options: str  # in words
-    bound: str  # in eps
+    options: str  # the bound in words
+    bound: str  # the bound in eps
     cases: tuple[dict[str, Any], ...] = field(default=({},), compare=False)
     n_classes: tuple[int, ...] = N_CLASSES
 
@@ -85,7 +85,7 @@ ALL = (
     },
     {"softcap": 5.0, "z_loss": 1e-3, "target": 1, "temperature": 0.7, "sample_weight": 1, "where": 1},
 )
-# Second derivatives know neither softcap nor z_loss.
+# Second derivatives take neither softcap nor z_loss.
 SECOND = ({}, {"where": 1}, {"temperature": 0.3}, {"target": 1, "class_weight": 1, "sample_weight": 1, "base": 2})
 IN_PARTS = ({}, {"temperature": 0.3}, {"temperature": 1.7, "base": 2})
 PRODUCT = "(4 * (1 + depth) + 2) * w * p * (v + mean)"
@@ -147,7 +147,7 @@ def noisy_rows(rng, n_classes, n):
 
 
 def leading_rows(rng, n_classes):
-    """One class leads the others by little, by much, and by as much as the dtype can show."""
+    """Logits in which one class leads the others by little, by much, and by as much as the dtype can show."""
     for lead in (1e-6, 0.1, 1, 12, 30, 80, 95, 103, 600, 740):
         row = rng.normal(size=n_classes) * 0.5
         row[0] = row[1:].max(initial=row[0]) + lead
@@ -155,16 +155,18 @@ def leading_rows(rng, n_classes):
 
 
 def difficult_rows(rng, n_classes):
-    for distance in (8.2, 11.9):  # nearly all the mass lies there, where a rounded z - m costs most
+    for distance in (8.2, 11.9):  # nearly all the mass lies where a rounded z - m costs most
         yield np.concatenate([[5.4321], np.full(n_classes - 1, 5.4321 - distance)])
-    for noise in (1e-3, 1):  # lse is nearly 0: z_loss's gradient changes sign
+    for noise in (1e-3, 1):  # lse is nearly 0, where the gradient of z_loss changes sign
         row = rng.normal(size=n_classes) * noise
         yield row - np.log(np.exp(row).sum())
     yield np.full(n_classes, 0.37)
 
 
 def rows_of_every_kind(rng, n_classes, temperature, softcap, dtype):
-    """Logits and labels. With a softcap some logits are where its slope is near or below the normal numbers."""
+    """Logits and labels of every kind. With a softcap, the softcap's slope at some logits is near or below the normal
+    numbers.
+    """
     rows = [*noisy_rows(rng, n_classes, 12), *leading_rows(rng, n_classes), *difficult_rows(rng, n_classes)]
     rows = np.array(rows) * temperature
     if softcap:
@@ -223,7 +225,9 @@ class Numbers:
 
 
 class Sample:
-    """One sample: its logits, target and options as exact numbers, the answers, and what the bounds are made of."""
+    """One sample: its logits, target and options as exact numbers, its answers, and the numbers that bounds are made
+    of.
+    """
 
     def __init__(self, z, y, v, options, i):
         def number(name, default):
@@ -258,7 +262,7 @@ class Sample:
         e = [mp.exp(-x) if ok else mp.mpf(0) for x, ok in zip(self.depth, self.allowed, strict=True)]
         self.rest = mp.fsum(e[k] for k in self.left if k != self.top)
         self.p = [x / (1 + self.rest) for x in e]
-        # Of the largest, 1 - p may be smaller than 50 digits show.
+        # 1 - p of the largest class may be smaller than 50 digits show.
         self.not_p = [1 - x for x in self.p]
         self.not_p[self.top] = self.rest / (1 + self.rest)
         self.log_sum = mp.log1p(self.rest)
@@ -301,7 +305,7 @@ class Sample:
         }
 
     def sizes(self):
-        """The names of the bounds, after the answers."""
+        """The numbers that bounds are made of, by their names, computed after the answers."""
         is_max = [self.capped[k] == self.m and self.allowed[k] for k in self.classes]
         others = [self.depth[k] for k in self.left if k != self.top]
         largest_lead = float(min(others, default=0))
@@ -353,7 +357,7 @@ class Sample:
 
 @cache
 def exact(case_items, n_classes, dtype):
-    """The inputs of a case, the answers, and what their bounds are made of."""
+    """The inputs of a case, the exact answers, and the numbers that bounds are made of."""
     z, labels, v, options = inputs_of(dict(case_items), n_classes, dtype)
     with mp.workdps(50):
         samples = [Sample(z[i], labels[i], v[i], options, i) for i in range(len(z))]
@@ -376,7 +380,7 @@ class Options(ctypes.Structure):
 
 
 def block_type():
-    """softxent_block, from its header: whatever it has by now."""
+    """The struct softxent_block, read from its header, so that it has every field."""
     header = (Path(softxent.get_include()) / "softxent.h").read_text()
     body = re.search(r"typedef struct softxent_block \{(.*?)\} softxent_block;", header, re.S)[1]
     body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
@@ -392,7 +396,7 @@ def block_type():
 
 
 def from_parts(z, labels, options, n_parts=3):
-    """Losses and gradient, the classes in so many parts."""
+    """Losses and gradient, from classes that are divided into so many parts."""
     library, Block, dtype = ctypes.CDLL(_kernels.__file__), block_type(), z.dtype
     suffix, (n, n_classes) = "f32" if dtype == np.float32 else "f64", z.shape
     o = Options(size=ctypes.sizeof(Options))
@@ -433,7 +437,7 @@ def from_parts(z, labels, options, n_parts=3):
 
 
 def answer(operation, z, labels, v, options):
-    """What was computed, and which of the exact answers it is."""
+    """What the library computes, and to which of the exact answers it belongs."""
     of_family = {key: options[key] for key in ("where", "temperature") if key in options}
     if operation in ("softmax", "log_softmax", "logsumexp"):
         return operation, getattr(softxent, operation)(z, **of_family)
@@ -457,7 +461,7 @@ def answer(operation, z, labels, v, options):
 
 
 def truth_of(operation, numbers, n_classes, allowed):
-    """The exact answers; of the Hessian's diagonal, by the convention that is asked for."""
+    """The exact answers. For the Hessian's diagonal, by the convention that is asked for."""
     high, low = numbers.high, numbers.low
     if operation.endswith("xgboost"):
         floored = allowed & (2 * high < 1e-16)
@@ -474,7 +478,7 @@ def truth_of(operation, numbers, n_classes, allowed):
 
 
 def names_of(bound, name, sizes):
-    """What the names mean for this operation, where that is not what they mean for a loss."""
+    """The meaning of the names for an operation where it differs from their meaning for a loss."""
     names = dict(sizes)
     if name == "log_softmax":
         names["lead"] = sizes["lead_of_log_p"]
@@ -488,7 +492,7 @@ def names_of(bound, name, sizes):
 
 
 def errors(bound, case, n_classes, dtype):
-    """Each result's error in its bound, and relative in eps: of the instruction set that is in use."""
+    """The error of each result as a share of its bound, and relative in eps, for the instruction set in use."""
     given, answers, sizes = exact(tuple(sorted(case.items(), key=str)), n_classes, dtype)
     name, got = answer(bound.operation, *given)
     truth = truth_of(bound.operation, answers[name], n_classes, sizes["allowed"])
@@ -497,7 +501,7 @@ def errors(bound, case, n_classes, dtype):
     eps, smallest, largest = float(info.eps), float(info.tiny), float(info.max)
     names |= {"x": np.where(np.isfinite(size), size, 0), "eps": eps}
     flushed = smallest * names["scale"] * (1 + (names["v"] + names["mean"] if name in ("hvp", "jvp") else 0))
-    # Infinite are those that must be, and those beyond the range may.
+    # Results that must be infinite are, and results beyond the range of the dtype may be.
     beyond = np.isinf(got) & (size > largest) & (np.sign(got) == np.sign(truth.high))
     error = np.where(beyond, 0, np.abs(truth.distance(got)))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -506,12 +510,12 @@ def errors(bound, case, n_classes, dtype):
 
 
 def worst(bound, dtype):
-    """Over all cases and numbers of classes: the largest error in its bound, in eps, and where."""
+    """The largest error over all cases and numbers of classes: as a share of its bound, in eps, and where it is."""
     share, relative, where = 0.0, 0.0, None
     for case in bound.cases:
         for n_classes in bound.n_classes:
             in_bounds, in_eps = errors(bound, case, n_classes, dtype)
-            if not in_bounds.max() <= share:  # also nan
+            if not in_bounds.max() <= share:  # true for nan too
                 share, where = (
                     float(in_bounds.max()),
                     (case, n_classes, np.argwhere(in_bounds == in_bounds.max())[:1].tolist()),
@@ -521,7 +525,7 @@ def worst(bound, dtype):
 
 
 def line(bound):
-    """Of the page's table, without what was measured."""
+    """The line of a bound in the page's table, without the measured figures."""
     return f"| {bound.operation} | {bound.options} | `{bound.bound}` |"
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: files to evaluate, and what plain NumPy makes of them."""
+"""What the tests of the command line share: files to evaluate, and the results that plain NumPy has for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a POSIX notion")
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but the newline
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # control characters, but not the newline
 
 
 def shell(*arguments, **options):
@@ -47,12 +47,12 @@ def sample(shape, axis, seed=0, dtype=np.float64):
 
 
 def numbers(stdout):
-    """The numbers of a report in JSON, as `expected` has them."""
+    """The numbers of a report in JSON, in the form that `expected` has."""
     return {name: math.nan if value is None else value for name, value in json.loads(stdout).items()}
 
 
 def expected(logits, labels, axis=-1, ignore_index=None, class_weight=None, label_smoothing=0.0, temperature=1.0):
-    """Everything `evaluate` reports, and the gradient, from the definitions and the whole array at once."""
+    """Everything that `evaluate` reports, and the gradient, from the definitions and the whole array at once."""
     z = np.moveaxis(logits, axis, -1).astype(np.float64) / temperature
     n_classes = z.shape[-1]
     w = np.ones(n_classes) if class_weight is None else np.asarray(class_weight, dtype=np.float64)

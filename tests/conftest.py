@@ -10,7 +10,7 @@ from softxent._cli.main import main
 
 @pytest.fixture(params=_kernels.usable_isas())
 def isa(request):
-    """The kernels of one instruction set, for the length of a test."""
+    """The kernels of one instruction set, during a test."""
     before = _kernels.isa_in_use()
     _kernels.use_isa(request.param)
     yield request.param
@@ -29,7 +29,7 @@ def rng():
 
 @pytest.fixture
 def run(capsys):
-    """Run a command in this process: its exit status, stdout and stderr."""
+    """Run a command in this process. Return its exit status, stdout and stderr."""
 
     def run(*arguments):
         status = main(list(map(str, arguments)))
@@ -40,7 +40,7 @@ def run(capsys):
 
 @pytest.fixture
 def refused(run, tmp_path):
-    """Run a command that must fail: one line on stderr, no stdout, no file that was not there before."""
+    """Run a command that must fail. It must print one line to stderr and nothing to stdout, and leave no new file."""
 
     def refused(*arguments):
         before = snapshot(tmp_path)
@@ -56,6 +56,6 @@ def refused(run, tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    """Good files, to be spoilt one at a time, and a gradient from an earlier run."""
+    """Good files, which a test spoils one at a time, and a gradient from an earlier run."""
     np.save(tmp_path / "grad.npy", np.ones(3))
     return store(tmp_path, *sample((20, 5), -1))

@@ -83,7 +83,7 @@ def leads(z, labels):
 def test_losses_and_gradients_are_within_their_bounds(n_classes, dtype, isa, rng):
     needs_wider(dtype)
     z, labels = rows_of_many_kinds(rng, n_classes, dtype)
-    for begin in range(0, len(z), 16):  # the reference in long double is large
+    for begin in range(0, len(z), 16):  # the reference in long double needs much memory
         rows, y = z[begin : begin + 16], labels[begin : begin + 16]
         check_bounds(rows, y, dtype)
 
@@ -140,7 +140,7 @@ def test_a_one_hot_target_is_as_exact_as_its_index(n_classes, dtype, isa, rng):
     losses, grad = softxent.cross_entropy_and_grad(z, target, reduction="none")
     true_losses, true_grad = reference.cross_entropy_and_grad(z.astype(np.float64), labels, reduction="none")
     lead, index = leads(z, labels), np.arange(len(z))
-    # Two bounds' worth for float64, whose truth is of the same precision here.
+    # For float64 the tolerance is two bounds, because the truth here has the same precision.
     bound = 4 if dtype == np.float32 else 8
     assert np.all(in_eps(losses, true_losses, dtype) <= bound * (1 + lead))
     unique_top = (z == z.max(axis=1, keepdims=True)).sum(axis=1) == 1
@@ -158,7 +158,7 @@ def test_losses_against_distributions_are_within_a_few_eps(n_classes, dtype, isa
         wide = WIDER[dtype]
         true_losses, true_grad = reference.cross_entropy_and_grad(rows.astype(wide), t.astype(wide), reduction="none")
         assert np.all(in_eps(losses, true_losses, dtype) <= 4)
-        # p - t may cancel: the bound is on what is subtracted.
+        # p - t may cancel, so the bound is on the sizes of p and t.
         p = reference.softmax(rows.astype(wide))
         distance = rows.max(axis=1, keepdims=True).astype(np.float64) - rows
         bound = 4 * np.finfo(dtype).eps * ((1 + distance) * p + t) + np.finfo(dtype).tiny
@@ -201,16 +201,18 @@ def test_equal_logits_near_1e8_have_loss_log_2(isa):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The same with options. Distances and leads are those after the temperature, among the classes that are left.
+# The same tests with options. Distances and leads are those after the temperature, among the classes that are left.
 
 SOME_N_CLASSES = [2, 9, 33, 100, 513, 1001, 32000]
-# What is multiplied in: each weight, 1 / T and 1 / ln(base), or their product, is a number of the logits' dtype, half
-# an eps from its value, and the product with it is rounded once more.
+# Each factor (a weight, 1 / T, 1 / ln(base), or their product) is rounded to the logits' dtype, half an eps. The
+# product with it is rounded once more.
 FACTORS = 2
 
 
 def some_rows(rng, n_classes, dtype, temperature=1.0):
-    """rows_of_many_kinds after the temperature; of very many classes a part, for the reference is slow."""
+    """Logits of rows_of_many_kinds after the temperature. For very many classes only a part, because the reference is
+    slow.
+    """
     z, labels = rows_of_many_kinds(rng, n_classes, np.float64)
     part = slice(None) if n_classes < 10000 else slice(None, None, 8)
     return (z[part] * temperature).astype(dtype), labels[part]
@@ -266,7 +268,7 @@ def test_the_bounds_hold_at_any_temperature(n_classes, temperature, dtype, isa, 
     z, labels = some_rows(rng, n_classes, dtype, temperature)
     for order in "CF" if n_classes < 10000 else "C":
         z = np.asarray(z, order=order)
-        options = {"temperature": temperature, "where": np.True_}  # which takes even T = 1 the general way
+        options = {"temperature": temperature, "where": np.True_}  # The general kernel handles even T = 1.
         check_bounds_with(z, labels, dtype, FACTORS, **options)
         distance = (z.max(axis=1, keepdims=True).astype(np.float64) - z) / temperature
         true = reference.softmax(z.astype(WIDER[dtype]), temperature=temperature)
@@ -276,7 +278,9 @@ def test_the_bounds_hold_at_any_temperature(n_classes, temperature, dtype, isa, 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7, 10.0])
 @pytest.mark.parametrize("n_classes", [100, 1001])
 def test_the_bounds_hold_where_all_the_mass_lies_far_below_the_maximum(n_classes, temperature, dtype, isa, rng):
-    """At distances of 8 to 12 after the temperature there is nothing else: an error of z - m or of 1 / T shows."""
+    """Nearly all the mass is at distances of 8 to 12 after the temperature, so that an error of z - m or of 1 / T
+    shows.
+    """
     needs_wider(dtype)
     n = 60
     m = rng.uniform(-50, 50, n)
@@ -329,7 +333,9 @@ def test_everything_at_once_is_within_the_bounds_and_the_factors(n_classes, orde
 @pytest.mark.parametrize("n_classes", [2, 9, 33, 100, 1001])
 @pytest.mark.parametrize("smoothing", [1e-3, 0.1, 1.0])
 def test_smoothed_losses_are_within_a_few_eps(n_classes, smoothing, dtype, isa, rng):
-    """All terms of the sum are positive; of the gradient p W - q may cancel, and the bound is on what is subtracted."""
+    """All terms of the loss are positive. In the gradient p W - q may cancel, so the bound is on the sizes of p W and
+    q.
+    """
     needs_wider(dtype)
     z, labels = some_rows(rng, n_classes, dtype)
     weight = rng.uniform(0.1, 3, n_classes).astype(np.float32)

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 beside_the_page = pytest.mark.skipif(not PAGE.exists(), reason="the page is not beside the tests")
 
 
-# All instruction sets in one test: what is exactly true takes longest to find, and is the same for all.
+# One test covers all instruction sets: the exact truth takes longest to compute, and is the same for all.
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: f"{bound.operation}: {bound.options}")
 def test_each_result_is_as_exact_as_promised(bound, dtype):
     before = _kernels.isa_in_use()
@@ -27,7 +27,7 @@ def test_each_result_is_as_exact_as_promised(bound, dtype):
 
 
 def test_the_bounds_can_be_broken(monkeypatch):
-    """A result that is off by as much as its bound and a little more is found, wherever it is."""
+    """The test notices a result that is off by a little more than its bound, wherever it is."""
     bound = next(b for b in BOUNDS if (b.operation, b.options) == ("gradient", "none, `where`"))
     exactly = softxent.cross_entropy_and_grad
 

@@ -158,7 +158,7 @@ def test_demo_draws_no_wider_than_the_terminal(columns, rich):
     with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # when the program has ended
+        with contextlib.suppress(OSError):  # the program has ended
             while more := os.read(ours, 4096):
                 shown += more
     os.close(ours)

@@ -14,7 +14,8 @@ from softxent import reference
 KINDS = ["exact", "xgboost", "lightgbm"]
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 
-# For each way through the kernel: few classes, rows, rows and columns longer than what is held at once.
+# The numbers of classes cover each way through the kernel: few classes, rows, and rows and columns longer than a kernel
+# holds at once.
 PROBLEMS = {
     "few classes": ((13, 10), 1),
     "rows": ((7, 70), 1),
@@ -26,7 +27,7 @@ PROBLEMS = {
 
 @pytest.fixture(params=PROBLEMS)
 def problem(request, dtype, rng):
-    """Logits, labels, class axis."""
+    """Draw logits and labels, and give the class axis."""
     shape, axis = PROBLEMS[request.param]
     samples = tuple(np.delete(shape, axis))
     return (rng.normal(size=shape) * 3).astype(dtype), rng.integers(0, shape[axis], samples), axis
@@ -38,7 +39,7 @@ def needs_wider(dtype):
 
 
 def close(dtype, scale=1.0):
-    """Absolute errors are those of numbers of size `scale`."""
+    """Compare with absolute errors for numbers of size `scale`."""
     eps = float(np.finfo(dtype).eps)
     return {"rtol": 30 * eps, "atol": 8 * eps * scale}
 
@@ -131,7 +132,7 @@ def test_one_sample_alone_is_a_sample(dtype, isa, rng):
 def test_directions_of_every_real_dtype_are_taken(code, problem, dtype, isa, rng):
     z, labels, axis = problem
     v = (rng.normal(size=z.shape) * 3).clip(0).astype(code)
-    near = {"rtol": 30 * np.finfo(dtype).eps, "atol": np.finfo(dtype).eps}  # as float64, and not as the logits' dtype
+    near = {"rtol": 30 * np.finfo(dtype).eps, "atol": np.finfo(dtype).eps}  # as float64, and not in the logits' dtype
     for function in (softxent.softmax_jvp, softxent.softmax_vjp):
         expected = function(z, v.astype(dtype), axis)
         np.testing.assert_allclose(function(z, v, axis), expected, **near)
@@ -207,7 +208,7 @@ def test_the_loss_and_gradient_beside_a_hessian_are_those_without(problem, dtype
             got = softxent.cross_entropy_grad_hess(z, labels, axis=axis, reduction=reduction, **options)
             np.testing.assert_allclose(got[0], loss, rtol=8 * np.finfo(dtype).eps)
             np.testing.assert_allclose(got[1], grad, **close(dtype, np.abs(grad).max()))
-            if options:  # through the same kernel
+            if options:  # both go through the same kernel
                 np.testing.assert_array_equal(got[0], loss)
                 np.testing.assert_array_equal(got[1], grad)
 
@@ -217,7 +218,7 @@ def test_the_loss_and_gradient_beside_a_hessian_are_those_without(problem, dtype
 
 
 def test_kinds_are_the_boosting_libraries_own(problem, dtype, isa):
-    """XGBoost's multi:softprob and LightGBM's multiclass objectives, for the samples' own derivatives."""
+    """The diagonals are those of XGBoost's multi:softprob and of LightGBM's multiclass objective, for each sample."""
     z, labels, axis = problem
     c, p = z.shape[axis], reference.softmax(z, axis)
     expected = {
@@ -249,7 +250,7 @@ def test_xgboosts_curvature_has_a_floor_and_the_others_have_none(n_classes, orde
     np.testing.assert_allclose(hess["exact"][:, 0], tiny * (n_classes - 1), rtol=300 * np.finfo(dtype).eps)
     factor = n_classes / (n_classes - 1)
     np.testing.assert_allclose(hess["lightgbm"], hess["exact"] * dtype(factor), rtol=4 * np.finfo(dtype).eps)
-    # The floor is under the scaled curvature: a mean over a million does not lower it.
+    # The floor is below the scaled curvature: the mean over a million samples does not lower the floor.
     options = {"kind": "xgboost", "normalizer": 1e6}
     np.testing.assert_array_equal(softxent.cross_entropy_grad_hess(z, [0, 1], **options)[2], dtype(1e-16))
 
@@ -288,7 +289,7 @@ def test_the_pair_may_be_of_another_byte_order(problem, dtype, isa):
     for codes in ((swapped, swapped), (swapped, dtype), (dtype, swapped)):
         out = tuple(np.zeros(z.shape, code) for code in codes)
         softxent.cross_entropy_grad_hess(z, labels, axis=axis, out=out)
-        # Converted in pieces, each with the class axis last: rounded otherwise, perhaps.
+        # Logits in several pieces, each with its class axis last, may be rounded differently.
         np.testing.assert_allclose(out[0], grad, **close(dtype, np.abs(grad).max()))
         np.testing.assert_allclose(out[1], hess, **close(dtype, np.abs(hess).max()))
 
@@ -348,7 +349,10 @@ def test_outputs_of_a_subclass_are_written_as_arrays(dtype, isa, rng):
 
 
 def confident(n_classes, dtype, order, lead=30):
-    """One class leads by `lead`; a direction that is 0 there and of one sign elsewhere, so that nothing cancels."""
+    """Logits in which one class leads by `lead`, and a direction that is 0 at this class and of one sign elsewhere.
+
+    So nothing cancels.
+    """
     rng = np.random.default_rng(3)
     z = np.asarray(rng.normal(size=(5, n_classes)), dtype, order=order)
     top = np.arange(5) * (n_classes - 1) // 4
@@ -361,10 +365,10 @@ def confident(n_classes, dtype, order, lead=30):
 @pytest.mark.parametrize("n_classes", [2, 10, 33, 100, 700])
 @pytest.mark.parametrize("order", ["C", "F"])
 class TestConfidentPredictions:
-    """One class leads by 30: 1 - p is some 1e-13, which is not 0, nor is it what float32 leaves of 1 - p."""
+    """One class leads by 30. So 1 - p is about 1e-13, which is not 0, nor what a subtraction in float32 would give."""
 
     def bound(self, dtype):
-        return 4 * float(np.finfo(dtype).eps) * (2 + 36)  # p's own bound, at a distance of up to 36
+        return 4 * float(np.finfo(dtype).eps) * (2 + 36)  # the bound of p itself, at a distance of up to 36
 
     def test_keep_the_precision_of_their_curvature(self, n_classes, order, dtype, isa):
         needs_wider(dtype)
@@ -386,7 +390,7 @@ class TestConfidentPredictions:
         assert np.all(expected != 0)
         for product in (softxent.softmax_jvp(z, v), softxent.softmax_vjp(z, v)):
             np.testing.assert_allclose(product, expected, rtol=self.bound(dtype), atol=0)
-        # A constant in the direction changes nothing, and costs no digit that it does not itself have.
+        # A constant that is added to the direction changes nothing, and costs no digit that the direction has.
         np.testing.assert_allclose(softxent.softmax_jvp(z, v + 4), expected, rtol=3 * self.bound(dtype), atol=0)
         hvp = softxent.cross_entropy_hvp(z, top, v, reduction="sum")
         np.testing.assert_allclose(hvp, expected, rtol=self.bound(dtype), atol=0)
@@ -397,7 +401,7 @@ class TestConfidentPredictions:
         if n_classes == 700:
             z = z[:1]
         expected = reference.softmax_jacobian(z.astype(WIDER[dtype])).astype(np.float64)
-        # Off the diagonal are products of two probabilities, whose bounds add up.
+        # Entries off the diagonal are products of two probabilities. Their bounds add up.
         np.testing.assert_allclose(softxent.softmax_jacobian(z), expected, rtol=2 * self.bound(dtype), atol=0)
 
 
@@ -415,18 +419,18 @@ def test_a_lead_of_30_in_float32_has_the_curvature_of_what_it_leaves(isa):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What is known of these matrices.
+# Properties that these matrices always have.
 
 
 def test_jvp_and_vjp_are_the_same_bits(problem, isa, rng):
-    """The Jacobian is symmetric."""
+    """The Jacobian is symmetric, so both products have the same bits."""
     z, _, axis = problem
     v = rng.normal(size=z.shape)
     np.testing.assert_array_equal(softxent.softmax_jvp(z, v, axis), softxent.softmax_vjp(z, v, axis))
 
 
 def test_a_constant_direction_changes_nothing(problem, isa):
-    """Not even the last bit."""
+    """The result does not change in the last bit."""
     z, labels, axis = problem
     for constant in (1, -3.7, 1e10):
         v = np.full(z.shape, constant)
@@ -450,7 +454,7 @@ def test_products_and_diagonals_are_those_of_the_matrix(problem, dtype, isa, rng
     jacobian = softxent.softmax_jacobian(z, axis).astype(np.float64)
     product = np.moveaxis((jacobian @ np.moveaxis(v, axis, -1)[..., None])[..., 0], -1, axis)
     np.testing.assert_allclose(softxent.softmax_jvp(z, v, axis), product, **close(dtype))
-    # The Hessian of a sample's loss is the same matrix.
+    # The Hessian of a sample's loss is the softmax's Jacobian.
     options = {"axis": axis, "reduction": "sum"}
     np.testing.assert_allclose(softxent.cross_entropy_hvp(z, labels, v, **options), product, **close(dtype))
     diagonal = np.moveaxis(np.diagonal(jacobian, axis1=-2, axis2=-1), -1, axis)

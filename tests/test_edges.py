@@ -20,8 +20,10 @@ BROKEN = [[-INF, -INF, -INF], [1, NAN, 0], [1, INF, 0], [INF, INF, INF], [NAN] *
 
 @pytest.fixture(params=["rows", "long rows", "few classes", "class axis first"])
 def kernel(request):
-    """Embeds a few logits in a sample that the named kernel takes: further classes at -inf change nothing. Long rows
-    are those that the general kernel does not hold in registers and stack at once."""
+    """Put a few logits into a sample that the named kernel takes. The further classes at -inf change nothing.
+
+    Long rows are longer than the general kernel holds in registers and on the stack at once.
+    """
     further = {"few classes": 0, "long rows": 700}.get(request.param, 40)
 
     def embedded(rows, dtype):
@@ -33,8 +35,10 @@ def kernel(request):
 
 
 class Way:
-    """A call that the plain kernels take, or the same with an option that changes nothing. Half the temperature goes
-    with half the logits, which is exact and cannot overflow."""
+    """A call for the plain kernels, or the same call with an option that changes nothing.
+
+    The option is half the temperature, with half the logits: this is exact and cannot overflow.
+    """
 
     def __init__(self, name):
         self.name = name
@@ -68,7 +72,7 @@ def way(request):
 
 
 def padded(values, z):
-    """Values of the first few classes, in the shape of the logits: those that were added have none."""
+    """Values of the first few classes in the shape of the logits. The classes that were added have no value."""
     full = np.zeros_like(z, dtype=np.asarray(values).dtype)
     full[:, : np.shape(values)[1]] = values
     return full
@@ -137,7 +141,7 @@ def test_a_sample_without_a_finite_maximum_or_with_nan_is_nan(row, kernel, way, 
         values = way.family(name, z)
         assert np.all(np.isnan(values[0]))
         assert np.all(np.isfinite(values[1, :3]))
-    # which is a sum of exps, and no quotient of two: infinite where one is, and nan only where a logit is
+    # the sum of exps is not a quotient: it is infinite if an exp is, and nan only if a logit is nan
     with np.errstate(all="ignore"):
         expected = np.logaddexp.reduce(np.array(row, dtype))
     np.testing.assert_array_equal(way.family("logsumexp", z)[0], expected)
@@ -200,7 +204,7 @@ def test_a_lead_of_30_keeps_its_loss_and_gradient(n_classes, way, isa):
 @pytest.mark.parametrize("n_classes", [2, 10, 100, 1000])
 def test_equal_logits_near_1e8_are_exact(n_classes, way, isa):
     losses, grad = way.losses_and_grad(np.full((1, n_classes), 1e8, np.float32), [1])
-    # A half cannot be taken of the divisor's rounding: one eps where the general kernel multiplies by 1 / T.
+    # The plain kernels are exact. The general kernel multiplies by 1 / T, and may be off by one eps.
     assert losses[0] == pytest.approx(np.float32(np.log(n_classes)), rel=0 if way.name == "plain" else 1.2e-7, abs=0)
     assert grad[0, 0] == np.float32(1) / np.float32(n_classes)
 
@@ -241,7 +245,7 @@ def test_terms_too_small_for_the_dtype_still_add_up(code, lead, n_classes, order
     z = np.zeros((2, n_classes), code, order=order)
     z[:, 7] = lead
     info = np.finfo(code)
-    # In factors, each of which float64 holds.
+    # The factors are applied one by one, because float64 can hold each of them.
     others = np.exp(-lead / 2) * (n_classes - 1) * np.exp(-lead / 2)
     tolerance = 4 * (1 + lead) * float(info.eps)
     for options in ({}, {"sample_weight": np.ones(2)}):
@@ -269,7 +273,7 @@ def test_an_empty_batch_may_have_an_output(dtype):
 
 
 class TestDerivatives:
-    """At the inputs of the table."""
+    """The derivatives at the inputs of the table."""
 
     @pytest.mark.parametrize("row", BROKEN)
     def test_of_a_broken_sample_are_nan_and_those_of_its_neighbour_are_not(self, row, kernel, way, dtype, isa):
@@ -330,7 +334,7 @@ class TestDerivatives:
             for order in "CF":
                 z = np.asarray(z, order=order)
                 _, _, hess = softxent.cross_entropy_grad_hess(z, [4, 0], reduction="sum")
-                expected = 9.357622968840175e-14 * (n_classes - 1)  # (1 - p) p, of the class that leads
+                expected = 9.357622968840175e-14 * (n_classes - 1)  # (1 - p) p of the class that leads
                 np.testing.assert_allclose(hess[:, 4], expected, rtol=1e-6, atol=0)
                 np.testing.assert_allclose(softxent.softmax_jacobian(z)[:, 4, 4], expected, rtol=1e-6, atol=0)
 
@@ -379,7 +383,7 @@ class TestDerivatives:
 
 
 class TestWhere:
-    """False takes a class away, whatever its logit holds."""
+    """False in `where` removes a class, whatever its logit is."""
 
     ROWS = ((1, NAN, 1), (1, INF, 1), (1, -INF, 1), (1, 1e30, 1))
 
@@ -395,7 +399,7 @@ class TestWhere:
         np.testing.assert_array_equal(grad, padded([[-0.5, 0, 0.5]], z))
         np.testing.assert_array_equal(hess, padded([[0.25, 0, 0.25]], z))
         _, _, hess = softxent.cross_entropy_grad_hess(z, [0], kind="xgboost", **options)
-        np.testing.assert_array_equal(hess, padded([[0.5, 0, 0.5]], z))  # not its least curvature where there is none
+        np.testing.assert_array_equal(hess, padded([[0.5, 0, 0.5]], z))  # no floor under a removed class
         v = padded([[1.0, NAN, 3.0]], z)
         np.testing.assert_array_equal(softxent.cross_entropy_hvp(z, [0], v, **options), padded([[-0.5, 0, 0.5]], z))
         np.testing.assert_array_equal(softxent.softmax(z, where=where), padded([[0.5, 0, 0.5]], z))
@@ -472,7 +476,7 @@ class TestWhere:
 
 
 class TestLabelSmoothing:
-    """From none of the mass to all of it."""
+    """Label smoothing from none of the mass to all of it."""
 
     @pytest.mark.parametrize("none", [0, 0.0, np.float32(0), np.array(0), False])
     def test_of_zero_changes_nothing(self, none, kernel, dtype, isa):
@@ -507,7 +511,7 @@ class TestLabelSmoothing:
 
 
 class TestWeights:
-    """Of nothing."""
+    """Weights of zero."""
 
     def test_a_class_weight_of_zero_makes_nothing_of_its_class(self, kernel, dtype, isa):
         z = kernel([[1, -INF, 1], [0, 0, -INF]], dtype)
@@ -547,7 +551,7 @@ class TestWeights:
         np.testing.assert_array_equal(grad, 0)
 
     def test_distributions_have_a_mean_also_where_all_class_weights_are_zero(self, kernel, dtype, isa):
-        """They are divided by the samples' weights."""
+        """A distribution is divided by the weights of the samples, and not by those of the classes."""
         z = kernel([[1, 2, 3], [0, 0, 0]], dtype)
         loss, grad = softxent.cross_entropy_and_grad(z, np.ones_like(z), class_weight=np.zeros(z.shape[1]))
         assert loss == 0
@@ -562,7 +566,7 @@ class TestWeights:
 
 
 class TestNormalizer:
-    """A float is used as it is."""
+    """A float normalizer is used as it is."""
 
     @pytest.mark.parametrize("labels", [[], [-1, -1]])
     def test_of_no_samples_gives_zero(self, labels, kernel, way, dtype, isa):
@@ -646,7 +650,7 @@ def test_a_base_below_one_turns_the_sign(base, kernel, dtype, isa):
 
 
 class TestZLoss:
-    """a lse^2, of any lse."""
+    """a lse^2 for any lse."""
 
     def test_of_a_huge_lse_is_infinite_only_where_its_square_is(self, kernel, dtype, isa):
         for lse in (1e15, -1e15, 1e25):
@@ -679,7 +683,7 @@ class TestZLoss:
 
 
 class TestSoftcap:
-    """Infinite logits stay what they are, and nan too."""
+    """The softcap leaves infinite logits and nan unchanged."""
 
     @pytest.mark.parametrize("row", BROKEN)
     def test_of_a_broken_sample_is_nan(self, row, kernel, dtype, isa):

@@ -109,7 +109,7 @@ def test_evaluate_never_counts_a_nan_as_right(run, tmp_path, dtype):
     report = json.loads(run("evaluate", *files, "--json", "--calibration")[1])
     assert (report["top1_accuracy"], report["top5_accuracy"]) == (0.25, 0.25)
     assert report["loss"] is report["perplexity"] is report["bits"] is report["standard_error"] is None
-    assert report["calibration_error"] == pytest.approx(1 / (1 + math.e), rel=1e-3)  # of the one that has any
+    assert report["calibration_error"] == pytest.approx(1 / (1 + math.e), rel=1e-3)  # of one sample
 
 
 def test_evaluate_gives_a_tie_to_the_earlier_class(run, tmp_path):

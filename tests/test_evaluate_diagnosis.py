@@ -1,4 +1,4 @@
-"""What `evaluate` promises of files that are not right: one line that says what is the matter, and what would do."""
+"""The promises of `evaluate` for files that are wrong: one line says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_evaluate_names_a_bad_label_of_a_single_sample(refused, tmp_path):
 
 
 def advice(message):
-    """What an error's line ends with, behind the last semicolon."""
+    """The end of an error's line, after the last semicolon."""
     return message.rpartition("; ")[2].rstrip("\n")
 
 
@@ -173,7 +173,7 @@ def test_an_entry_that_no_distribution_has_is_named(refused, tmp_path, monkeypat
 
 @pytest.fixture
 def noted(run):
-    """Evaluate files that can be measured: what is noted, after the name of the file of logits."""
+    """Evaluate files that can be measured. Return the note, without the name of the file of logits."""
 
     def noted(files, *options):
         status, out, err = run("evaluate", *files, *options, "--json")
@@ -255,7 +255,7 @@ def test_what_only_starts_like_probabilities_is_not_noted(noted, tmp_path, monke
     p[-1] *= 2
     assert noted(store(tmp_path, p, np.zeros(20, int))) == ""
     assert noted(store(tmp_path, np.log(p), np.zeros(20, int))) == ""
-    assert noted(store(tmp_path, np.ones((20, 1)), np.zeros(20, int))) == ""  # one class: who can tell
+    assert noted(store(tmp_path, np.ones((20, 1)), np.zeros(20, int))) == ""  # with one class nothing can be told
 
 
 # Options ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What `evaluate` promises of formats: an array has the same report in every one of them, and is never loaded."""
+"""The promises of `evaluate` for formats: an array has the same report in every format, and is never loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def arrays():
 
 @pytest.fixture(params=["npz", "compressed npz", "safetensors"])
 def archive(request, tmp_path, arrays):
-    """Both arrays in one file, behind another of an odd number of bytes."""
+    """An archive of both arrays, after another array with an odd number of bytes."""
     content = {"and": np.zeros(3, np.uint8), "logits": arrays[0], "labels": arrays[1]}
     if request.param == "safetensors":
         pytest.importorskip("safetensors")
@@ -153,7 +153,7 @@ def test_a_damaged_compressed_array_is_refused(refused, tmp_path, arrays):
 
 
 def test_a_damaged_header_prints_its_error_and_nothing_else(files):
-    """In NumPy these headers warn first: of a file of Python 2, and of a backslash that means nothing."""
+    """NumPy warns about these headers before it fails: one is of Python 2, one has a backslash without meaning."""
     for header in (b"{'descr': '<f8', 'shape': (1L, 5), 'fortran_order': 3}", b"{'descr': '\\q', 'shape': 1}"):
         files[0].write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(400))
         result = shell("evaluate", *files, env={**os.environ, "PYTHONWARNINGS": "always"})
@@ -166,7 +166,7 @@ def test_a_damaged_header_prints_its_error_and_nothing_else(files):
 
 @pytest.fixture
 def halves(arrays):
-    """The same logits as bfloat16, and as the float32 that they are."""
+    """The same logits as bfloat16, and as float32 with the same values."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     rounded = arrays[0].astype(ml_dtypes.bfloat16)
     return rounded, rounded.astype(np.float32)

@@ -105,7 +105,7 @@ def test_a_new_file_has_the_mode_of_new_files(run, files, tmp_path):
 def test_a_read_only_file_is_not_replaced(refused, files, tmp_path, monkeypatch, option):
     if option == "--plot":
         pytest.importorskip("matplotlib")
-    monkeypatch.setattr(evaluate._Evaluation, "stream", None)  # it is found out before anything is computed
+    monkeypatch.setattr(evaluate._Evaluation, "stream", None)  # the error comes before anything is computed
     target = tmp_path / OUTPUTS[option]
     target.write_bytes(b"precious")
     target.chmod(0o444)
@@ -141,7 +141,7 @@ def test_nothing_is_left_behind_by_a_signal(files, tmp_path, name):
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     number = getattr(signal, name)
     assert result.returncode == 128 + number
-    assert result.stdout.count(".tmp") == 3  # which were there when it came
+    assert result.stdout.count(".tmp") == 3  # these files were there before
     words = "interrupted" if name == "SIGINT" else f"stopped by {name}"
     assert result.stderr == f"softxent: {words}\n"
     assert snapshot(tmp_path) == before

@@ -29,7 +29,7 @@ def class_weight(logits, dtype, rng):
 
 
 def close(dtype):
-    # Relative for what adds up; absolute, of weights up to 4, for what cancels.
+    # The tolerance is relative for sums. It is absolute, for weights up to 4, where terms cancel.
     return {"rtol": 60 * np.finfo(dtype).eps, "atol": 16 * np.finfo(dtype).eps}
 
 
@@ -50,7 +50,8 @@ def smooth(labels, n_classes, smoothing):
 def test_pytorch_104776_each_class_weighs_its_own_term_of_the_smoothed_target(
     reduction, smoothing, logits, labels, class_weight, dtype, isa
 ):
-    # Not class_weight[label] times the smoothed loss: the mass that smoothing moves takes the weight of where it goes.
+    # The result is not class_weight[label] times the smoothed loss: smoothed mass takes the weight of the class that it
+    # goes to.
     t = smooth(labels, logits.shape[1], smoothing)
     losses = -(class_weight * t * log_probabilities(logits)).sum(axis=1)
     gradients = np.exp(log_probabilities(logits)) * (class_weight * t).sum(axis=1, keepdims=True) - class_weight * t
@@ -65,7 +66,7 @@ def test_pytorch_104776_each_class_weighs_its_own_term_of_the_smoothed_target(
 
 
 def test_pytorch_104776_the_best_prediction_is_the_weighted_target_itself(logits, labels, class_weight, dtype, isa):
-    # What the report found surprising: class weights move the optimum, to p = w t / sum(w t).
+    # The report was surprised that class weights move the optimum, to p = w t / sum(w t).
     weighted = class_weight * smooth(labels, logits.shape[1], 0.1)
     best = np.log(weighted).astype(dtype)
     _, grad = softxent.cross_entropy_and_grad(
@@ -95,7 +96,8 @@ def test_pytorch_69339_72056_ignored_labels_look_up_no_class_weight(
     labels[~kept] = ignored
     loss, grad = softxent.cross_entropy_and_grad(logits, labels, ignore_index=ignored, **options)
 
-    # As if they were not there: not in the sum, nor in what the mean divides by, sum(class_weight[labels[kept]]).
+    # The result is as if these samples were absent, in the sum and in the number that the mean divides by,
+    # sum(class_weight[labels[kept]]).
     if reduction == "none":
         np.testing.assert_array_equal(loss[kept], expected_loss)
         assert not loss[~kept].any()
@@ -126,7 +128,7 @@ def test_pytorch_11551_an_ignored_sample_of_minus_infinity_has_no_gradient(optio
     np.testing.assert_allclose(loss, expected_loss, **close(np.float64))
     np.testing.assert_allclose(grad[kept], expected_grad, **close(dtype))
     assert not grad[7].any()
-    # Nor does it poison the weights that the logits came from.
+    # The gradient with respect to the weights that the logits came from is finite too.
     assert np.all(np.isfinite(np.ones_like(logits).T @ grad))
 
 
@@ -138,11 +140,11 @@ def test_pytorch_70348_the_mean_of_nothing_is_nan_and_its_gradient_zero(
     logits, labels = logits[:n_samples], np.full(n_samples, -100)
     given = {"class_weight": class_weight, "sample_weight": np.ones(n_samples)}
     options = {name: given.get(name, value) for name, value in options.items()} | {"ignore_index": -100}
-    loss, grad = softxent.cross_entropy_and_grad(logits, labels, **options)  # a warning would be an error
-    assert math.isnan(loss)  # 0 / 0: the sum of no losses over no weight
+    loss, grad = softxent.cross_entropy_and_grad(logits, labels, **options)  # a warning would raise an error
+    assert math.isnan(loss)  # 0 / 0: the sum of no losses, over no weight
     assert grad.shape == logits.shape
     assert not grad.any()
-    # Who wants 0 says what to divide by, and the step of a batch of nothing is then no step.
+    # A float normalizer makes this 0, and then the step of an empty batch is no step.
     loss, grad = softxent.cross_entropy_and_grad(logits, labels, normalizer=max(1, n_samples), **options)
     assert loss == 0
     assert not grad.any()
@@ -153,7 +155,7 @@ def test_pytorch_70348_the_mean_of_nothing_is_nan_and_its_gradient_zero(
 
 @pytest.fixture
 def sequences(labels):
-    """Labels, unequally many of them to be counted in the parts of a batch, and those parts."""
+    """Labels, of which the parts of a batch have unequal numbers that are not ignored, and those parts."""
     parts = [slice(0, 8), slice(8, 10), slice(10, 30), slice(30, 40)]
     for part, n_counted in zip(parts, (8, 1, 3, 5), strict=True):
         labels[part][n_counted:] = -100
@@ -168,7 +170,7 @@ def test_transformers_35203_micro_batches_add_up_to_the_batch(weighted, sequence
         options |= {"class_weight": class_weight, "label_smoothing": 0.1}
     expected_loss, expected_grad = softxent.cross_entropy_and_grad(logits, labels, **options)
 
-    # What the whole batch divides by is known before the first part is: how much there is to count.
+    # The number that the whole batch divides by is known before the first part: how many labels are not ignored.
     counted = labels[labels != -100]
     total = float(class_weight[counted].sum(dtype=np.float64) if weighted else len(counted))
     loss, grad = 0.0, np.zeros_like(logits)
@@ -180,13 +182,13 @@ def test_transformers_35203_micro_batches_add_up_to_the_batch(weighted, sequence
     np.testing.assert_allclose(loss, expected_loss, **close(np.float64))
     np.testing.assert_allclose(grad, expected_grad, **close(dtype))
 
-    # The report: the mean of the parts' own means, which is another number.
+    # The report took the mean of the parts' own means, which is another number.
     mean_of_means = np.mean([softxent.cross_entropy(logits[part], labels[part], **options) for part in parts])
     assert mean_of_means != pytest.approx(expected_loss, rel=1e-3)
 
 
 def test_transformers_35203_what_is_counted_in_turns_accumulates_in_one_gradient(sequences, logits, dtype, isa, rng):
-    # The same logits serve every part here, as when several targets hang on one prediction.
+    # All parts have the same logits here, as when a prediction has several targets.
     labels, parts = sequences
     expected_loss, expected_grad = softxent.cross_entropy_and_grad(logits, labels, ignore_index=-100)
     total = float(np.count_nonzero(labels != -100))
@@ -204,11 +206,11 @@ def test_transformers_35203_what_is_counted_in_turns_accumulates_in_one_gradient
 
 
 def test_transformers_35203_the_normalizer_is_used_as_it_is(logits, labels, class_weight, dtype, isa, rng):
-    # Class and sample weights weigh the losses; they change nothing about what is divided by.
+    # Class weights and sample weights change the losses, and not the number that they are divided by.
     options = {"class_weight": class_weight, "sample_weight": rng.uniform(0, 2, len(labels))}
     total, total_grad = softxent.cross_entropy_and_grad(logits, labels, reduction="sum", **options)
     loss, grad = softxent.cross_entropy_and_grad(logits, labels, normalizer=2048.0, **options)
     np.testing.assert_allclose(loss, total / 2048, rtol=4 * np.finfo(np.float64).eps)
-    np.testing.assert_array_equal(grad, total_grad / 2048)  # by a power of two: exact
-    # Only a mean has one.
+    np.testing.assert_array_equal(grad, total_grad / 2048)  # the factor is a power of two, so this is exact
+    # only a mean has a normalizer
     assert softxent.cross_entropy(logits, labels, reduction="sum", normalizer=2048.0, **options) == total

@@ -18,14 +18,14 @@ EPS32, TINY32 = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny
 
 
 class Half:
-    """A half type: its dtype, the bits of its significand (the hidden one too), and its least normal exponent."""
+    """A half type: its dtype, the bits of its significand (with the hidden bit), and its smallest normal exponent."""
 
     def __init__(self, dtype, bits, least_exponent):
         self.dtype, self.bits, self.least_exponent = np.dtype(dtype), bits, least_exponent
         self.eps = 2.0 ** (1 - bits)
 
     def ulp(self, x):
-        """The distance of neighbours at the size of x."""
+        """The distance between neighbours at the size of x."""
         _, exponent = np.frexp(np.asarray(x, np.float64))
         return np.ldexp(1.0, np.maximum(exponent - 1, self.least_exponent) + 1 - self.bits)
 
@@ -45,12 +45,12 @@ def half(request):
 
 
 def wide(array):
-    with np.errstate(invalid="ignore"):  # a signalling nan becomes a quiet one
+    with np.errstate(invalid="ignore"):  # a signalling nan becomes a quiet nan
         return np.asarray(array).astype(np.float64)
 
 
 def steps(half, a, b):
-    """How many values of the half type lie between, entry by entry; nan is as far from nan as from itself."""
+    """The number of steps of the half type from each entry to the other. A nan is at no distance from a nan."""
 
     def in_order(x):
         bits = np.asarray(x, half.dtype).view(np.int16).astype(np.int64)
@@ -60,7 +60,7 @@ def steps(half, a, b):
 
 
 def assert_nearly_same(half, got, expected):
-    """Within one step, and of many values nearly all the same."""
+    """Compare values: all are within one step, and nearly all of many values are equal."""
     assert got.dtype == half.dtype
     distance = steps(half, got, half.rounded(expected))
     assert distance.max() <= 1
@@ -68,7 +68,7 @@ def assert_nearly_same(half, got, expected):
 
 
 def assert_rounded_once(half, got, exact, relative):
-    """Half a step from the exact value, beside the error of the float32 computation."""
+    """Compare with the exact value: within half a step, and the error of the float32 computation."""
     assert got.dtype == half.dtype
     error = np.abs(wide(got) - exact)
     assert np.all(error <= half.ulp(exact) / 2 + np.abs(exact) * relative + TINY32)
@@ -85,7 +85,7 @@ PROBLEMS = {
 
 @pytest.fixture(params=PROBLEMS)
 def problem(request, half, rng):
-    """Logits, labels, class axis."""
+    """Draw logits and labels, and give the class axis."""
     shape, axis = PROBLEMS[request.param]
     labels = rng.integers(0, shape[axis], tuple(np.delete(shape, axis)))
     return (rng.normal(size=shape) * 4).astype(half.dtype), labels, axis
@@ -106,7 +106,7 @@ LAYOUTS_OF_HALVES = ["C", "Fortran", "every second"]  # loaded and stored by lan
 @pytest.mark.parametrize("n_classes", [1, 33, 65, 601])
 @pytest.mark.parametrize("layout", LAYOUTS_OF_HALVES)
 def test_every_half_is_widened_and_rounded_back_to_itself(n_classes, layout, half, isa):
-    """The logsumexp of one class is its logit; denormals and infinities too, and a nan is a nan."""
+    """The logsumexp of one class is its logit, also if it is denormal, infinite or nan."""
     values = half.all_values()[:: 1 if n_classes == 1 else n_classes // 7]
     z = laid_out(np.full((len(values), n_classes), -INF), layout, half.dtype)
     z[:, n_classes // 2] = values
@@ -118,11 +118,14 @@ def test_every_half_is_widened_and_rounded_back_to_itself(n_classes, layout, hal
 @pytest.mark.parametrize("n_classes", [2, 64, 512])
 @pytest.mark.parametrize("layout", LAYOUTS_OF_HALVES)
 def test_rounding_is_to_nearest_even(n_classes, layout, half, isa):
-    """Of equal logits the gradient is g / C, in which no digit is lost: here for g / C at, just above and just below
-    the middle of neighbours."""
+    """The gradient of equal logits is g / C, in which no digit is lost.
+
+    Here g / C is at the middle of neighbours, just above it, and just below it.
+    """
     positive = half.all_values()[: 2**15]
     finite = wide(positive[wide(positive) < INF])
-    # Beyond these an upstream gradient over C 2^24, the headroom that terms are given, is no normal number of float32.
+    # Beyond these numbers of classes an upstream gradient over C 2^24 is no normal number of float32. 2^24 is the
+    # headroom of the terms.
     finite = finite[(finite == 0) | ((finite > 2.0**-90) & (finite < 2.0**90))]
     middle = ((finite[1:] + finite[:-1]) / 2).astype(np.float32)
     entries = np.concatenate([middle, np.nextafter(middle, np.float32(INF)), np.nextafter(middle, np.float32(0))])
@@ -162,7 +165,7 @@ def test_losses_and_gradients_are_those_of_float32_rounded(target, problem, half
     np.testing.assert_array_equal(softxent.cross_entropy(z, y, **options), losses)
     exact = reference.cross_entropy_and_grad(wide(z), wide(y) if target else y, **options)
     assert_rounded_once(half, losses, exact[0], 4 * EPS32 * 20)
-    # p - t may cancel: the bound is on what is subtracted.
+    # p - t may cancel, so the bound is on the sizes of p and t.
     t = wide(y) if target else np.zeros(z.shape)
     subtracted = reference.softmax(wide(z), axis) * 60 + t + np.abs(exact[1]) * 60
     assert np.all(np.abs(wide(grad) - exact[1]) <= half.ulp(exact[1]) / 2 + 4 * EPS32 * subtracted)
@@ -170,7 +173,7 @@ def test_losses_and_gradients_are_those_of_float32_rounded(target, problem, half
         loss, grad = softxent.cross_entropy_and_grad(z, y, axis=axis, reduction=reduction)
         exact = reference.cross_entropy_and_grad(wide(z), wide(y) if target else y, axis=axis, reduction=reduction)
         assert type(loss) is float
-        assert loss == pytest.approx(exact[0], rel=50 * EPS32)  # the losses are not rounded before they are summed
+        assert loss == pytest.approx(exact[0], rel=50 * EPS32)  # the losses are not rounded to halves
         assert softxent.cross_entropy(z, y, axis=axis, reduction=reduction) == loss
         assert grad.dtype == half.dtype
 
@@ -267,7 +270,8 @@ def test_every_layout_gives_the_reference_values(shape, axis, layout, half, isa,
         assert grad is out
         np.testing.assert_allclose(wide(losses), exact[0], **near)
         np.testing.assert_allclose(wide(grad), exact[1], **near)
-        # To the last bit as from a new array of another layout: what is converted or transposed changes nothing.
+        # The result has the same bits as with a new array of another layout: conversion and transposition change
+        # nothing.
         np.testing.assert_array_equal(wide(softxent.cross_entropy_and_grad(z, y, **options)[1]), wide(grad))
         losses_out = laid_out(np.zeros(labels.shape), layout, half.dtype)
         assert softxent.cross_entropy(z, y, out=losses_out, **options) is losses_out
@@ -353,7 +357,7 @@ def test_adding_rounds_the_sum_once(problem, half, isa, rng):
     out = start.copy()
     softxent.cross_entropy_and_grad(z, labels, axis=axis, reduction="sum", out=out, accumulate=True)
     assert np.all(np.abs(wide(out) - exact) <= half.ulp(exact) / 2 + 300 * EPS32)
-    # What is small beside the half's own steps is not lost while it is summed in float32.
+    # A part that is small beside the half's own steps is not lost while the sum is in float32.
     out = np.ones(z.shape, half.dtype)
     softxent.cross_entropy_and_grad(z, labels, axis=axis, out=out, accumulate=True, grad_output=1e-12)
     np.testing.assert_array_equal(wide(out), 1)
@@ -371,9 +375,9 @@ def test_adding_leaves_ignored_samples_alone(problem, half, isa, rng):
 @pytest.mark.parametrize("other", ["f2", "f4", "f8", ">f2", ">f4", "?", "i8", "half"])
 def test_half_logits_go_with_any_target_and_direction(other, problem, half, isa, rng):
     z, _, axis = problem
-    values = (rng.integers(0, 9, z.shape) / 8).astype(half.dtype)  # which every float dtype holds
+    values = (rng.integers(0, 9, z.shape) / 8).astype(half.dtype)  # every float dtype holds this number
     code = half.dtype if other == "half" else np.dtype(other)
-    if code.kind in "bi":  # a target of integers is one-hot
+    if code.kind in "bi":  # an integer target is one-hot
         classes = rng.integers(0, z.shape[axis], np.max(wide(z), axis=axis, keepdims=True).shape)
         values = np.zeros(z.shape, half.dtype)
         np.put_along_axis(values, classes, 1, axis)
@@ -425,7 +429,7 @@ def test_half_weights_and_upstream_gradients_are_taken(problem, half, isa, rng):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Results in float32: what the halves are rounded from.
+# Results in float32, before they are rounded to halves.
 
 SIZES = [1, 2, 9, 33, 63, 64, 65, 129, 700, 4097]
 
@@ -436,7 +440,7 @@ def order(request):
 
 
 def calls_with_outputs(n_classes, rng):
-    """Functions of logits, labels and an output, which they return filled."""
+    """Functions of logits, labels and an output. They fill the output and return it."""
     weights, target = rng.random(n_classes), rng.random(n_classes)
     options = {
         "plain": {},
@@ -499,7 +503,7 @@ def test_a_float32_gradient_keeps_what_is_lost_in_float16(isa, rng):
     _, scaled = softxent.cross_entropy_and_grad(z, labels, grad_output=2.0**11)
     assert np.mean(narrow == 0) > 0.3
     assert np.mean(single == 0) == 0
-    # Loss scaling: half a step of the half type, or of its smallest numbers, divided by the scale.
+    # The allowed error is half a step of the half type, or of its smallest numbers, divided by the loss scale.
     np.testing.assert_allclose(wide(scaled) / 2**11, single, rtol=2.0**-11, atol=2.0**-25 / 2**11)
 
 
@@ -549,7 +553,7 @@ def test_other_narrow_types_are_refused():
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("n_classes", [2, 40, 600])
 def test_what_is_too_large_for_the_half_is_infinite(n_classes, order, half, isa):
-    """The loss of a lead of 120000 does not fit in float16, but in bfloat16; sums are not kept in either."""
+    """The loss of a lead of 120000 fits in bfloat16 and not in float16. Sums are in neither type."""
     z = np.zeros((3, n_classes), half.dtype, order=order)
     z[:, 0], z[:, 1:] = 60000, -60000
     lead = 2 * float(z[0, 0])
@@ -592,7 +596,7 @@ def test_the_edges_are_those_of_float32(n_classes, order, half, isa):
 
 
 def test_small_entries_are_denormal_and_not_zero(isa):
-    """Of float16, whose least normal number is 6e-5."""
+    """The smallest normal number of float16 is 6e-5. These entries are below it."""
     z = np.zeros((2, 100), np.float16)
     z[:, 5] = 12
     p = softxent.softmax(z)

@@ -1,4 +1,7 @@
-"""Errors that help: what users of other libraries give, or mix up, is told what would do here, and that does."""
+"""Errors that help: an argument that other libraries take, or that was mixed up, gets a message with what to do.
+
+The tests then do that, and it works.
+"""
 
 from __future__ import annotations
 
@@ -290,7 +293,7 @@ def test_scipys_weights_are_told_their_logarithm():
 
 
 def test_every_word_that_is_named_is_a_parameter():
-    """The list of words is of keywords that exist."""
+    """Every keyword in the list of words exists."""
     from softxent._options import OUR_WORDS
 
     functions = [f for name in softxent.__all__ if callable(f := getattr(softxent, name))]

@@ -94,7 +94,7 @@ def test_logits_of_every_real_dtype_are_taken(code, axis, isa, rng):
     losses, grad = softxent.cross_entropy_and_grad(z, labels, axis=axis, reduction="none")
     expected = softxent.cross_entropy_and_grad(z.astype(computed), labels, axis=axis, reduction="none")
     assert losses.dtype == grad.dtype == result
-    few_eps = {"rtol": 8 * np.finfo(result).eps, "atol": np.finfo(result).tiny}  # the copy may be laid out otherwise
+    few_eps = {"rtol": 8 * np.finfo(result).eps, "atol": np.finfo(result).tiny}  # the copy may have another layout
     np.testing.assert_allclose(losses, expected[0].astype(result), **few_eps)
     np.testing.assert_allclose(grad, expected[1].astype(result), **few_eps)
     out = np.zeros(z.shape, result)
@@ -157,7 +157,7 @@ def test_no_temporary_of_the_size_of_the_logits_is_made(name, kind):
     z = laid_out(np.zeros((2048, 2000)), kind if kind in LAYOUTS else "C", code)
     out = np.zeros(z.shape, np.float16 if code == "f2" else np.float32)
     labels = np.zeros(2048, int)
-    extra = z.size if name == "one-hot of bool" else 0  # the caller's own
+    extra = z.size if name == "one-hot of bool" else 0  # the caller's own array
     tracemalloc.start()
     CALLS[name](z, labels, out)
     _, peak = tracemalloc.get_traced_memory()

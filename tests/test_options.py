@@ -231,7 +231,7 @@ def test_the_plain_call_declines_an_option_that_it_has_never_heard_of():
 
 
 def test_each_option_has_its_place(rng):
-    """They go down by position: here each has a value that no other would bear."""
+    """The options go to the kernels by position. Here each has a value that no other option could have."""
     z, labels = rng.normal(size=(6, 5)), rng.integers(0, 5, 6)
     options = {
         "class_weight": rng.random(5),

@@ -39,12 +39,12 @@ def test_every_public_function_has_an_example_and_is_annotated(function):
 
 
 def parameters(function):
-    """Without `**unknown`, which takes nothing: it is there for the error's words."""
+    """The parameters without `**unknown`, which exists only for the text of an error."""
     return {name: p for name, p in inspect.signature(function).parameters.items() if p.annotation != "Never"}
 
 
 def documented_parameters(function):
-    """The names before the colons of the numpydoc section, and of the lines without one."""
+    """The names before the colons of the numpydoc section, and in lines without a colon."""
     section = inspect.getdoc(function).partition("Parameters\n----------\n")[2]
     lines = itertools.takewhile(lambda line: not line.startswith("---"), section.splitlines())
     names = [line.partition(" :")[0].split(", ") for line in lines if line and not line.startswith(" ")]
@@ -58,7 +58,7 @@ def test_every_parameter_is_documented(function):
 
 @pytest.mark.parametrize("name", [name for name in reference.__all__ if name != "__version__"])
 def test_the_reference_defines_what_the_package_offers(name):
-    """The same names and defaults, but for where results go and how fast they come."""
+    """The names and defaults are the same, except those about where results go and how fast they come."""
     here = parameters(getattr(softxent, name))
     there = inspect.signature(getattr(reference, name)).parameters
     assert set(here) - set(there) <= {"out", "accumulate", "n_threads"}

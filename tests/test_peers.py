@@ -103,12 +103,12 @@ def every_other_entry(array, axis):
 
 @pytest.fixture(params=["indices", "distributions"])
 def problem(request, shape_and_axis, dtype, rng):
-    """Logits, labels of either kind, and class weights, of which the first is 0."""
+    """Draw logits, labels of either kind, and class weights, of which the first is 0."""
     shape, axis = shape_and_axis
     sample_axes = shape[:axis] + shape[axis + 1 :]
     logits = rng.normal(scale=2, size=shape).astype(dtype)
     if request.param == "indices":
-        # A sample on its own has a label of some weight: what divides by none has its own test.
+        # The label of a single sample has a weight that is not 0, because a mean over no weight has its own test.
         labels = rng.integers(0, shape[axis], sample_axes) if sample_axes else np.asarray(3)
     else:
         labels = np.moveaxis(rng.dirichlet(np.full(shape[axis], 0.5), sample_axes), -1, axis).astype(dtype)
@@ -118,8 +118,8 @@ def problem(request, shape_and_axis, dtype, rng):
 
 
 def cells(labels, class_weight):
-    """Go through the options: labels, some of them to be ignored, with the keyword arguments to pass."""
-    # A label to ignore may be no class, or one. A sample on its own is kept.
+    """Go through the options. Each cell has labels, some of them ignored, and the keyword arguments to pass."""
+    # The label to ignore may be a class or no class. A single sample is not ignored.
     for ignore_index in (None, -100, 0) if labels.dtype.kind == "i" else (None,):
         given = labels
         if ignore_index is not None and labels.ndim:
@@ -129,7 +129,7 @@ def cells(labels, class_weight):
 
 
 def target_mass(labels, logits, axis, *, class_weight=None, label_smoothing=0.0, ignore_index=None, reduction="mean"):
-    """The q of each entry, as PyTorch's documentation defines it, over what the mean divides by."""
+    """The q of each entry, as PyTorch's documentation defines it, divided by the number that the mean divides by."""
     n_classes = logits.shape[axis]
     weights = np.ones(n_classes) if class_weight is None else class_weight.astype(np.float64)
     if labels.ndim < logits.ndim:
@@ -148,7 +148,7 @@ def pytorchs_loss(torch, labels, dtype, *, class_weight=None, ignore_index=None,
     """PyTorch's cross_entropy as a function of the logits alone."""
     target = torch.tensor(labels.astype(dtype if labels.dtype.kind == "f" else np.int64))
     weight = None if class_weight is None else torch.tensor(class_weight.astype(dtype))
-    ignore_index = -100 if ignore_index is None else ignore_index  # -100 is its default, and no class
+    ignore_index = -100 if ignore_index is None else ignore_index  # -100 is PyTorch's default, and no class
     return lambda z: torch.nn.functional.cross_entropy(z, target, weight, ignore_index=ignore_index, **options)
 
 
@@ -160,8 +160,8 @@ def test_losses_and_gradients_are_pytorchs(problem, shape_and_axis, reduction, t
     are_indices = all_labels.ndim < logits.ndim
     upstream = rng.normal(size=np.delete(logits.shape, axis)) if reduction == "none" else 0.75
     upstream_of_entries = np.abs(np.expand_dims(upstream, axis)) if reduction == "none" else upstream
-    peers = {dtype: 4 + np.abs(logits).max(), np.float64: 4}  # how many eps of q lie between each and us
-    # Each cell in C order, and in one of these; each index in int64, and in one of these.
+    peers = {dtype: 4 + np.abs(logits).max(), np.float64: 4}  # the eps of q that an entry may be off the peer's
+    # Each cell is run in C order and in one of these layouts, and with int64 labels and one of these types.
     layouts = itertools.cycle([class_axis_last_in_memory, first_axis_fastest, every_other_entry])
     label_dtypes = itertools.cycle([np.int32, np.uint8])
 
@@ -218,7 +218,7 @@ N_SAMPLES = 12
 
 @pytest.fixture(params=[10, 65], ids=["10 classes", "65 classes"])
 def options_problem(request, dtype, rng):
-    """Logits, index labels, and a value for every option that is a matter of the single sample."""
+    """Draw logits, index labels, and a value for every option that concerns single samples."""
     shape = (N_SAMPLES, request.param)
     labels = rng.integers(0, request.param, N_SAMPLES)
     where = rng.random(shape) < 0.7
@@ -253,7 +253,7 @@ def losses_in_torch(
     z_loss=0.0,
     base=math.e,
 ):
-    """The formula of the losses, with each option, in operations that autograd follows; class axis last."""
+    """The formula of the losses with each option, in operations that autograd follows. The class axis is last."""
     if softcap is not None:
         z = softcap * torch.tanh(z / softcap)
     z = z / temperature
@@ -276,7 +276,7 @@ def test_every_option_is_its_formula_under_autograd(
     target = np.eye(logits.shape[1])[labels]
     if not as_indices:
         target = 0.5 * target + 0.5 * rng.dirichlet(np.ones(logits.shape[1]), N_SAMPLES).astype(dtype)
-        target *= options.get("where", True)  # a target where there is no class costs infinitely much
+        target *= options.get("where", True)  # the loss is infinite if the target has mass in a removed class
         target = target.astype(dtype).astype(np.float64)
 
     class_weight = np.ones(logits.shape[1]) * options.get("class_weight", 1)
@@ -314,7 +314,7 @@ def test_a_removed_class_is_a_class_that_pytorch_is_not_shown(
         logits, labels, where=where, class_weight=class_weight, label_smoothing=label_smoothing, reduction="none"
     )
     for z, y, allowed, sample_loss, sample_grad in zip(logits, labels, where, loss, grad, strict=True):
-        index = np.count_nonzero(allowed[:y])  # of the label, among the classes that are left
+        index = np.count_nonzero(allowed[:y])  # the lead of the label over the classes that are left
         peer_options = {"class_weight": class_weight[allowed] if weighted else None, "label_smoothing": label_smoothing}
         q = target_mass(np.asarray(index), z[allowed], 0, reduction="sum", **peer_options)
         function = pytorchs_loss(torch, np.asarray(index), np.float64, reduction="sum", **peer_options)
@@ -341,12 +341,12 @@ FAMILY_SHAPES = [(7,), (5, 40), (3, 10, 6), (2, 5, 3, 65)]
 
 
 def peer_dtypes(dtype):
-    """The dtypes that a peer computes in: the logits' own, and the one with digits to spare."""
+    """The dtypes that a peer computes in: that of the logits, and a wider one."""
     return {dtype, np.float64}
 
 
 def rounding_of_lse(logits, dtype):
-    """The error that subtracting a rounded log-sum-exp, in that dtype, leaves in log-probabilities."""
+    """The error of log-probabilities if a log-sum-exp is rounded to that dtype and then subtracted."""
     return few_eps(dtype) * np.abs(logits).max()
 
 
@@ -356,7 +356,7 @@ def test_the_softmax_family_is_pytorchs(shape, torch, dtype, isa, rng):
     where = rng.random(shape) < 0.8
     for axis, wide in itertools.product(range(len(shape)), peer_dtypes(dtype)):
         where_here = np.array(where)
-        np.moveaxis(where_here, axis, -1)[..., 0] = True  # something is left
+        np.moveaxis(where_here, axis, -1)[..., 0] = True  # at least one class is left
         for options in ({}, {"temperature": 0.6}, {"where": where_here}):
             z = torch.tensor(logits.astype(wide)) / options.get("temperature", 1)
             if "where" in options:
@@ -379,7 +379,7 @@ def test_the_softmaxs_products_with_vectors_are_autograds(shape, torch, dtype, i
     z, wide_v = torch.tensor(logits.astype(np.float64)), torch.tensor(v.astype(np.float64))
     for axis in range(len(shape)):
         p = torch.softmax(z, axis).numpy()
-        # The product is p (v - p.v), a difference: the terms are what is rounded.
+        # The product is p (v - p.v), a difference. Its terms are rounded, so the bound is on them.
         atol = few_eps(dtype) * p * (np.abs(v) + (p * np.abs(v)).sum(axis=axis, keepdims=True))
         _, jvp = torch.autograd.functional.jvp(lambda z, axis=axis: torch.softmax(z, axis), z, wide_v)
         _, vjp = torch.autograd.functional.vjp(lambda z, axis=axis: torch.softmax(z, axis), z, wide_v)
@@ -398,7 +398,7 @@ def test_the_softmaxs_jacobian_is_autograds(n_classes, torch, dtype, isa, rng):
     for i, j in np.ndindex(2, 3):
         z = torch.tensor(logits[i, :, j].astype(np.float64))
         expected = torch.autograd.functional.jacobian(lambda z: torch.softmax(z, 0), z).numpy()
-        # PyTorch's p - p p is off by eps p where p is close to 1; ours, and all off the diagonal, by less.
+        # PyTorch's p - p p is off by eps p if p is close to 1. Our diagonal, and all other entries, are off by less.
         assert_close(jacobian[i, j], expected, RTOL[dtype], few_eps(np.float64) * np.diag(torch.softmax(z, 0).numpy()))
 
 
@@ -443,7 +443,7 @@ def test_the_exact_second_derivatives_are_autograds(options, curved_problem, tor
     hessian = torch.autograd.functional.hessian(function, torch.tensor(logits.astype(np.float64))).numpy()
     expected = np.diagonal(hessian.reshape(logits.size, logits.size)).reshape(logits.shape)
     loss, grad, hess_diag = softxent.cross_entropy_grad_hess(logits, labels, axis=1, **options)
-    # Where a probability is close to 1, PyTorch is off by a few eps of the weight.
+    # If a probability is close to 1, PyTorch is off by a few eps of the weight.
     assert_close(hess_diag, expected, RTOL[dtype], few_eps(np.float64))
     expected_loss, expected_grad = softxent.cross_entropy_and_grad(logits, labels, axis=1, **options)
     assert_close(loss, expected_loss, RTOL[dtype])
@@ -462,12 +462,12 @@ def test_the_hessian_knows_every_option_as_autograd_does(names, options_problem,
     _, expected = torch.autograd.functional.hvp(lambda z: losses_in_torch(torch, z, target, **options).sum(), z, wide_v)
     product = softxent.cross_entropy_hvp(logits, labels, v, reduction="sum", **options)
 
-    # p is what the Hessian's terms have in common; weights are at most 4, and 1 / T^2 and 1 / ln(base) less than 2.
+    # Each term of the Hessian has the factor p. Weights are at most 4, and 1 / T^2 and 1 / ln(base) are less than 2.
     p = softxent.softmax(logits, where=options.get("where"), temperature=options.get("temperature", 1.0))
     atol = few_eps(dtype) * 32 * p * (np.abs(v) + (p * np.abs(v)).sum(axis=1, keepdims=True))
     assert_close(product, expected.numpy(), RTOL[dtype], atol)
 
-    # The diagonal is that product with each class's unit vector in turn, at the class itself.
+    # An entry of the diagonal is the product with the class's unit vector, at that class.
     _, _, hess_diag = softxent.cross_entropy_grad_hess(logits, labels, reduction="sum", **options)
     for k, unit in enumerate(np.eye(logits.shape[1], dtype=dtype)):
         product = softxent.cross_entropy_hvp(logits, labels, unit * np.ones_like(v), reduction="sum", **options)
@@ -483,7 +483,7 @@ def half(request):
 
 
 def ulps_apart(a, b):
-    """How many numbers of their 16-bit dtype lie between the entries of a and b, counting one of the ends."""
+    """The number of steps of their 16-bit dtype from the entries of a to those of b."""
 
     def rank(x):
         bits = np.ascontiguousarray(x).view(np.int16).astype(np.int32)
@@ -508,7 +508,7 @@ def test_half_precision_is_pytorchs_float32_rounded(as_indices, n_classes, reduc
         if reduction == "none":
             assert loss.dtype == half
             assert np.all(ulps_apart(loss, expected[0].astype(half)) <= 1)
-        else:  # a float, of which nothing is rounded away
+        else:  # a float, so that nothing is rounded away
             assert_close(loss, expected[0], RTOL[np.float32])
 
 
@@ -530,7 +530,7 @@ def test_the_softmax_family_is_scipys(shape, special, dtype, isa, rng):
     logits[rng.random(shape) < 0.05] = -math.inf
     finite = logits[np.isfinite(logits)]
     for axis, wide in itertools.product(range(-len(shape), len(shape)), peer_dtypes(dtype)):
-        np.moveaxis(logits, axis, -1)[..., 0] = 1.0  # something finite in every sample
+        np.moveaxis(logits, axis, -1)[..., 0] = 1.0  # every sample has a finite logit
         z, atol = logits.astype(wide), rounding_of_lse(finite, wide)
         assert_close(softxent.softmax(logits, axis), special.softmax(z, axis), RTOL[dtype])
         assert_close(softxent.logsumexp(logits, axis), special.logsumexp(z, axis), RTOL[dtype], atol)
@@ -568,17 +568,17 @@ def test_loss_gradient_and_hessian_are_scikit_learns(n_classes, order, weighted,
 
     for wide in peer_dtypes(dtype):
         arguments = {
-            "y_true": labels.astype(wide),  # as floats, of the logits' dtype: nothing else is taken
+            "y_true": labels.astype(wide),  # as floats of the logits' dtype, because the peer takes nothing else
             "raw_prediction": np.asarray(logits.astype(wide), order=order),
             "sample_weight": None if sample_weight is None else sample_weight.astype(wide),
         }
-        # It takes the label's logit from the log-sum-exp, and 1 - p as that difference.
+        # The peer subtracts the label's logit from the log-sum-exp, and computes 1 - p as a difference.
         rounding = rounding_of_lse(logits, wide)
         expected_loss, expected_grad = peer.loss_gradient(**arguments)
         assert_close(loss, expected_loss, RTOL[dtype], rounding * weights)
         assert_close(peer.loss(**arguments), loss, RTOL[dtype], rounding * weights)
         assert_close(grad, expected_grad, RTOL[dtype], few_eps(wide) * q)
-        # Its Hessian is the diagonal of the true one, and there is one per class: no factor.
+        # The peer's Hessian is the diagonal of the true one, one entry for each class, without a factor.
         expected_grad, expected_hess = peer.gradient_hessian(**arguments)
         assert_close(same_grad, expected_grad, RTOL[dtype], few_eps(wide) * q)
         assert_close(hess_diag, expected_hess, RTOL[dtype], few_eps(wide) * weights[:, None])

@@ -25,7 +25,7 @@ ARRAYS = {
     "out": np.full((4, 3), 7.0),
 }
 MODULES = {"softxent": softxent, "reference": reference}
-# Every argument that is an array, by the signatures themselves; of functions that hand theirs on, as **options, too.
+# Every argument that is an array, by the signatures, including those of functions that pass theirs on as **options.
 ARGUMENTS = [
     (where, name, argument)
     for where, module in MODULES.items()
@@ -37,7 +37,7 @@ assert len(ARGUMENTS) > 70
 
 
 class Lazy:
-    """Dask's, as far as it is told from others."""
+    """An array like Dask's, as far as the check can tell."""
 
     dtype, ndim, shape = np.dtype(float), 2, (4, 3)
 
@@ -49,7 +49,7 @@ class Lazy:
 
 
 class Units:
-    """A quantity that is no NumPy array, as pint's."""
+    """A quantity like pint's, which is no NumPy array."""
 
     units = "metre"
 
@@ -61,13 +61,13 @@ class Units:
 
 
 class ArrayWithUnit(np.ndarray):
-    """A quantity that is one, as astropy's."""
+    """A quantity like astropy's, which is a NumPy array."""
 
     unit = "metre"
 
 
 class MaskedFrame:
-    """What turns into a masked array, as tables do."""
+    """An object like a table, which becomes a masked array."""
 
     def __init__(self, array):
         self.array = array
@@ -109,7 +109,7 @@ KINDS = {
 
 
 def call(module, name, argument, value):
-    """The function with this argument, all others being good."""
+    """Call the function with this argument. All other arguments are valid."""
     arguments = {argument: value}
     parameters = inspect.signature(getattr(softxent, name)).parameters
     for needed in ("logits", "labels", "v", "g"):

@@ -30,7 +30,9 @@ def same(result, expected):
 
 
 def run(code, tmp_path, imports="", **environment):
-    """A program after PROBLEM: what it prints. It is a file, which a spawned child can import."""
+    """Run a program that starts with PROBLEM, and return what it prints. The program is a file, so that a spawned child
+    can import it.
+    """
     program = tmp_path / "program.py"
     program.write_text(imports + PROBLEM + textwrap.dedent(code))
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "SOFTXENT_NUM_THREADS", "PYTHON_GIL")}
@@ -59,7 +61,7 @@ def test_a_pool_of_processes_computes_the_same(method, tmp_path):
 
 @pytest.mark.skipif(not HAS_FORK, reason="there is no fork here")
 def test_a_child_that_c_code_forked_is_serial(tmp_path):
-    """Python's own hooks do not run in it."""
+    """Python's own hooks do not run in such a child."""
     code = """
     import ctypes
     expected = loss_and_grad()
@@ -192,7 +194,7 @@ def test_threadpoolctl_governs_every_call(tmp_path):
 @needs_openmp
 @needs_proc
 def test_calls_at_the_same_time_share_the_threads(tmp_path):
-    """64 Python threads that may have 8 OpenMP threads each: never 512."""
+    """64 Python threads may each use 8 OpenMP threads, but together they never use 512."""
     code = """
     import threading
     expected, most, stop = loss_and_grad(8), 0, threading.Event()
@@ -246,7 +248,7 @@ def test_python_without_a_gil_stays_so_and_threads_run_at_once(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_ends_a_long_call(n_threads, tmp_path):
-    """2^36 logits, all of them the same few, take many seconds: the last loss is not there yet."""
+    """The call has 2^36 logits, which share a few elements, and takes many seconds. The last loss is not written."""
     code = f"""
     import signal, threading
     logits = np.broadcast_to(z.reshape(-1)[:65536], (2**20, 65536))

@@ -39,14 +39,14 @@ INTEGERS = [np.dtype(code) for code in ("i8", "i4", "i2", "i1", "u8", "u4", "u2"
 
 
 def examples(n):
-    """How many to draw; none are kept in the repository. Where CI is set, Hypothesis draws the same ones every time."""
+    """The number of examples to draw. The repository keeps none. In CI, Hypothesis draws the same ones each time."""
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return settings(deadline=None, max_examples=n, database=None, print_blob=True, suppress_health_check=slow)
 
 
 @contextlib.contextmanager
 def kernels_of(isa):
-    """Tests go through all of ISAS in a loop, and not by the fixture: what is expected is computed once for all."""
+    """Tests loop over ISAS, without the fixture, so that what is expected is computed once for all."""
     before = _kernels.isa_in_use()
     _kernels.use_isa(isa)
     note(f"isa: {isa}")
@@ -62,8 +62,8 @@ def kernels_of(isa):
 def laid_out(values, layout, rng, repeats=True):
     """A read-only array of the values, in C or Fortran order ("C", "F") or with any strides ("any").
 
-    Those are axes in any order in memory, negative steps, gaps, a start off its alignment and, if it `repeats`, now and
-    then an axis of stride 0, and then other values.
+    "any" means axes in any order in memory, negative steps, gaps, and a start off its alignment. If `repeats`, some
+    axes have stride 0, and then other values.
     """
     values = np.asarray(values)
     if layout != "any":
@@ -86,7 +86,7 @@ def laid_out(values, layout, rng, repeats=True):
 
 
 def memory_of(array):
-    """All the bytes among which the array's entries lie."""
+    """All bytes from the array's first entry in memory to its last."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return np.ndarray(array.nbytes, np.uint8, array)
@@ -102,7 +102,7 @@ def twin(array):
 
 
 def surroundings(array):
-    """The bytes of its memory that are not the array's own: these are taken for zeros."""
+    """The bytes of the array's memory that are not its own. They are taken for zeros."""
     copy = twin(array)
     copy[...] = np.zeros((), array.dtype)
     return memory_of(copy).tobytes()
@@ -113,7 +113,7 @@ def surroundings(array):
 
 @dataclass(frozen=True)
 class Problem:
-    """Arguments for the public functions, and a generator for further arrays."""
+    """The arguments of the public functions, and a generator for further arrays."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -128,7 +128,7 @@ class Problem:
 
     @property
     def result(self):
-        """The dtype of gradients."""
+        """The dtype of the gradients."""
         return self.logits.dtype.newbyteorder("=") if self.working == F4 else F8
 
     @property
@@ -153,17 +153,17 @@ class Problem:
 
     @property
     def family_options(self):
-        """Those of the options that the softmax family has too."""
+        """The options that the softmax family has too."""
         return {name: self.options[name] for name in ("where", "temperature") if name in self.options}
 
     @property
     def may_be_overwritten(self):
-        """Whether results like the logits can go to (a writeable twin of) the logits."""
+        """Whether results of the logits' shape can go into (a writeable twin of) the logits."""
         return self.logits.dtype.newbyteorder("=") == self.result and 0 not in self.logits.strides
 
     @functools.cached_property
     def used(self):
-        """False where no gradient goes: in ignored samples, and where classes are removed. In the logits' shape."""
+        """False where no gradient goes: in ignored samples and removed classes. It has the logits' shape."""
         used = np.array(np.broadcast_to(self.options.get("where", True), self.logits.shape))
         if "ignore_index" in self.options:
             used &= np.expand_dims(native(self.labels) != self.options["ignore_index"], self.axis)
@@ -190,7 +190,7 @@ class Problem:
         return function(self.logits, self.labels, *arrays, axis=self.axis, **self.options, **more)
 
     def expect(self, name, *arrays, **more):
-        """What the reference returns for the values that the kernels see."""
+        """The reference's result for the values that the kernels see."""
         options = {**self.options, **more}
         for weights in ("class_weight", "sample_weight", "grad_output"):
             if isinstance(options.get(weights), np.ndarray):
@@ -200,7 +200,7 @@ class Problem:
         return getattr(reference, name)(self.seen(self.logits), labels, *arrays, axis=self.axis, **options)
 
     def direction(self, may_break=True):
-        """An array like the logits; where no derivative goes it may hold anything."""
+        """An array like the logits. Where no derivative goes, it may hold anything."""
         v = self.rng.normal(size=self.logits.shape)
         breaks = may_break and self.rng.random() < 0.5
         v = np.where(self.used, v, self.rng.choice([NAN, INF, 0])) if breaks else v
@@ -208,7 +208,9 @@ class Problem:
         return laid_out(v.astype(self.rng.choice(dtypes)), "any", self.rng, repeats=not breaks)
 
     def out(self, start=NAN, shape=None):
-        """An array of any strides for results like the logits (or of that shape): `start` must not shine through."""
+        """An array of any strides, for results of the logits' shape or of that shape. Nothing of `start` may remain in
+        it.
+        """
         values = np.full(self.logits.shape if shape is None else shape, start, self.result)
         return twin(laid_out(values, "any", self.rng, repeats=False))
 
@@ -222,7 +224,7 @@ class Problem:
         return "Problem(" + ",\n  ".join(f"{name}: {described(value)}" for name, value in shown.items()) + ")"
 
 
-# Each is drawn or left out. Of arrays, what is drawn here is the dtype or the kind.
+# Each option is drawn or left out. For arrays, only the dtype or the kind is drawn here.
 OPTIONS = {
     "class_weight": st.sampled_from(WEIGHTS),
     "sample_weight": st.sampled_from(WEIGHTS),
@@ -239,7 +241,7 @@ OPTIONS = {
 
 
 def all_but(*names):
-    """In the order of OPTIONS: a set's own order would let the same seed draw something else the next time."""
+    """The options in the order of OPTIONS. In a set's own order, one seed would draw different things each time."""
     return [name for name in OPTIONS if name not in names]
 
 
@@ -250,7 +252,9 @@ DEFECTS = ["classes at -inf", "broken samples", "target anywhere"]
 
 
 def native(labels):
-    """In native byte order and C order: NumPy before 2.2 crashes where it compares others with numbers out of range."""
+    """The array in native byte order and C order. NumPy before 2.2 crashes if it compares other arrays with numbers out
+    of range.
+    """
     return labels.astype(labels.dtype.newbyteorder("="), order="C")
 
 
@@ -258,7 +262,7 @@ def native(labels):
 def problems(
     draw, dtypes=LOGITS, layouts=("C", "F", "any"), textures=TEXTURES, defects=DEFECTS, options=OPTIONS, n_logits=None
 ):
-    """Any problem; of `n_logits` or a little more, or else of 40 samples at most."""
+    """Problems of any kind: of `n_logits` logits or a little more, or of at most 40 samples."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="seed"))
     n_classes = draw(st.sampled_from([*range(1, 9), 33, 63, 64, 65, 66, 100, 100, 600, 1100]), label="n_classes")
     shape = draw(_sample_shapes(n_classes)) if n_logits is None else (3, n_logits // 3 // n_classes + 1)
@@ -298,7 +302,7 @@ def problems(
     logits = laid_out(np.moveaxis(z, -1, axis).astype(dtype), layout, rng)
     if labels.ndim < z.ndim:
         labels = laid_out(labels, layout, rng)
-    else:  # what is repeated is not one-hot, as a target of integers must be
+    else:  # repeated entries are not one-hot, and a target of integers must be
         labels = laid_out(np.moveaxis(labels, -1, axis), layout, rng, repeats=labels.dtype.kind not in "biu")
     return Problem(logits, labels, axis, drawn, rng)
 
@@ -329,7 +333,7 @@ def _logits(texture, shape, rng):
 
 
 def _class_indices(shape, n_classes, dtype, ignored, rng):
-    """Class indices; some of them are `ignored` if the dtype can hold that."""
+    """Class indices. Some of them are `ignored`, if the dtype can hold that."""
     range_ = np.iinfo(dtype)
     labels = rng.integers(0, min(n_classes, range_.max + 1), shape)
     if ignored is not None and range_.min <= ignored <= range_.max:
@@ -338,7 +342,7 @@ def _class_indices(shape, n_classes, dtype, ignored, rng):
 
 
 def _distribution(shape, dtype, rng):
-    """Non-negative numbers that add up to one, or to anything; or a one-hot row."""
+    """Non-negative numbers that add up to one, or to any number; or a one-hot row."""
     kind = "one-hot" if dtype.kind in "biu" else rng.choice(["one-hot", "probabilities", "anything"])
     if kind == "one-hot":
         return (np.arange(shape[-1]) == rng.integers(0, shape[-1], (*shape[:-1], 1))).astype(dtype)
@@ -361,13 +365,13 @@ def _where(kind, mass, axis, anywhere, rng):
 
 # --- How far results may lie from the reference's ---------------------------------------------------------------------
 
-# In eps of the dtype that is computed in: what is promised of the plain call. The kernels need a third of it, which
-# leaves room for the reference's own rounding where long double is no wider than float64.
+# The promise for the plain call, in eps of the dtype of the arithmetic. The kernels need a third of it. The rest is for
+# the rounding of the reference, where long double is no wider than float64.
 FEW = 4
-# Results below the smallest normal number may be 0, and so may what goes into them. Weights, the logsumexp, 1/T^2 and
-# the number of classes multiply that by less than this.
+# Results below the smallest normal number may be 0, and so may their factors. Weights, the logsumexp, 1/T^2 and the
+# number of classes multiply a factor by less than this.
 FLUSHED = 2.0**30
-# Of results in half precision: relative rounding, half the distance of the denormals, and the largest number.
+# Half precision: the relative rounding, half the distance of denormals, and the largest number.
 HALF = {"float16": (2.0**-11, 2.0**-25, 65504.0), "bfloat16": (2.0**-8, 0.0, 3.3895313892515355e38)}
 
 
@@ -439,7 +443,7 @@ class Bounds:
         return total / (self.divisor or INF) + self.sum_error()
 
     def sum_error(self):
-        """Of the losses' sum, in float64 and in any order."""
+        """The error of the losses' sum, in float64 and in any order."""
         size, _ = self._losses()
         return size.size * 2.0**-52 * size.sum() / (self.divisor or INF)
 
@@ -468,7 +472,9 @@ class Bounds:
         return error + self.floor
 
     def product(self, v, curvature=1.0):
-        """Of the Jacobian times v: p_k (v_k - sum p v), v counted from its value at the likeliest class."""
+        """Size and error of the Jacobian times v: p_k (v_k - sum p v), where v is counted from its value at the
+        likeliest class.
+        """
         v = _finite(self.problem.classes_last(np.where(self.problem.used, self.problem.seen(v), 0)).astype(np.float64))
         v = np.abs(v - np.take_along_axis(v, self.p.argmax(axis=-1, keepdims=True), axis=-1))
         moment = (self.p * v).sum(axis=-1, keepdims=True)
@@ -490,7 +496,9 @@ class Bounds:
 
 
 def _target(problem, allowed):
-    """The class-weighted target, class axis last; what weights each sample's loss; and what their sum is divided by."""
+    """The class-weighted target with the class axis last, the weight of each sample's loss, and the number that a mean
+    divides by.
+    """
     o = problem.options
     w = problem.seen(o["class_weight"]) if "class_weight" in o else np.ones(problem.n_classes)
     s = problem.seen(o["sample_weight"]) if "sample_weight" in o else np.ones(problem.sample_shape)
@@ -508,13 +516,13 @@ def _target(problem, allowed):
 
 
 def assert_close(got, want, bound):
-    """Within the bound and a rounding to the result's dtype; nan and infinite in the same places."""
+    """Compare within the bound and a rounding to the result's dtype. nan and infinite must be in the same places."""
     got, want = np.asarray(got), np.asarray(want, np.longdouble)
     assert got.shape == want.shape
     relative, absolute, largest = HALF.get(got.dtype.name, (0.0, 0.0, INF))
     got, finite = got.astype(np.longdouble), np.isfinite(want)
     np.testing.assert_array_equal(got[~finite], want[~finite])
-    # A number that is too large for the dtype is infinite.
+    # A number that is too large for the dtype becomes infinite.
     error = np.abs(got[finite].clip(-largest, largest) - want[finite].clip(-largest, largest))
     size, bound = np.abs(want[finite]), np.broadcast_to(bound, want.shape)[finite]
     allowed = (1 + relative) * bound + relative * size + absolute
@@ -528,7 +536,7 @@ def assert_close(got, want, bound):
 
 
 def assert_same(got, want):
-    """The same numbers, nan for nan. NumPy's own comparison knows no nan in bfloat16."""
+    """Compare for equal numbers, where nan equals nan. NumPy's own comparison has no nan for bfloat16."""
     np.testing.assert_array_equal(np.asarray(got, np.float64), np.asarray(want, np.float64))
 
 
@@ -666,7 +674,7 @@ def test_the_softmaxs_jacobian_and_its_products_are_those_of_the_reference(probl
     bounds, z, axis, v = Bounds(problem), problem.seen(problem.logits), problem.axis, problem.direction(may_break=False)
     want, bound = reference.softmax_jvp(z, problem.seen(v), axis), bounds.product(v)
     jacobian = None
-    if z.size * problem.n_classes <= 50_000:  # so many entries it has
+    if z.size * problem.n_classes <= 50_000:  # the number of its entries
         jacobian, jacobian_bound = reference.softmax_jacobian(z, axis), bounds.jacobian()
     for isa in ISAS:
         with kernels_of(isa):
@@ -687,7 +695,7 @@ def test_the_softmaxs_jacobian_and_its_products_are_those_of_the_reference(probl
 @given(problems(dtypes=[F4, F8], options=["reduction", "normalizer"], defects=["classes at -inf"]))
 def test_gradients_of_index_labels_add_up_to_zero_in_every_sample(problem):
     assume(problem.has_indices)
-    # Each entry is off by its bound; adding them up is off by eps of each sum on the way, all of them at most 1.
+    # Each entry is off by its bound. Each addition is off by eps of a partial sum, which is at most 1.
     bounds = Bounds(problem)
     bound = problem.classes_last(bounds.grad()).sum(axis=-1) + problem.n_classes * bounds.few * bounds.scale[..., 0]
     for isa in ISAS:
@@ -707,7 +715,7 @@ def test_gradients_of_index_labels_add_up_to_zero_in_every_sample(problem):
     )
 )
 def test_a_constant_added_to_a_samples_logits_changes_nothing(problem):
-    # Sixty-fourths and integers: the sum is exact. What the kernels make of it may be rounded otherwise.
+    # Sixty-fourths and integers have exact sums. The kernels' results for them may be rounded otherwise.
     shift = np.expand_dims(problem.rng.integers(-1000, 1000, problem.sample_shape), problem.axis)
     logits = laid_out((problem.logits + shift).astype(problem.logits.dtype), "any", problem.rng, repeats=False)
     shifted, bounds = replace(problem, logits=logits), Bounds(problem)
@@ -723,7 +731,7 @@ def test_a_constant_added_to_a_samples_logits_changes_nothing(problem):
 
 
 def with_classes_in_order(problem, order):
-    """The same problem with its classes renumbered: class `order[i]` becomes class i."""
+    """The same problem with its classes in another order: class `order[i]` becomes class i."""
     new_index = np.argsort(order)
     labels, options = problem.labels, dict(problem.options)
     if problem.has_indices:
@@ -754,7 +762,7 @@ def test_the_order_of_the_classes_does_not_matter(problem):
 
 
 def of_samples(problem, index):
-    """The problem that some of the samples are: an index along their first axis. A slice keeps every stride."""
+    """The problem of some of the samples: an index along their first axis. A slice keeps every stride."""
 
     def chosen(array, axis):
         if not isinstance(index, slice):
@@ -792,7 +800,7 @@ def test_parts_of_a_batch_are_the_whole(problem, at):
     place = round(at * problem.sample_shape[0])
     parts = [of_samples(problem, index) for index in (slice(None, place), slice(place, None))]
     one_by_one, added_up = {"reduction": "none"}, {"normalizer": 7.0}
-    # The losses themselves are the same bits; only the order in which they are added up, in float64, is not.
+    # The losses have the same bits. Only the order of their sum, which is in float64, differs.
     rounding = Bounds(problem.with_options(**added_up)).sum_error()
     for isa in ISAS:
         with kernels_of(isa):
@@ -835,7 +843,7 @@ def test_an_output_given_holds_the_bits_of_a_new_one(problem, kind):
     plain = problem.without("softcap", "z_loss")
     assert_same_loss = assert_same
     if problem.reduction != "none":
-        # Which losses are added up first depends on which axes of all the arrays can be taken as one.
+        # The order of the sum depends on which axes of all arrays can be joined.
         rounding = max(Bounds(each).sum_error() for each in (problem, plain))
         assert_same_loss = functools.partial(assert_close, bound=rounding)
     for isa in ISAS:
@@ -879,7 +887,7 @@ def test_inputs_are_never_written(problem):
 
 # --- Derivatives, by differences and by each other --------------------------------------------------------------------
 
-# Numbers for which a difference is near a derivative.
+# Numbers for which a difference quotient is near the derivative.
 ORDINARY = {"dtypes": [F8], "textures": ["spread", "ties", "confident"], "defects": []}
 
 
@@ -901,14 +909,14 @@ def to_either_side(problem):
 def test_the_gradient_is_how_the_loss_changes(problem):
     ahead, behind, step, relative = to_either_side(problem)
     bounds = Bounds(problem)
-    # Of each sample: how much its loss may change with the logits at all.
+    # For each sample, the size of the changes that its loss may have.
     size = bounds.q.sum(axis=-1) / bounds.log_base + 2 * bounds.z_loss * (1 + bounds.lse[..., 0])
     bound = relative * bounds.scale[..., 0] * size / bounds.temperature
     bound = (bound if problem.reduction == "none" else bound.sum()) + 4 * bounds.loss()
     for isa in ISAS:
         with kernels_of(isa):
             _, grad = problem.call("cross_entropy_and_grad")
-            with np.errstate(invalid="ignore"):  # mass on a class that is removed makes a loss infinite
+            with np.errstate(invalid="ignore"):  # mass in a removed class makes a loss infinite
                 change = np.subtract(ahead.call("cross_entropy"), behind.call("cross_entropy"))
             along = (grad * step).sum(axis=problem.axis if problem.reduction == "none" else None)
             finite = np.isfinite(change)
@@ -977,14 +985,14 @@ BAD_NUMBERS = {
 
 
 def spoilt(array, values, rng):
-    """A copy with one entry replaced."""
+    """A copy in which one entry is replaced."""
     array = np.array(array)
     array[tuple(rng.integers(n) for n in array.shape)] = rng.choice(values)
     return array
 
 
 def shape_unlike(shape, rng):
-    """One entry or one axis more or less than there should be: nothing broadcasts."""
+    """A shape with one entry or one axis more or less than it should have. No shape broadcasts."""
     others = [(*shape, 1), (1, *shape)]
     if shape:
         others += [(shape[0] + 1, *shape[1:]), shape[1:], (*shape[:-1], 0)]
@@ -993,7 +1001,7 @@ def shape_unlike(shape, rng):
 
 @st.composite
 def refused(draw, problem):
-    """The name of an argument, a value that does not do for it, and the error to be raised."""
+    """The name of an argument, a value that is invalid for it, and the error that must be raised."""
     rng, shape = problem.rng, problem.logits.shape
     name = draw(st.sampled_from([*BAD_NUMBERS, "class_weight", "sample_weight", "where", "labels", "reduction"]))
     if name in BAD_NUMBERS:

@@ -10,23 +10,25 @@ import pytest
 import softxent
 
 F32, F64 = np.float32, np.float64
-# Few classes go in lanes, many in rows; with a temperature both go through the general kernel.
+# Few classes go in lanes, and many in rows. With a temperature both go through the general kernel.
 CLASSES = [2, 10, 70]
 GENERAL = {"temperature": 1.0000001}
 
 
 def row(n_classes, lead, dtype):
-    """Logits of one sample whose class 0 leads all others, which are equal."""
+    """Logits of one sample. Class 0 leads all others, which are equal."""
     return np.append(dtype(0), np.full(n_classes - 1, -lead, dtype))
 
 
 def layouts(z):
-    """The samples as rows, and their classes apart in memory."""
+    """The samples as rows, and with their classes apart in memory."""
     return [np.repeat(z[np.newaxis], 9, 0), np.asfortranarray(np.repeat(z[np.newaxis], 9, 0))]
 
 
 def assert_close(got, exact, dtype, lead):
-    """Within the promised bound; but below the smallest normal number 0 will do, and beyond the largest it is inf."""
+    """Compare within the promised bound. Below the smallest normal number 0 is right too, and beyond the largest one
+    inf is.
+    """
     info = np.finfo(dtype)
     for x in np.asarray(got, float).ravel():
         if abs(exact) < float(info.tiny):
@@ -38,7 +40,7 @@ def assert_close(got, exact, dtype, lead):
 
 
 def probabilities(n_classes, lead, temperature=1.0):
-    """Of the leading class all but 1, and of each other one."""
+    """1 minus the probability of the leading class, and the probability of each other class."""
     with mpmath.workprec(200):
         e = mpmath.exp(-mpmath.mpf(float(lead)) / temperature)
         p = e / (1 + (n_classes - 1) * e)
@@ -110,7 +112,7 @@ def test_nothing_is_not_nan_where_the_upstream_gradient_is_beyond_the_range(isa)
 
 
 def test_a_small_temperature_has_a_curvature(isa):
-    """1 / T^2 is beyond the range, the entries are not."""
+    """1 / T^2 is out of range, but the entries are not."""
     z = np.array([[1, 1, 0], [1, 2, 3]], F32)
     for temperature in (2.0**-60, 2.0**-64, 2.0**-100):
         loss, grad, hess = softxent.cross_entropy_grad_hess(z, [0, 2], temperature=temperature, reduction="none")
@@ -121,7 +123,7 @@ def test_a_small_temperature_has_a_curvature(isa):
         exact = 0.25 / temperature**2
         np.testing.assert_allclose(hess[0], [exact if exact < 3e38 else np.inf] * 2 + [0], rtol=1e-6)
         assert np.all(hess[1] == 0)
-        assert np.all(product == 0)  # the direction is the same for the two that share the probability
+        assert np.all(product == 0)  # two classes share the probability, and have the same direction
 
 
 def test_a_difference_of_logits_beyond_the_range_is_divided_by_the_temperature(isa):
@@ -136,7 +138,7 @@ def test_a_difference_of_logits_beyond_the_range_is_divided_by_the_temperature(i
 
 
 def test_a_z_loss_beyond_the_range_times_little_is_a_number(isa):
-    z = np.array([[-1, -0.459]], F32)  # whose logsumexp is near 0
+    z = np.array([[-1, -0.459]], F32)  # a sample whose logsumexp is near 0
     wide = z.astype(F64)
     for z_loss in (1e38, 1e39, 1e45):
         loss, grad = softxent.cross_entropy_and_grad(z, [0], z_loss=z_loss)
@@ -149,7 +151,7 @@ def test_a_z_loss_beyond_the_range_times_little_is_a_number(isa):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# More classes than a lane of float32 can count.
+# There are more classes than a lane of float32 can count.
 
 
 @pytest.mark.parametrize("n_classes", [2**24 + 1, 2**25])

@@ -8,7 +8,8 @@ import pytest
 import softxent
 from softxent import reference
 
-# In lanes, resident or not where their stride is not 1; in rows, with every kind of rest; more than one tile of rows.
+# The numbers of classes cover lanes (kept in the cache or not, if their stride is not 1) and rows: every rest, and more
+# than one tile.
 CLASSES = (1, 2, 10, 64, 65, 97, 128, 131, 300, 1100)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 OPTIONS = {
@@ -29,7 +30,7 @@ def dtype(request):
 
 
 def by_sorting(logits, labels, where, ignore_index):
-    """The order of the classes that take part, found by a stable sort; classes last."""
+    """The classes that take part, in the order of a stable sort. The others come last."""
     ranks, tops = np.full(logits.shape[:-1], -1), np.full(logits.shape[:-1], -1)
     for index in np.ndindex(*ranks.shape):
         classes = np.flatnonzero(where[index])

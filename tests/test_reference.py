@@ -17,7 +17,7 @@ EPS = 2.0**-52
 INF = math.inf
 NAN = math.nan
 
-# Every option at a value that changes something, for five classes and six samples.
+# Every option has a value that changes the result, for five classes and six samples.
 OPTIONS = {
     "class_weight": [0.5, 1.0, 2.0, 0.25, 1.5],
     "sample_weight": [1.0, 0.5, 2.0, 0.0, 3.0, 1.25],
@@ -36,7 +36,7 @@ def special():
 
 
 def random_problem(seed, *, without=()):
-    """Draw logits, labels and a random combination of the options that makes sense for them."""
+    """Draw logits, labels, and a random combination of the options that is valid for them."""
     rng = np.random.default_rng(seed)
     shape, axis = [((4,), -1), ((5, 3), -1), ((3, 4), 0), ((2, 5, 3), 1), ((2, 1, 3, 4), -1)][seed % 5]
     n_classes, sample_axes = shape[axis], tuple(np.delete(shape, axis))
@@ -55,10 +55,10 @@ def random_problem(seed, *, without=()):
 
     if rng.random() < 0.5:
         where = rng.random(shape) < 0.7
-        if labels.ndim == logits.ndim:  # no target where there is no class: the loss would be infinite
+        if labels.ndim == logits.ndim:  # a removed class has no target, because the loss would be infinite
             labels = labels * where
         options["where"] = where | target.astype(bool) if labels.ndim < logits.ndim else where
-        # At least one class is left everywhere.
+        # At least one class is left in every sample.
         np.moveaxis(options["where"], axis, -1)[..., 0] |= ~options["where"].any(axis=axis)
     draws = {
         "class_weight": rng.uniform(0.1, 2, n_classes),
@@ -124,7 +124,7 @@ def test_every_digit_promised_is_there(row):
     logits, label = ROWS[row]
     logits = np.array(logits)
     p, lse, loss, grad = exact(logits, label)
-    # The contract's bounds: the rounding of z - max, and at the label that of its lead.
+    # The contract's bounds: z - max is rounded, and so is the lead at the label.
     of_classes = 4 * EPS * (1 + logits.max() - logits)
     others = np.delete(logits, label)
     lead = max(0.0, logits[label] - others.max()) if others.size else 0.0
@@ -202,7 +202,7 @@ def test_longdouble_goes_in_and_comes_out_and_is_wider():
         grad = [
             ((p_k - t_k) / mpmath.log(3) + 2 * mpmath.mpf(0.1) * lse * p_k) / 0.7 for p_k, t_k in zip(p, t, strict=True)
         ]
-        # A longdouble as the sum of two doubles.
+        # A longdouble is the sum of two doubles.
         truth = [np.longdouble(float(x)) + np.longdouble(float(x - float(x))) for x in [loss, *grad]]
     got_loss, got_grad = reference.cross_entropy_and_grad(np.array(logits, np.longdouble), label, **options)
     assert got_loss.dtype == got_grad.dtype == np.longdouble
@@ -242,7 +242,7 @@ def test_the_softmax_family_agrees_with_scipy(axis, special):
 def test_a_class_outside_where_is_as_good_as_absent():
     logits = np.random.default_rng(2).normal(size=(3, 5))
     where = np.array([True, False, True, True, False])
-    logits[:, ~where] = NAN  # and it is not looked at
+    logits[:, ~where] = NAN  # a removed logit is not looked at
     kept = logits[:, where]
     p, log_p = reference.softmax(logits, where=where), reference.log_softmax(logits, where=where)
     np.testing.assert_array_equal(p[:, where], reference.softmax(kept))
@@ -401,7 +401,7 @@ def test_index_labels_may_be_of_any_integer_dtype(dtype):
     logits, labels = six_samples()
     want = reference.cross_entropy(logits, labels)
     assert reference.cross_entropy(logits, labels.astype(dtype)) == want
-    # also where the value to ignore does not fit in
+    # also for dtypes that cannot hold the value to ignore
     assert reference.cross_entropy(logits, labels.astype(dtype), ignore_index=-100) == want
 
 
@@ -437,7 +437,7 @@ def test_class_weights_under_label_smoothing_are_pytorchs_formula(special):
     np.testing.assert_allclose(got, [*per_sample, 0], rtol=1e-14)
     mean, grad = reference.cross_entropy_and_grad(logits, labels, **options)
     assert mean == pytest.approx(per_sample.sum() / (0.2 + 3 + 1), rel=1e-14, abs=0)
-    # What torch 2.13 returns for these numbers in float64.
+    # These are the results of torch 2.13 for these numbers in float64.
     assert mean == pytest.approx(2.7851754730175395, rel=1e-14, abs=0)
     torch_grad = [
         [0.000492520405598425, 0.00209028422706649, -0.0025828046326649102],

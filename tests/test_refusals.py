@@ -1,5 +1,7 @@
-"""The table of refusals, a test a line: each message names the argument, what it was and what would do, and nothing is
-written."""
+"""The table of refusals, one test for each line.
+
+Each message names the argument, what it was and what to do. Nothing is written.
+"""
 
 import functools
 import re
@@ -86,7 +88,7 @@ def test_a_number_that_no_label_can_hold_ignores_nothing(beyond, label_type, cal
 @pytest.mark.parametrize("code", ["u1", "u8", ">u2", ">u8", "i1", ">i2"])
 @pytest.mark.parametrize("beyond", [-(2**40), 2**65])
 def test_such_a_number_is_compared_with_labels_in_any_layout(code, beyond, call):
-    """NumPy 2.0 and 2.1 crash in that, but for native labels in C order."""
+    """NumPy 2.0 and 2.1 crash in this comparison, except for native labels in C order."""
     values = np.arange(24).reshape(2, 3, 4) % 3
     z, expected = np.zeros((2, 3, 4, 3)) + Z[:, :1], np.log(3)
     for labels in (values, values.T.copy().T, values.transpose(1, 0, 2).copy().transpose(1, 0, 2), values[..., :1]):
@@ -135,14 +137,14 @@ def test_logits_and_targets_must_be_real_numbers(bad, call):
 
 
 def targets_with(bad, n_samples, n_classes, place, dtype):
-    """One-hot targets, of which some entries are -0.0, but for one entry, and one in a later sample."""
+    """One-hot targets in which some zeros are -0.0, with one bad entry, and another in a later sample."""
     target = -np.zeros((n_samples, n_classes), dtype)
     target[np.arange(n_samples), np.arange(n_samples) % n_classes] = 1
     target[place] = target[-1, 0] = bad
     return target
 
 
-@pytest.mark.parametrize("bad", [-1, np.nan, -(2.0**-24)])  # the last is float16's smallest
+@pytest.mark.parametrize("bad", [-1, np.nan, -(2.0**-24)])  # the last is minus float16's smallest
 @pytest.mark.parametrize("target_dtype", ["f2", "f4", "f8", ">f4"])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 @pytest.mark.parametrize(("n_classes", "place"), [(3, (0, 2)), (64, (17, 0)), (65, (9, 64)), (300, (18, 150))])
@@ -263,7 +265,7 @@ def test_second_derivatives_do_not_take_what_they_are_not_defined_for(name):
 
 
 class TestOut:
-    """An `out` that will not do."""
+    """An `out` that is invalid."""
 
     def test_of_another_shape(self):
         with pytest.raises(ValueError, match=r"out must have the shape of the logits, \(4, 3\); got \(3, 4\)"):
@@ -421,7 +423,7 @@ def test_a_number_out_of_its_range_is_refused(name, value):
 @pytest.mark.parametrize("value", [*NOT_NUMBERS, None])
 def test_what_is_no_number_is_refused(name, value):
     if value is None and name in ("softcap", "base", "normalizer"):
-        return  # stands for the default
+        return  # None stands for the default
     message = f"^{name} must be a number; got "
     for call in takers(name):
         with pytest.raises(TypeError, match=message):
@@ -444,7 +446,7 @@ def test_numbers_of_every_real_type_are_taken(name):
 
 
 def assert_same(results, expected, rtol=0.0):
-    """Of a call that returns a number, an array, or a few of them."""
+    """Compare the results of two calls that return a number, an array, or several of them."""
     results, expected = ([r] if not isinstance(r, tuple) else r for r in (results, expected))
     for result, other in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, other, rtol=rtol, atol=0)
@@ -461,7 +463,7 @@ def test_an_unknown_kind_is_refused(kind):
 
 
 class TestWeights:
-    """That will not do."""
+    """Weights that are invalid."""
 
     @pytest.mark.parametrize("bad", [-1, -1e-300, NAN, INF, -INF])
     def test_of_a_value_that_is_no_weight(self, bad, call):
@@ -513,7 +515,7 @@ class TestWeights:
 
 
 class TestWhere:
-    """That will not do."""
+    """A `where` that is invalid."""
 
     @pytest.mark.parametrize("bad", [1, 1.0, "yes", [1, 0, 1], np.ones((4, 3)), np.ones((4, 3), object), [[None] * 3]])
     def test_of_another_dtype_than_bool(self, bad, call):
@@ -540,7 +542,7 @@ class TestWhere:
 
 
 class TestDirection:
-    """A v or g that will not do."""
+    """A v or g that is invalid."""
 
     VECTORS = (
         ("v", lambda v: softxent.cross_entropy_hvp(Z, Y, v)),
@@ -562,7 +564,7 @@ class TestDirection:
 
 
 class TestPair:
-    """An `out` for gradient and diagonal that will not do; what is good of it is not written."""
+    """An `out` for gradient and diagonal that is invalid in one of them. The valid one is not written."""
 
     def refuse(self, error, match, out, logits=Z, labels=Y, **options):
         before = [None if a is None else np.array(a) for a in out]
@@ -621,7 +623,7 @@ class TestPair:
 
 
 class TestOverlap:
-    """Of an output with what the options read."""
+    """Outputs that overlap what the options read."""
 
     MEMORY_OF = (
         ("where", lambda memory: memory.view(bool)[:, :3]),
@@ -777,10 +779,10 @@ def test_a_bad_label_is_named_and_nothing_written_with_any_option(n_classes, nam
 
 
 class TestMemory:
-    """That cannot be had."""
+    """Memory that is not available."""
 
     def test_for_a_jacobian(self):
-        z = np.broadcast_to(np.float32(0), (4, 2**24))  # takes no memory itself; the Jacobian would take 4 PB
+        z = np.broadcast_to(np.float32(0), (4, 2**24))  # the arguments take no memory; the Jacobian would take 4 PB
         with pytest.raises(MemoryError):
             softxent.softmax_jacobian(z)
 

@@ -74,7 +74,7 @@ def test_the_classifiers_name_every_python_that_there_are_wheels_for():
 
 
 def wheel(folder, library=None):
-    """A wheel with no more than what its licences are told by."""
+    """A wheel with only the files that its licence checks read."""
     path = folder / "softxent-1.2.3-cp311-cp311-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("softxent/_kernels.so", b"")

@@ -81,7 +81,9 @@ def test_many_threads_may_call_at_once(isa, rng):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_works():
-    """In a process of its own: libgomp's threads do not survive a fork, and a child that used them would hang."""
+    """The child is a process of its own: libgomp's threads do not survive a fork, and a child that used them would
+    hang.
+    """
     code = """
 import os, warnings
 import numpy as np, softxent
@@ -103,7 +105,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     ids=["plain", "general"],
 )
 def test_the_gil_is_released(function, options, rng):
-    """Another Python thread makes progress while a long call runs on one thread."""
+    """Another Python thread makes progress during a long call on one thread."""
     z, labels = rng.normal(size=(10000, 500)).astype(np.float32), rng.integers(0, 500, 10000)
     progress, stop = [0], threading.Event()
 
@@ -114,7 +116,7 @@ def test_the_gil_is_released(function, options, rng):
     thread = threading.Thread(target=count)
     thread.start()
     try:
-        # The counter can only move between these two lines if the call lets it: they are one bytecode apart.
+        # The counter can move between these two lines only if the call lets it: they are one bytecode apart.
         moved = 0
         for _ in range(20):
             before = progress[0]
@@ -129,7 +131,7 @@ def test_the_gil_is_released(function, options, rng):
 def test_more_than_2_to_the_31_strides_do_not_overflow(isa):
     """Offsets beyond 2^31 elements: a view of two rows far apart in reserved, untouched memory."""
     try:
-        memory = np.zeros(2**31 + 64, np.int8)  # zero pages, never touched but at the ends
+        memory = np.zeros(2**31 + 64, np.int8)  # zero pages, of which only those at the ends are touched
     except MemoryError:
         pytest.skip("2 GB of address space cannot be had")
     labels = np.lib.stride_tricks.as_strided(memory, (2,), (2**31 + 1,))
@@ -154,7 +156,7 @@ def test_labels_that_change_during_a_call_with_options_are_caught(shape, options
     out = tuple(g[2048:-2048].reshape(shape) for g in guarded)
     if "sample_weight" in options:
         options = {"sample_weight": np.ones(shape[0], np.float32)}
-    if "class_weight" in options:  # read at the label
+    if "class_weight" in options:  # the label's entry is read
         options = {"class_weight": np.ones(shape[1], np.float32)}
 
     def mutate():

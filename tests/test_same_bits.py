@@ -6,7 +6,8 @@ import pytest
 
 import softxent
 
-# Rows and few classes; the class axis last and first; large enough for many parts and several threads.
+# The shapes cover rows and few classes, and the class axis last and first. They are large enough for many parts and
+# several threads.
 PROBLEMS = [
     ((3000, 33), 1),
     ((700, 1001), 1),
@@ -99,7 +100,7 @@ def test_few_classes_have_the_same_bits_in_every_layout(n_classes, dtype, isa, r
 @pytest.mark.parametrize("code", ["f2", ">f4", ">f8", "i2"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_same_bits_where_the_logits_are_converted_in_pieces(code, order, isa, rng):
-    """66 samples of 1000 classes are one piece and a bit: the last piece is of one sample."""
+    """66 samples of 1000 classes are more than one piece: the last piece is one sample."""
     z = np.asarray(rng.normal(size=(66, 1000)) * 4, code, order=order)
     labels = rng.integers(0, 1000, 66)
     losses, grad = softxent.cross_entropy_and_grad(z, labels, reduction="none")
@@ -137,7 +138,7 @@ PER_SAMPLE = ("sample_weight", "where", "grad_output")
 
 
 def results_of(z, labels, v, options, **more):
-    """Of every function that takes the options, samples first."""
+    """The results of every function that takes the options, with the sample axis first."""
     yield from softxent.cross_entropy_and_grad(z, labels, reduction="none", **options, **more)
     family = {name: options[name] for name in ("where", "temperature") if name in options}
     yield softxent.softmax(z, **family, **more)
@@ -226,7 +227,7 @@ def test_same_bits_at_any_alignment_with_options(name, n_classes, dtype, isa, rn
 @pytest.mark.parametrize("n_classes", [10, 33, 600])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_same_bits_beside_other_samples_with_options(n_classes, order, dtype, isa, rng):
-    """Whatever the others hold, and also where they are ignored or have nothing left."""
+    """The other samples may hold anything, be ignored, or have no class left."""
     z, labels = make((40, n_classes), 1, dtype, rng)
     z, v = np.asarray(z, order=order), np.asarray(rng.normal(size=z.shape), dtype, order=order)
     odd, where = np.arange(40) % 2 == 1, rng.random(z.shape) < 0.9
@@ -278,7 +279,7 @@ def test_few_classes_have_the_same_bits_in_every_layout_with_options(n_classes, 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Halves that the kernels cannot read or write where they are.
+# Halves that the kernels cannot read or write in place.
 
 
 def unaligned(array):
@@ -332,7 +333,7 @@ def test_same_bits_of_halves_that_must_be_converted(name, convert, shape, isa, r
 @pytest.mark.parametrize("shape", [(9000, 10), (40, 30, 70), (5, 3, 7, 700)])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_same_sum_of_logits_in_the_other_byte_order(code, shape, order, isa, rng):
-    """They are computed in pieces, which the sum of the losses must not show."""
+    """These logits are computed in pieces, and the sum of the losses must not depend on that."""
     z = np.asarray(rng.normal(size=shape) * 4, code, order=order)
     z = np.moveaxis(z, 0, -1) if order == "F" else z  # the classes lie side by side
     labels = rng.integers(0, z.shape[-1], z.shape[:-1])

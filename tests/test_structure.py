@@ -13,7 +13,7 @@ if not PACKAGE.exists():
 
 
 def modules_of(folder, name):
-    """The modules of a package by their full names."""
+    """The modules of a package, by their full names."""
     found = {}
     for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.pyx")]):
         parts = path.relative_to(folder).with_suffix("").parts
@@ -37,7 +37,7 @@ def imports(module, path):
 
 
 def graph(modules):
-    """Which modules of these each one imports."""
+    """The modules among these that each of them imports."""
     edges = {name: set() for name in modules}
     for module, path in modules.items():
         for start, name in imports(module, path):
@@ -47,7 +47,7 @@ def graph(modules):
 
 
 def reached(edges, start):
-    """All that an import of `start` may bring."""
+    """All modules that an import of `start` may import."""
     found, waiting = set(), [start]
     while waiting:
         name = waiting.pop()
@@ -61,7 +61,7 @@ def reached(edges, start):
 def test_no_two_modules_import_each_other(folder, name):
     edges = graph(modules_of(folder, name))
     assert len(edges) > 5
-    graphlib.TopologicalSorter(edges).prepare()  # CycleError names the circle
+    graphlib.TopologicalSorter(edges).prepare()  # CycleError names the modules of the cycle
 
 
 def test_the_package_imports_no_command_line():

@@ -12,7 +12,7 @@ from softxent import _kernels, _threads
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """As if nothing had been asked yet, in an empty environment."""
+    """A setting as in a new process, with an empty environment."""
     monkeypatch.setattr(_threads, "_default", None)
     monkeypatch.setattr(_threads, "_chosen", None)
     monkeypatch.delenv("SOFTXENT_NUM_THREADS", raising=False)
@@ -43,7 +43,7 @@ def test_a_setting_lasts_as_long_as_its_with_block(fresh):
 
 
 def test_absurd_numbers_of_threads_are_not_started(fresh):
-    """Where the system has no more threads to give, the OpenMP runtime ends the process."""
+    """If the system has no more threads to give, the OpenMP runtime ends the process."""
     assert _threads.threads_for(100_000) == _threads.MOST_THREADS
     softxent.set_num_threads(100_000)
     assert _threads.threads_for(None) == _threads.MOST_THREADS
@@ -111,7 +111,7 @@ def test_the_quota_limits_the_default(fresh):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
 @pytest.mark.parametrize("n_threads", [1, 4])
 def test_openmp_really_runs_as_many_threads(n_threads):
-    """And a small problem none but the caller's."""
+    """A large problem runs on as many threads as were asked for. A small one runs on the caller's thread alone."""
     if not _kernels.OPENMP_VERSION:
         pytest.skip("built without OpenMP")
     code = f"""

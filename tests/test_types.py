@@ -1,4 +1,4 @@
-"""What type checkers are told is true, and enough: for a user's program, and for the extension's stub."""
+"""What type checkers read about the package is true and complete, for a user's program and for the extension's stub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import softxent
 
 PROGRAM = pathlib.Path(__file__).with_name("typed_program.py")
 
-# Each line is an error, with a word of ours, or of theirs.
+# Each line is an error. The message has one of our words, or one of the checker's.
 WRONG = """\
 import numpy as np
 import softxent
@@ -36,7 +36,7 @@ FIRST_WRONG = 4
 
 
 def run(tmp_path, module, *arguments):
-    """A checker without any configuration; from a source tree it is to find the package there."""
+    """Run a checker without configuration. From a source tree, it must find the package there."""
     pytest.importorskip(module.partition(".")[0])
     source = pathlib.Path(softxent.__file__).parents[1]
     env = {**os.environ, "PYTHONPATH": str(source), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}

@@ -41,7 +41,8 @@ class SoftmaxRegression:
         return loss + self.l2 / 2 * (flat @ flat), (self.x.T @ grad).ravel() + self.l2 * flat
 
     def hessian_times(self, flat, direction):
-        # Logits are linear in the weights, so the Hessian there is the one of the logits between two products by x.
+        # Logits are linear in the weights. So the Hessian of the weights is that of the logits, between two products by
+        # x.
         logits, along = self.x @ flat.reshape(self.shape), self.x @ direction.reshape(self.shape)
         return (self.x.T @ softxent.cross_entropy_hvp(logits, self.labels, along)).ravel() + self.l2 * direction
 
@@ -72,14 +73,14 @@ def test_newtons_method_finds_the_optimum_that_l_bfgs_finds(digits, isa):
     distance = (np.linalg.norm(newton.jac) + np.linalg.norm(quasi_newton.jac)) / problem.l2
     assert distance < 1e-4
     np.testing.assert_allclose(newton.x, quasi_newton.x, rtol=0, atol=distance)
-    # It is its curvature that makes Newton's method need few steps.
+    # Few steps are enough because Newton's method uses the curvature.
     assert newton.nit < quasi_newton.nit / 2
 
 
 def test_the_hessian_vector_product_is_the_change_of_the_gradient(digits, isa, rng):
     problem = SoftmaxRegression(*digits)
     weights, direction = rng.normal(size=(2, np.prod(problem.shape)))
-    h = 1e-5  # the error of a central difference is h^2 of the fourth derivative, and eps / h of the gradient
+    h = 1e-5  # the error of a central difference is h^2 times the fourth derivative, and eps / h of the gradient
     _, ahead = problem.objective_and_gradient(weights + h * direction)
     _, behind = problem.objective_and_gradient(weights - h * direction)
     product = problem.hessian_times(weights, direction)
@@ -105,7 +106,9 @@ def weights(request, digits, rng):
 
 
 def objective_of_kind(kind, labels, weights):
-    """An objective as both libraries call it: scores of shape (n, classes) to gradients and Hessians of that shape."""
+    """An objective as both libraries call it: from scores of shape (n, classes) to gradients and Hessians of that
+    shape.
+    """
 
     def objective(scores, data):
         _, grad, hess = softxent.cross_entropy_grad_hess(
@@ -151,7 +154,7 @@ def test_lightgbm_trains_as_with_its_own_multiclass_objective(digits, weights):
         return history["digits"]["multi_logloss"]
 
     expected = losses_in_training(objective="multiclass", metric="multi_logloss")
-    # With an objective of one's own the scores are not turned into probabilities, which its metric takes for granted.
+    # With a custom objective, scores are not turned into probabilities, but the library's metric expects those.
     losses = losses_in_training(
         objective=objective_of_kind("lightgbm", labels, weights),
         metric="None",
@@ -172,7 +175,7 @@ def test_xgboost_trains_as_with_its_own_multiclass_objective(digits, weights):
         "eta": 0.3,
         "tree_method": "hist",
         "nthread": 1,
-        "base_score": 0.0,  # where both begin; each objective has a default of its own
+        "base_score": 0.0,  # both begin with this score; each objective has its own default
     }
     history, losses = {}, []
     own = xgboost.train(
@@ -191,7 +194,7 @@ def test_xgboost_trains_as_with_its_own_multiclass_objective(digits, weights):
         pytest.skip(f"XGBoost {xgboost.__version__} has another Hessian in its own multiclass objective")
 
     def metric(scores, _):
-        losses.append(mean_loss(scores, labels, weights))  # what is returned is kept to six decimals only
+        losses.append(mean_loss(scores, labels, weights))  # the library keeps six decimals of this only
         return "mlogloss", losses[-1]
 
     xgboost.train(
@@ -212,7 +215,7 @@ def test_xgboost_trains_as_with_its_own_multiclass_objective(digits, weights):
 
 
 def test_forward_mode_tells_how_probabilities_answer_to_a_change_of_the_image(digits, isa, rng):
-    # A linear model of the pixels; each image is made a little brighter on its left half.
+    # The model is linear in the pixels. Each image is made a little brighter on its left half.
     x, weights = digits[0][:50], rng.normal(size=(64, N_CLASSES))
     change = np.where(np.arange(64) % 8 < 4, 1.0, 0.0) * np.ones_like(x)
     sensitivity = softxent.softmax_jvp(x @ weights, change @ weights)
@@ -220,18 +223,20 @@ def test_forward_mode_tells_how_probabilities_answer_to_a_change_of_the_image(di
     h = 1e-6
     ahead, behind = (softxent.softmax((x + step * change) @ weights) for step in (h, -h))
     np.testing.assert_allclose(sensitivity, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
-    # Probability is moved from class to class, none is made.
+    # Probability is moved between classes. None is created.
     np.testing.assert_allclose(sensitivity.sum(axis=1), 0, atol=1e-13)
 
 
 def attention(q, k, v):
-    """What a transformer's layer does: each query's values, averaged by how well their keys fit the query."""
+    """Attention, as in a transformer's layer: for each query the mean of the values, weighted by how well keys fit the
+    query.
+    """
     scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
     return scores, softxent.softmax(scores) @ v
 
 
 def test_backpropagation_through_attention(dtype, isa, rng):
-    # Two heads, 7 queries, 40 keys; the gradient of a random linear function of the output.
+    # There are two heads, 7 queries and 40 keys. The gradient is that of a random linear function of the output.
     q, k, v, upstream = (rng.normal(size=(2, n, 8)).astype(dtype) for n in (7, 40, 40, 7))
     scores, _ = attention(q, k, v)
     grad_scores = softxent.softmax_vjp(scores, upstream @ v.swapaxes(-1, -2))
@@ -259,13 +264,14 @@ def test_the_covariance_of_probabilities_by_the_delta_method(isa, rng):
     jacobian = softxent.softmax_jacobian(logits)
     covariance = jacobian @ root @ root.swapaxes(-1, -2) @ jacobian.swapaxes(-1, -2)
 
-    # The same without a matrix: each column of S's root, moved through the softmax.
+    # The same covariance without a matrix: each column of S's root goes through the softmax.
     moved = np.stack([softxent.softmax_jvp(logits, root[..., i]) for i in range(3)], axis=-1)
     np.testing.assert_allclose(covariance, moved @ moved.swapaxes(-1, -2), rtol=1e-9, atol=1e-18)
     # The total probability does not vary.
     np.testing.assert_allclose(covariance.sum(axis=-1), 0, atol=1e-18)
 
-    # And by drawing: the linear approximation is off by the second derivative times S, the draws by 1 / sqrt(n).
+    # Random draws confirm the covariance. The linear approximation is off by the second derivative times S, and the
+    # draws by 1 / sqrt(n).
     draws = logits + np.einsum("nki,mni->mnk", root, rng.normal(size=(20_000, 5, 3)))
     deviations = softxent.softmax(draws) - softxent.softmax(logits)
     sampled = np.einsum("mnk,mnl->nkl", deviations, deviations) / len(draws)

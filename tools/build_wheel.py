@@ -1,10 +1,10 @@
-"""The wheel that people would get, from here: sdist, wheel from the sdist, repaired, checked, and tested on the oldest
-NumPy that it allows, where there is neither a compiler nor an OpenMP library.
+"""Builds the wheel that users would get: an sdist, a wheel from the sdist, repaired, checked, and tested.
 
     python tools/build_wheel.py [--out FOLDER] [--tests ARGUMENT ...]
 
-For Linux, which has auditwheel; the flags are those of cibuildwheel in pyproject.toml. Exit status 1 at the first thing
-that is not as it should be.
+The tests run on the oldest NumPy that the wheel allows, where there is neither a compiler nor an OpenMP library. This
+program is for Linux, which has auditwheel. The flags are those of cibuildwheel in pyproject.toml. The exit status is 1
+at the first thing that is wrong.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def environment(folder: Path, *requirements: object) -> Path:
 
 
 def build(tools: Path, work: Path) -> Path:
-    """The repaired wheel, of an sdist's files alone."""
+    """Build the wheel from the files of an sdist alone, and repair it."""
     say("sdist")
     run(tools, "-m", "build", "--sdist", "--outdir", work, ROOT)
     sdist = only(work, "*.tar.gz")
@@ -73,7 +73,7 @@ def build(tools: Path, work: Path) -> Path:
 
 
 def check_plain(wheel: Path) -> None:
-    """A wheel that bundles nothing brings no licence of what it might."""
+    """Check that a wheel that bundles nothing has no licence of a library that it might bundle."""
     with zipfile.ZipFile(wheel) as archive:
         names, metadata = archive.namelist(), only_metadata(archive)
     if foreign := [name for name in names if re.search(r"GPL|GCC|LLVM|Apache", name)]:
@@ -105,7 +105,7 @@ def check(tools: Path, wheel: Path, sdist: Path) -> None:
 
 
 def check_module(module: Path) -> None:
-    """What it exports, what it needs, and that it is hardened."""
+    """Check the module's exported symbols, the libraries that it needs, and that it is hardened."""
 
     def printed(*command: object) -> str:
         return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
@@ -125,7 +125,7 @@ def check_module(module: Path) -> None:
 
 
 def check_notices(folder: Path, metadata: str) -> None:
-    """That what is bundled is named in the SBOM and the metadata, with all texts that its licence asks for."""
+    """Check that the SBOM and the metadata name what is bundled, with all texts that its licence asks for."""
     sbom = folder / "sboms/auditwheel.cdx.json"
     if not sbom.exists():
         sys.exit("the wheel has no SBOM: is libgomp from a package, and auditwheel new enough?")
@@ -142,7 +142,7 @@ def check_notices(folder: Path, metadata: str) -> None:
 
 
 def test(wheel: Path, work: Path, arguments: list[str]) -> None:
-    """With nothing but the environment's own programs on the PATH."""
+    """Test the wheel with nothing on the PATH but the environment's own programs."""
     say("tests of the installed wheel on the oldest NumPy, without a compiler")
     oldest = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
     python = environment(work / "test", f"{wheel}[test]", *oldest)

@@ -26,9 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MACOS = PROJECT["tool"]["cibuildwheel"]["macos"]
-PREFIX = "/tmp/libomp"  # in pyproject.toml; here it is a folder of our own
+PREFIX = "/tmp/libomp"  # the path in pyproject.toml; here it is a folder of our own
 
-# What a program that was compiled with -fopenmp calls.
+# The functions that a program calls if it was compiled with -fopenmp.
 STAND_IN_C = """
 #define FUNCTION(name) int name(void) { return 0; }
 FUNCTION(omp_get_max_threads) FUNCTION(omp_in_parallel) FUNCTION(__kmpc_barrier) FUNCTION(__kmpc_fork_call)
@@ -79,7 +79,7 @@ def program(path: Path, command: str) -> None:
 
 
 def llvm(tool: str) -> str:
-    """The newest there is, with its version in its name or not."""
+    """The newest version of one of LLVM's tools, whether its name has a version or not."""
     found = [path for folder in os.get_exec_path() for path in glob.glob(f"{folder}/llvm-{tool}*")]
     if not found:
         sys.exit(f"there is no llvm-{tool}: install LLVM's tools (Debian: apt-get install llvm)")
@@ -87,7 +87,7 @@ def llvm(tool: str) -> str:
 
 
 def toolchain(work: Path) -> dict[str, str]:
-    """A Mac's programs by their names there, and what CMake and setuptools must know to use them."""
+    """Programs under the names that a Mac has for them, and the settings with which CMake and setuptools use them."""
     venv.create(work / "tools", with_pip=True)
     python = work / "tools/bin/python"
     requirements = [*PROJECT["dependency-groups"]["macos-check"], *PROJECT["build-system"]["requires"]]
@@ -97,15 +97,15 @@ def toolchain(work: Path) -> dict[str, str]:
     program(programs / "cc", f'exec {python} -m ziglang cc -target {target} "$@"')
     program(programs / "ar", f'exec {python} -m ziglang ar "$@"')
     program(programs / "ranlib", f'exec {python} -m ziglang ranlib "$@"')
-    # delocate gives -arch all -m ...; not every version of LLVM's knows -m, which is about archives.
+    # delocate passes -arch all -m ...; some versions of LLVM's tool do not have -m, which is for archives.
     program(programs / "otool", f'[ "$3" != -m ] || shift 3\nexec {llvm("otool")} "$@"')
     program(programs / "install_name_tool", f'exec {llvm("install-name-tool")} "$@"')
     program(programs / "lipo", f'exec {llvm("lipo")} "$@"')
-    program(programs / "codesign", "exit 0")  # only a Mac asks for signatures
-    program(programs / "shasum", "exit 1")  # nothing is fetched
-    # NumPy's headers know of this system, for which it was built, that it has one.
+    program(programs / "codesign", "exit 0")  # only a Mac needs signatures
+    program(programs / "shasum", "exit 1")  # nothing is downloaded
+    # The headers of this NumPy were built for this system, and say that it has one.
     write(work / "include/endian.h", "#include <machine/endian.h>\n")
-    # Python's headers, with this machine's configuration: Debian has one for each target, and none for a Mac.
+    # Python's headers, with this machine's configuration. Debian has one for each target, but none for a Mac.
     headers = Path(sysconfig.get_path("include"))
     shutil.copytree(headers, work / "include", dirs_exist_ok=True)
     configuration = headers.parent / str(sysconfig.get_config_var("MULTIARCH")) / headers.name / "pyconfig.h"
@@ -131,7 +131,7 @@ def build(work: Path, tools: dict[str, str]) -> Path:
     flags = {name: value.replace(PREFIX, str(work / "libomp")) for name, value in MACOS["environment"].items()}
     flags["CFLAGS"] += f" -I{work / 'include'}"
     run(before[0], ROOT / before[1], *before[2:], work / "llvm", **tools, **flags)
-    # pip would install a Mac's NumPy for the build, which does not run here.
+    # pip would install a Mac's NumPy for the build, and that does not run here.
     run("python", "-m", "build", "--no-isolation", "--outdir", work / "dist", ROOT, **tools, **flags)
     return only(work / "dist", "*.whl")
 

@@ -2,8 +2,8 @@
 
     python tools/check_release.py FOLDER [TAG]
 
-Which wheels those are is asked of cibuildwheel, which must be installed. Without a tag the versions within the tree are
-held against each other and the files. Exit status 1, and all that is wrong, if something is.
+cibuildwheel, which must be installed, names the wheels. Without a tag, the versions in the tree are compared with each
+other and with the files. If anything is wrong, all of it is printed, and the exit status is 1.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What .github/workflows/wheels.yml has machines for.
+# The machines that .github/workflows/wheels.yml has.
 PLATFORMS = [
     ("linux", "x86_64"),
     ("linux", "aarch64"),
@@ -24,7 +24,7 @@ PLATFORMS = [
     ("pyodide", "wasm32"),
 ]
 
-# The places where the version is written.
+# The files that state the version, and how.
 VERSIONS = {
     "src/softxent/_version.py": r'^__version__ = "(.*)"$',
     "cext/include/softxent.h": r'^#define SOFTXENT_VERSION "(.*)"$',
@@ -39,7 +39,7 @@ PLATFORM = re.compile(r"(?P<system>manylinux|musllinux|macosx|win|pyemscripten)(
 
 
 def expected_identifiers() -> set[str]:
-    """Of all platforms' builds, as cibuildwheel names them: cp314t-musllinux_aarch64."""
+    """The builds of all platforms, by the names that cibuildwheel gives them: cp314t-musllinux_aarch64."""
     found: set[str] = set()
     for platform, architecture in PLATFORMS:
         command = ["cibuildwheel", "--print-build-identifiers", "--platform", platform, "--archs", architecture, ROOT]
@@ -51,7 +51,7 @@ def expected_identifiers() -> set[str]:
 
 
 def identifiers_of(wheel: re.Match[str]) -> set[str]:
-    """cibuildwheel's names for the builds that a wheel's platform tags stand for. Several tags may stand for one."""
+    """The names in cibuildwheel of the builds of a wheel. Several of its platform tags may stand for one build."""
     found = set()
     for tag in wheel["platforms"].split("."):
         platform = PLATFORM.fullmatch(tag)
@@ -61,7 +61,7 @@ def identifiers_of(wheel: re.Match[str]) -> set[str]:
 
 
 def problems(names: list[str], expected: set[str], version: str) -> list[str]:
-    """What is wrong with these files' names."""
+    """The errors in these files' names."""
     wrong, seen = [], []
     for name in names:
         wheel = WHEEL.fullmatch(name)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 LICENCES = Path(__file__).resolve().parent.parent / "licenses"
 
-# The SPDX expression and the texts of each library that a repaired wheel may bundle. licenses/bundled.md tells of them.
+# The SPDX expression and the texts of each library that a repaired wheel may bundle. licenses/bundled.md describes
+# them.
 BUNDLED = {
     "libgomp": ("GPL-3.0-or-later WITH GCC-exception-3.1", ["GPL-3.0.txt", "GCC-exception-3.1.txt"]),
     "libomp": ("Apache-2.0 WITH LLVM-exception", ["Apache-2.0.txt", "LLVM-exception.txt"]),
@@ -28,7 +29,7 @@ LIBRARY = re.compile(r"(?:softxent\.libs|softxent/\.dylibs)/(?P<name>[a-z]+\d*)(
 
 
 def bundled_in(names: list[str]) -> list[str]:
-    """The libraries among a wheel's files, by the names that they have in BUNDLED."""
+    """The libraries among a wheel's files, by their names in BUNDLED."""
     found = {}
     for name in names:
         if re.search(r"\.(so[.\d]*|dylib|dll)$", name) and not name.startswith("softxent/_kernels"):
@@ -40,7 +41,7 @@ def bundled_in(names: list[str]) -> list[str]:
 
 
 def declared(metadata: str, libraries: list[str], texts: list[str]) -> str:
-    """A wheel's METADATA with the licences of these libraries and the names of their texts."""
+    """The METADATA of a wheel with the licences of these libraries and the names of their texts."""
     expression = " AND ".join(BUNDLED[library][0] for library in libraries)
     metadata, n = re.subn(r"^(License-Expression: .*)$", rf"\1 AND {expression}", metadata, count=1, flags=re.M)
     if n == 0:
@@ -50,7 +51,7 @@ def declared(metadata: str, libraries: list[str], texts: list[str]) -> str:
 
 
 def record(entries: dict[str, bytes], path: str) -> bytes:
-    """The wheel's list of its files with their hashes, which is itself one of them."""
+    """The list of a wheel's files with their hashes. The list itself is one of the files."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     for name, data in entries.items():

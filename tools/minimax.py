@@ -1,8 +1,8 @@
 """Where the polynomials of exp.h come from: coefficients by Remez exchange, in mpmath.
 
-Run ``python tools/minimax.py``: for each polynomial it prints the coefficients, rounded to the type they are
-used in, and the largest relative error of the rounded polynomial (evaluated exactly) with the place where it
-lies. The evaluation error on top of it is bounded by a test, not here.
+Run ``python tools/minimax.py``. For each polynomial it prints the coefficients, rounded to the type that uses
+them. It also prints the largest relative error of the rounded polynomial, evaluated exactly, and the argument of
+that error. The errors of the evaluation in C come on top of it: cext/tests/test_accuracy.h holds those.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def report(name: str, whole: Callable[[list[mp.mpf], mp.mpf], mp.mpf], exact: Re
 
 
 def expm1_tail(x: mp.mpf) -> mp.mpf:
-    """(exp(x) - 1 - x) / x^2: the part of exp that is a polynomial's to find."""
+    """(exp(x) - 1 - x) / x^2: the part of exp that the polynomial approximates."""
     if abs(x) < mp.mpf(10) ** -12:
         return mp.mpf(1) / 2 + x / 6
     return (mp.expm1(x) - x) / x**2
@@ -87,7 +87,7 @@ def log1p_tail(w: mp.mpf) -> mp.mpf:
 
 
 def main() -> None:
-    half = mp.log(2) / 2 * (1 + mp.mpf(2) ** -10)  # n is rounded from a rounded product: a little slack
+    half = mp.log(2) / 2 * (1 + mp.mpf(2) ** -10)  # a little wider, because n comes from a rounded product
     for dtype, degree in ((np.float32, 4), (np.float64, 9)):
         c = remez(expm1_tail, lambda x: x**2 / mp.exp(x) + mp.mpf(10) ** -30, degree, -half, half)
         report(

@@ -2,9 +2,9 @@
 
     python tools/soak.py [--seconds 60] [--threads 64] [--seed 0]
 
-First threads that all call at once, each a problem whose answer is known to the bit; then one that calls while another
-changes what it reads; then one that calls with arguments of every kind, sensible and not, and an output between guards.
-Exit status 1 if anything was not so.
+There are three parts. First, all threads call at once, with problems whose answers are known to the bit. Second, one
+thread calls while another changes the inputs. Third, one thread calls with arguments of every kind, valid or not, and
+an output between guards. The exit status is 1 if anything is wrong.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import numpy as np
 
 import softxent
 
-REFUSALS = (TypeError, ValueError, IndexError, MemoryError)  # AxisError is both of the middle ones
-GROWTH = 8_000_000  # bytes, by what malloc and Python keep
+REFUSALS = (TypeError, ValueError, IndexError, MemoryError)  # AxisError is a ValueError and an IndexError
+GROWTH = 8_000_000  # bytes, by the habits of malloc and Python
 ROUNDS = 6
 
 Options = dict[str, object]
@@ -32,7 +32,7 @@ Found = TypeVar("Found")
 
 
 def resident() -> int:
-    """The bytes of this process that are in memory, without what malloc keeps for later."""
+    """The bytes of this process that are in memory, without those that malloc keeps for later."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as file:
@@ -40,8 +40,11 @@ def resident() -> int:
 
 
 def watched(in_a_round: Callable[[], Found]) -> tuple[list[Found], int]:
-    """What six rounds found, and what memory grew by: from its least after the first three to its least after the
-    others, as threads leave now more, now fewer of malloc's arenas behind."""
+    """The results of six rounds, and the growth of memory: from the least after the first three to the least after the
+    others.
+
+    The least counts, because threads leave now more, now fewer of malloc's arenas behind.
+    """
     found, after = [], []
     for _ in range(ROUNDS):
         found.append(in_a_round())
@@ -70,7 +73,7 @@ def problems(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, Opt
 
 
 def storm(seconds: float, n_threads: int, rng: np.random.Generator) -> tuple[int, list[str]]:
-    """All threads at once: how many calls there were, and what was wrong."""
+    """Call from all threads at once. Return the number of calls and the faults."""
     known = [(problem, softxent.cross_entropy_and_grad(*problem[:2], **problem[2])) for problem in problems(rng)]
     calls, faults, end = [0] * n_threads, [], time.monotonic() + seconds
 
@@ -97,7 +100,7 @@ def storm(seconds: float, n_threads: int, rng: np.random.Generator) -> tuple[int
 def change(
     labels: np.ndarray, target: np.ndarray, weights: np.ndarray, mask: np.ndarray, ends: threading.Event
 ) -> None:
-    """Changes all of them, now and then to what is refused."""
+    """Change all arrays, sometimes to values that are refused."""
     rng, n_classes = np.random.default_rng(labels.size), target.shape[1]
     while not ends.is_set():
         i = rng.integers(labels.size, size=16)
@@ -110,7 +113,9 @@ def change(
 
 
 def while_changing(rng: np.random.Generator, outcomes: collections.Counter[str]) -> list[str]:
-    """Calls with one set of arrays. Each loss that is written must be the sample's, with one label or another."""
+    """Call with one set of arrays that changes. Each loss that is written must be the sample's, with one label or
+    another.
+    """
     n_classes, n = int(rng.choice([2, 3, 10, 33, 64, 65])), int(rng.integers(1, 3000))
     logits = rng.standard_normal((n, n_classes)).astype(rng.choice(["f4", "f8"]))
     labels = rng.integers(0, n_classes, n).astype(rng.choice(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]))
@@ -141,7 +146,7 @@ def while_changing(rng: np.random.Generator, outcomes: collections.Counter[str])
 
 
 def changing(seconds: float, rng: np.random.Generator) -> tuple[collections.Counter[str], list[str]]:
-    """Calls while another thread changes what they read: what came of them, and what was wrong."""
+    """Call while another thread changes the inputs. Return the outcomes and the faults."""
     outcomes: collections.Counter[str] = collections.Counter()
     faults: list[str] = []
     end = time.monotonic() + seconds
@@ -223,7 +228,7 @@ def any_call(rng: np.random.Generator) -> tuple[str, list[object], Options, np.n
 
 
 def wild(seconds: float, rng: np.random.Generator) -> tuple[collections.Counter[str], list[str]]:
-    """What came of the calls, and what was wrong."""
+    """Call with any arguments. Return the outcomes and the faults."""
     outcomes: collections.Counter[str] = collections.Counter()
     faults: list[str] = []
     end = time.monotonic() + seconds
@@ -255,7 +260,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
 
     seconds = arguments.seconds / ROUNDS
-    storm(min(5, seconds), arguments.threads, rng)  # what is allocated once is there by now
+    storm(min(5, seconds), arguments.threads, rng)  # by now everything that is allocated once is there
     storms, grown = watched(lambda: storm(seconds, arguments.threads, rng))
     calls, faults = sum(calls for calls, _ in storms), [fault for _, found in storms for fault in found]
     print(f"{arguments.threads} threads, {calls} calls, memory grew by {grown} bytes", flush=True)

@@ -23,14 +23,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ZIG = [sys.executable, "-m", "ziglang", "cc"]
-# Debian has it in /usr/lib.
+# Debian has this compiler's libraries in /usr/lib.
 WINE = next(filter(shutil.which, ("wine64", "/usr/lib/wine/wine64", "wine")), "wine")
 WASI = f"node --no-warnings {shlex.quote(str(ROOT / 'tools/run_wasi.mjs'))}"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A name for people, zig's, and the command in front of a program: without one it is only compiled."""
+    """A platform: its name for people, its name for zig, and the command that runs a program. Without a command,
+    programs are only compiled.
+    """
 
     name: str
     triple: str
@@ -57,7 +59,7 @@ TARGETS = [
     Target("arm64 Windows", "aarch64-windows-gnu", None),
 ]
 
-# What exercises the kernels, in a few minutes; without guard pages, as above.
+# These tests exercise the kernels in a few minutes. They run without guard pages, as above.
 PYTHON_TESTS = ["tests/test_edges.py", "tests/test_options.py", "tests/test_half.py"]
 
 
@@ -74,7 +76,7 @@ class Result:
 
 
 def compiles(target: Target, objects: Path) -> str:
-    """Every source into the folder, without flags of its own; the compiler's words if it does not."""
+    """Compile every source into the folder, without flags of its own. Return the compiler's messages if it fails."""
     for source in sorted((ROOT / "cext/src").glob("*.c")):
         command = [*ZIG, "-target", target.triple, "-O2", "-std=c11", f"-I{ROOT / 'cext/include'}", "-c", source]
         done = subprocess.run([*command, "-o", objects / f"{source.stem}.o"], capture_output=True, text=True)
@@ -84,7 +86,7 @@ def compiles(target: Target, objects: Path) -> str:
 
 
 def verify_python(target: Target) -> Result:
-    """The instruction set must be the one of the target's name."""
+    """Run the Python tests. The instruction set must be the one in the target's name."""
     missing = [name for name in ("softxent", "pytest") if not importlib.util.find_spec(name)]
     emulator = target.emulator.split()
     if not shutil.which(emulator[0]):
@@ -92,7 +94,7 @@ def verify_python(target: Target) -> Result:
     if missing:
         return Result("-", f"{missing[0]} is missing", "-")
     environment = {name: value for name, value in os.environ.items() if name != "SOFTXENT_ISA"}
-    environment["OPENBLAS_CORETYPE"] = "Nehalem"  # what NumPy's OpenBLAS picks under qemu dies of SIGILL
+    environment["OPENBLAS_CORETYPE"] = "Nehalem"  # under qemu OpenBLAS's own choice dies of SIGILL
 
     def python(*arguments: str) -> subprocess.CompletedProcess:
         command = [*emulator, sys.executable, *arguments]
@@ -101,7 +103,7 @@ def verify_python(target: Target) -> Result:
     done = python("-c", "from softxent import _kernels; print(_kernels.isa_in_use())")
     if f"python-{done.stdout.strip()}" != target.triple:
         return Result("-", "no", "-", done.stdout + done.stderr)
-    # -n 0: what a process starts is not emulated.
+    # -n 0, because processes that a test starts are not emulated.
     done = python("-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *PYTHON_TESTS)
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", done.stdout[-200:])}
     passed, skipped = counts.pop("passed", 0), counts.pop("skipped", 0)
@@ -129,7 +131,7 @@ def verify_library(target: Target, folder: Path) -> Result:
     compiler = shlex.join([*ZIG, "-target", target.triple])
     environment = {**os.environ, "CC": compiler, "RUN": target.emulator, "CFLAGS": target.flags}
     environment |= {"OBJECTS": str(objects), "WINEPREFIX": str(folder / "wine")}
-    # Without wine's own messages, its offers to install more, and its debugger.
+    # wine then prints no messages of its own, and starts no installer and no debugger.
     environment |= {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml,winedbg.exe="}
     done = subprocess.run(["sh", ROOT / "cext/tests/run.sh"], env=environment, capture_output=True, text=True)
     counts = re.search(r"^(\d+ passed, \d+ failed)\s*\Z", done.stdout, re.M)

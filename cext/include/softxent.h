@@ -1,33 +1,38 @@
 /* softxent.h - softmax cross-entropy, its gradient and the softmax family over blocks of samples.
  *
- * The one public header of the C library: C11 and C++, no Python. Every function works on one block of samples,
- * a strided 2-D view of the caller's memory.
+ * This is the one public header of the C library. It is C11 and C++, and needs no Python. Every function works on one
+ * block of samples: a strided 2-D view of the caller's memory.
  *
- * With logits z, m = max z, S = sum exp(z - m), lse = m + log S, p = exp(z - lse), per sample:
+ * For each sample with logits z, in nats:
+ *
+ *     m = max z,   S = sum exp(z - m),   lse = m + log S,   p = exp(z - lse)
  *     index label y    loss = lse - z_y                   grad_k = p_k - (k == y)
  *     target t         loss = sum t_k (lse - z_k)         grad_k = p_k sum(t) - t_k
- * in nats. What the options make of this is said at softxent_options.
  *
- * What holds for every function:
+ * softxent_options has the formulas with options.
  *
- * Shapes.    Arrays of logits' kind (logits, target, where, direction, out, hess) have an element for each class of
- *            each sample: that of sample i's class k is at i sample_stride + k class_stride. Loss, rank, top, labels,
- *            sample_weight and grad_output have one for each sample, at i stride. Strides count elements and may be
- *            negative or, of inputs, zero.
- * Alignment. That of the element's type, no more. Memory that starts at a cache line is a little faster.
- * Aliasing.  Outputs overlap neither inputs nor each other, but that `out` may be the logits themselves: the same
- *            pointer, strides and type.
- * Threads.   A call runs on the thread that makes it, allocates nothing and keeps no state: any number may run at
- *            once, as long as no two write the same memory. Each thread takes a range of samples, by moving the
- *            pointers and setting n_samples. Only the choice of an instruction set reads what another thread might
- *            change, the environment: set `isa` where threads call setenv.
- * Bits.      A sample's results depend on its own logits, target and options alone, whatever the block it is in; with
- *            more than 64 classes also on whether its class stride is 1.
- * Errors.    Functions return an enum softxent_status. One that is not SOFTXENT_OK says that nothing was written, but
- *            that before SOFTXENT_BAD_LABEL the samples may be done that precede the bad one, and that outputs hold
- *            anything after SOFTXENT_BAD_TARGET from the bad one on. Labels are read once and
- *            checked where they are used: nothing is ever read or written beyond a block, also if another thread
- *            changes its labels meanwhile. Infinities and nan are values like others and no errors. */
+ * These rules hold for every function:
+ *
+ * Shapes.    The arrays logits, target, where, direction, out and hess have an element for each class of each sample.
+ *            The element of class k of sample i is at i sample_stride + k class_stride. The arrays loss, rank, top,
+ *            labels, sample_weight and grad_output have one element for each sample, at i stride. Strides count
+ *            elements. Strides may be negative. Strides of inputs may also be zero.
+ * Alignment. An array needs the alignment of its element's type, and no more. Memory that starts at a cache line is a
+ *            little faster.
+ * Aliasing.  Outputs overlap neither inputs nor each other, with one exception: `out` may be the logits themselves,
+ *            with the same pointer, strides and type.
+ * Threads.   A call runs on the thread that makes it, allocates nothing and keeps no state. Any number of calls may run
+ *            at once, if no two of them write the same memory. To share a block among threads, give each thread a range
+ *            of its samples: move the pointers and set n_samples. Only the choice of an instruction set reads something
+ *            that another thread might change: the environment. Set `isa` if other threads call setenv.
+ * Bits.      The results of a sample depend only on its own logits, target and options, and not on its block. With more
+ *            than 64 classes, they also depend on whether the class stride is 1.
+ * Errors.    Functions return an enum softxent_status. A status other than SOFTXENT_OK means that nothing was written,
+ *            with two exceptions. With SOFTXENT_BAD_LABEL, the samples before the bad one may be done. With
+ *            SOFTXENT_BAD_TARGET, the outputs of the bad sample and of all later samples hold anything.
+ * Safety.    A label is read once, and is checked where it is used. So nothing is ever read or written outside a block,
+ *            even if another thread changes the labels during the call. Infinities and nans are values like others, and
+ *            not errors. */
 #ifndef SOFTXENT_H
 #define SOFTXENT_H
 
@@ -35,7 +40,7 @@
 #include <stdint.h>
 
 #define SOFTXENT_VERSION "0.1.0"
-#define SOFTXENT_ABI_VERSION 1 /* goes up when a program must be compiled anew: a struct or a function has changed */
+#define SOFTXENT_ABI_VERSION 1 /* goes up if a struct or a function changes so that programs must be compiled anew */
 
 #if defined(_WIN32) && defined(SOFTXENT_SHARED)
 #  ifdef SOFTXENT_BUILD
@@ -53,15 +58,18 @@
 extern "C" {
 #endif
 
-/* What a function returns. softxent_strerror says it in words. */
+/* The status that a function returns. softxent_strerror gives its text in English. */
 enum softxent_status {
     SOFTXENT_OK = 0,
-    SOFTXENT_BAD_ARGUMENT = 1, /* a size not set, a null pointer, an unknown type, an option out of its range: nothing
-                                * was touched */
-    SOFTXENT_BAD_LABEL = 2,    /* a label is no class: samples before it are done, it and later ones untouched */
-    SOFTXENT_BAD_ISA = 3,      /* the instruction set asked for is unknown, or this processor cannot run it */
-    SOFTXENT_BAD_TARGET = 4    /* an entry of a target is negative or nan: samples before it are done, of it and later
-                                * ones some outputs may have been written */
+    /* A size is not set, a pointer is null, a type is unknown, or an option is out of range. Nothing was written. */
+    SOFTXENT_BAD_ARGUMENT = 1,
+    /* A label is no class. The samples before it are done. Its sample and all later ones are unchanged. */
+    SOFTXENT_BAD_LABEL = 2,
+    /* The instruction set is unknown, or this processor cannot run it. */
+    SOFTXENT_BAD_ISA = 3,
+    /* A target has an entry that is negative or nan. The samples before it are done. Some outputs of its sample and of
+     * later ones may have been written. */
+    SOFTXENT_BAD_TARGET = 4
 };
 
 enum softxent_label_type {
@@ -75,139 +83,153 @@ enum softxent_label_type {
     SOFTXENT_UINT64 = 7
 };
 
-/* What an array of logits' kind holds. In the _f32 functions it may be half precision, which is widened where it is
- * read and rounded to nearest even where it is written; all arithmetic is in float. */
+/* The type of an array's elements. Half precision is for the _f32 functions alone. It becomes float where it is read,
+ * and is rounded to nearest even where it is written. All arithmetic is in float. */
 enum softxent_element_type {
     SOFTXENT_REAL = 0, /* float in the _f32 functions, double in the _f64 ones */
     SOFTXENT_FLOAT16 = 1,
     SOFTXENT_BFLOAT16 = 2
 };
 
-/* What stands for the diagonal of a sample's Hessian, with w = s upstream W / (T^2 ln b). */
+/* The kind of a Hessian's diagonal, with w = s upstream W / (T^2 ln b). The names are those of the libraries that use
+ * these formulas. softxent_options defines s, W, T and b; upstream is grad_scale times grad_output. */
 enum softxent_hessian {
     SOFTXENT_EXACT = 0,    /* w p (1 - p) */
     SOFTXENT_XGBOOST = 1,  /* max(2 w p (1 - p), 1e-16) */
     SOFTXENT_LIGHTGBM = 2, /* w C / (C - 1) p (1 - p) */
 };
 
-/* What a program was linked with, where the macros say what it was compiled with: SOFTXENT_VERSION of the library, a
- * string that lives for ever; and SOFTXENT_ABI_VERSION, which must be the program's own. */
+/* The versions of the library that a program was linked with. The macros above are the versions that it was compiled
+ * with. softxent_version is SOFTXENT_VERSION of the library, a string that lives for ever. softxent_abi_version must
+ * equal the program's own SOFTXENT_ABI_VERSION. */
 SOFTXENT_API const char *softxent_version(void);
 SOFTXENT_API int softxent_abi_version(void);
 
-/* The kernels of one instruction set: immutable, valid for ever, shared freely between threads. */
+/* The kernels of one instruction set. They are immutable and valid for ever, and threads may share them. */
 typedef struct softxent_isa softxent_isa;
 
-/* Picks the kernels called `name` ("scalar", "avx2", "avx512", "neon"). With NULL: what the environment variable
- * SOFTXENT_ISA names, else the fastest that processor and operating system support. On SOFTXENT_BAD_ISA *isa is
- * left alone. It asks the processor, which inside a virtual machine takes microseconds: keep the answer. */
+/* Selects the kernels of the instruction set `name`: "scalar", "avx2", "avx512" or "neon". If `name` is NULL, the
+ * environment variable SOFTXENT_ISA names the set. If that is not set, the fastest set is selected that the processor
+ * and the operating system support. On SOFTXENT_BAD_ISA, *isa is unchanged. The function asks the processor, which
+ * takes microseconds in a virtual machine: keep the result. */
 SOFTXENT_API int softxent_isa_select(const char *name, const softxent_isa **isa);
 
-/* The name by which it is picked: a string that lives for ever. NULL of NULL. */
+/* The name of an instruction set, as softxent_isa_select takes it: a string that lives for ever. NULL for NULL. */
 SOFTXENT_API const char *softxent_isa_name(const softxent_isa *isa);
 
-/* The name of the i-th instruction set usable here, the fastest first and "scalar" last; NULL for any other i. */
+/* The name of the i-th instruction set that this machine can run. The fastest is first and "scalar" is last. NULL for
+ * any other i. */
 SOFTXENT_API const char *softxent_isa_usable(int i);
 
-/* A status in English, without a full stop or a newline: a string that lives for ever. Never NULL. */
+/* The text of a status in English, without a full stop or a newline: a string that lives for ever, never NULL. */
 SOFTXENT_API const char *softxent_strerror(int status);
 
-/* The options of a loss, the same for every sample. Zero the struct, set `size`, fill in what is wanted: zero leaves
- * each of them out. Later versions add to its end; what a program's shorter struct lacks counts as zero, and a longer
- * one is refused only if what this library does not know is not zero. Per sample, with q_k = w_k t_k and W = sum q:
+/* The options of a loss, the same for every sample. For each sample, with q_k = w_k t_k and W = sum q:
  *
- *     z <- c tanh(z / c)             softcap c; an infinite logit stays what it is
+ *     z <- c tanh(z / c)             softcap c; an infinite logit stays infinite
  *     z <- z / T                     temperature T
  *     t <- (1 - e) t + e / A         label smoothing e, over the A classes that `where` allows
  *     loss = s (sum q_k (lse - z_k) / ln b + a lse^2)             base b, z_loss a, sample_weight s
  *     grad_k = s upstream ((p_k W - q_k) / ln b + 2 a lse p_k) / (T cosh^2(logit_k / c))
  *
- * The Hessian is s upstream W / (T^2 ln b) (diag(p) - p p^T); softcap and z_loss are not for it. Of the softmax
- * family only the temperature is looked at. */
+ *     Hessian = s upstream W / (T^2 ln b) (diag(p) - p p^T)       without softcap and z_loss: it takes neither
+ *
+ * upstream is grad_scale times grad_output, which are fields of the block. The softmax family reads the temperature and
+ * no other option.
+ *
+ * To use the struct, set all of it to zero, then set `size`, then the options that are wanted. An option that is zero
+ * is not used. Later versions of this library add fields at the end of the struct. A program's struct may be shorter:
+ * the fields that it lacks count as zero. A program's struct may be longer: it is refused only if a field that this
+ * library does not have is not zero. */
 typedef struct softxent_options {
     size_t size;              /* sizeof(softxent_options) */
-    const void *class_weight; /* w: n_classes non-negative reals side by side; NULL: 1 */
+    const void *class_weight; /* w: n_classes non-negative reals side by side; NULL stands for 1 */
     double label_smoothing;   /* e in [0, 1] */
     double temperature;       /* T in [2^-100, 2^100]; 0 stands for 1 */
-    double softcap;           /* c in [2^-100, 2^100]; 0: none */
+    double softcap;           /* c in [2^-100, 2^100]; 0 stands for no softcap */
     double z_loss;            /* a >= 0 */
-    double log_base;          /* ln b, of the base b of the logarithm; 0 stands for 1: nats */
+    double log_base;          /* ln b, where b is the base of the logarithm; 0 stands for 1, which is nats */
 } softxent_options;
 
-/* What some of a sample's classes say of it. Zero n_max and row_max = -INFINITY say nothing: `label_logit` is then NAN.
- */
+/* The statistics of a sample over a part of its classes. The statistics over no class are n_max = 0 and
+ * row_max = -INFINITY, with label_logit = NAN. */
 typedef struct softxent_part_f32 {
     float row_max;     /* the largest logit */
-    float n_max;       /* how many classes have it */
+    float n_max;       /* the number of classes that have the largest logit */
     float sum_others;  /* sum exp((z - row_max) / T) over the other classes */
-    float label_logit; /* NAN where the label's class is not among them */
+    float label_logit; /* the label's logit; NAN if the label's class is not in this part */
 } softxent_part_f32;
 
 typedef struct softxent_part_f64 {
     double row_max, n_max, sum_others, label_logit;
 } softxent_part_f64;
 
-/* One block of samples. Zero the struct, set `size`, fill in what is needed; it grows as softxent_options does. The
- * pointers are to float in the _f32 functions and to double in the _f64 ones, unless a type beside them says
- * otherwise. */
+/* One block of samples. To use the struct, set all of it to zero, then set `size`, then the fields that are needed. The
+ * rules of softxent_options about shorter and longer structs hold here too. A `const void *` or `void *` points to
+ * float in the _f32 functions and to double in the _f64 functions, unless a type beside it says otherwise. */
 typedef struct softxent_block {
     size_t size;                     /* sizeof(softxent_block) */
-    const softxent_isa *isa;         /* NULL: selected anew in each call, which may be SOFTXENT_BAD_ISA */
-    const softxent_options *options; /* NULL: none */
+    const softxent_isa *isa;         /* NULL: each call selects it anew, and may return SOFTXENT_BAD_ISA */
+    const softxent_options *options; /* NULL: no option */
     ptrdiff_t n_samples, n_classes;
 
     const void *logits;
     ptrdiff_t logits_sample_stride, logits_class_stride;
-    int logits_type; /* enum softxent_element_type, here and below */
+    int logits_type; /* enum softxent_element_type; also target_type, direction_type, loss_type and out_type */
 
-    const void *labels; /* class indices; or NULL, and `target` is given */
+    const void *labels; /* class indices; NULL if `target` is given */
     ptrdiff_t labels_stride;
     int label_type;       /* enum softxent_label_type */
-    int use_ignore_index; /* if so, a sample labelled ignore_index has loss 0, gradient 0, whatever it holds */
+    int use_ignore_index; /* 1: a sample labelled ignore_index has loss 0 and gradient 0, whatever its logits are */
     int64_t ignore_index;
 
-    const void *target; /* a distribution over the classes for each sample */
+    const void *target; /* t: a distribution over the classes for each sample */
     ptrdiff_t target_sample_stride, target_class_stride;
     int target_type;
 
-    const unsigned char *where; /* 0 removes a class from its sample: p = 0, gradient 0, no smoothing mass */
+    const unsigned char *where; /* 0 removes a class from a sample: p = 0, gradient 0, no smoothing mass */
     ptrdiff_t where_sample_stride, where_class_stride;
 
-    const void *sample_weight; /* s: non-negative reals that multiply each sample's loss and gradient; NULL: 1 */
+    const void *sample_weight; /* s >= 0 multiplies the loss and the gradient of a sample; NULL stands for 1 */
     ptrdiff_t sample_weight_stride;
 
-    const void *direction; /* the v of a Jacobian's or Hessian's product */
+    const void *direction; /* v, which a Jacobian or a Hessian is multiplied by */
     ptrdiff_t direction_sample_stride, direction_class_stride;
     int direction_type;
 
-    void *loss; /* the loss of each sample; for logsumexp, that */
+    void *loss; /* the loss of each sample; softxent_logsumexp writes its result here */
     ptrdiff_t loss_stride;
     int loss_type;
 
-    void *out; /* the gradient, the softmax, the product; NULL for the loss alone */
+    void *out; /* the gradient, the softmax, the log_softmax, the product or the Jacobian; NULL for the loss alone */
     ptrdiff_t out_sample_stride, out_class_stride;
     ptrdiff_t out_row_stride; /* from one row of a Jacobian to the next */
     int out_type;
-    int accumulate; /* the gradient is added to what `out` holds */
+    int accumulate; /* 1: the gradient is added to `out` */
 
-    void *hess; /* the diagonal of the Hessian, of `out`'s type, or NULL */
+    void *hess; /* the diagonal of the Hessian, with elements of out_type; or NULL */
     ptrdiff_t hess_sample_stride, hess_class_stride;
     int hess_kind; /* enum softxent_hessian */
 
-    double grad_scale;       /* multiplies every gradient, and the Hessian */
-    const void *grad_output; /* and so does this, per sample, unless NULL. In float, products below 2^-85 lose digits;
-                              * where one is above 2^24, probabilities count down to its reciprocal times 2^-126, or
-                              * 2^-214, else down to 2^-150 */
+    double grad_scale; /* multiplies every gradient and Hessian */
+
+    /* grad_output multiplies the gradient and the Hessian of each sample; NULL stands for 1. In float, let
+     * u = grad_scale grad_output. If u is below 2^-85, the results lose digits. If u is at most 2^24,
+     * probabilities down to 2^-150 count. If u is larger, probabilities down to 2^-126 / u count, but none below
+     * 2^-214. */
+    const void *grad_output;
     ptrdiff_t grad_output_stride;
 
-    void *parts; /* a softxent_part_f32 or _f64 of each sample, side by side: for the three functions below */
-    const void *other_parts; /* as many */
-    ptrdiff_t first_class;   /* the logits are those of the classes first_class to first_class + n_classes - 1, */
-    ptrdiff_t all_classes;   /* of so many; labels are numbers among all of them */
+    /* For softxent_begin, softxent_merge and softxent_finish. The logits of the block are those of the classes
+     * first_class to first_class + n_classes - 1. Labels are in [0, all_classes). */
+    void *parts;             /* a softxent_part_f32 or softxent_part_f64 for each sample, side by side */
+    const void *other_parts; /* one for each sample, of other classes: softxent_merge reads them */
+    ptrdiff_t first_class;
+    ptrdiff_t all_classes; /* the number of all classes, of which this block has n_classes */
 
-    int64_t *rank; /* how many classes come before the label's; NULL: not wanted */
+    int64_t *rank; /* the number of classes that come before the label's; NULL: not wanted */
     ptrdiff_t rank_stride;
-    int64_t *top; /* the first class with the largest logit; NULL: not wanted */
+    int64_t *top; /* the first class that has the largest logit; NULL: not wanted */
     ptrdiff_t top_stride;
 
     int target_holds_logits; /* for kl_divergence: the target is softmax(target / T) */
@@ -226,32 +248,44 @@ typedef struct softxent_block {
     ptrdiff_t temperature_grad_stride;
 } softxent_block;
 
-/* Loss of each sample into `loss` and, with `out`, its gradient with respect to the logits, times grad_scale and
- * grad_output: a grad_scale of 0 makes zeros. With `hess`, which needs `out`, the diagonal of its Hessian too.
- * Reads logits, and either labels or target; class_weight, sample_weight and `where` if given. SOFTXENT_BAD_ARGUMENT;
- * on SOFTXENT_BAD_LABEL *bad_sample (which may be NULL) is the index in the block of the first sample whose label is no
- * class, on SOFTXENT_BAD_TARGET of the first whose target has an entry that is negative or nan. */
+/* Writes the loss of each sample into `loss`. If `out` is given, writes the gradient with respect to the logits into
+ * it, times grad_scale and grad_output: a grad_scale of 0 makes zeros. If `hess` is given, which needs `out`, writes
+ * the diagonal of the Hessian into it.
+ *
+ * Reads logits, and either labels or target; also class_weight, sample_weight and `where` if they are given.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_LABEL: *bad_sample is the index in the block of the first sample whose
+ * label is no class. SOFTXENT_BAD_TARGET: *bad_sample is the index of the first sample whose target has an entry that
+ * is negative or nan. `bad_sample` may be NULL. */
 SOFTXENT_API int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* The loss of each sample, to the bit as above, and from the same pass where its label stands: into `rank` how many
- * classes come before the label's, which have a larger logit, or an equal one and a smaller index; into `top` the first
- * class with the largest logit. A target's label is the first of its largest entries. Logits count as they are given:
- * no option changes their order. Of a sample's classes only those count that `where` allows, and a label that it
- * removes comes behind all of them. Both are -1 for a sample that is ignored, has a nan among the logits that count, or
- * has no class left; infinite logits have their rank like others. Neither `out` nor `hess` is looked at. Returns what
- * the loss does. */
+/* Writes the loss of each sample into `loss`, with the same bits as softxent_cross_entropy. From the same pass, writes
+ * into `rank` the number of classes that come before the label's, and into `top` the first class that has the largest
+ * logit. `out` and `hess` are not read or written.
+ *
+ * A class comes before the label's if its logit is larger, or if its logit is equal and its index is smaller. The order
+ * is that of the logits as they are given: no option changes it. Infinite logits have a rank like others. If a target
+ * is given, the label is its first largest entry. Only the classes that `where` allows count. If `where` removes the
+ * label's class, that class comes behind all that count. Rank and top are -1 if the sample is ignored, if a logit that
+ * counts is nan, or if `where` allows no class.
+ *
+ * Errors: those of softxent_cross_entropy. */
 SOFTXENT_API int softxent_cross_entropy_and_rank_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_and_rank_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* The Hessian of each sample's loss times its `direction`, into `out`. Reads and returns what the loss does. */
+/* Writes H v of each sample into `out`, where H is the Hessian of the loss and v is `direction`. Reads what
+ * softxent_cross_entropy reads, and has its errors. */
 SOFTXENT_API int softxent_cross_entropy_hvp_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_cross_entropy_hvp_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* p, log p (in nats), or log sum exp z of each sample; the first two into `out`, the last into `loss`. With a logit of
- * +inf and none that is nan p and log p are nan, and log sum exp z is +inf. Reads logits
- * and, if given, `where`; what a block says of labels, targets and gradients is not looked at, nor are the options but
- * the temperature. SOFTXENT_BAD_ARGUMENT. */
+/* softmax writes p of each sample into `out`, log_softmax writes log p (in nats) into `out`, and logsumexp writes
+ * log sum exp z into `loss`. If a logit is +inf and none is nan, then p and log p are nan, and log sum exp z is +inf.
+ *
+ * Reads logits, `where` if it is given, and of the options the temperature. The block's fields for labels, targets and
+ * gradients are not read.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_log_softmax_f32(const softxent_block *block);
@@ -277,25 +311,36 @@ SOFTXENT_API int softxent_entropy_f64(const softxent_block *block);
 SOFTXENT_API int softxent_kl_divergence_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_kl_divergence_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* J v of each sample, with J = diag(p) - p p^T and v its `direction`, into `out`. J is symmetric: it is J^T v too. Of
- * the block only logits, direction and out are looked at: no option, and no `where`. SOFTXENT_BAD_ARGUMENT. */
+/* Writes J v of each sample into `out`, where J = diag(p) - p p^T and v is `direction`. J is symmetric, so that
+ * J v = J^T v. Reads logits and direction: no option, and not `where`.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
 
-/* J itself into `out`, n_classes^2 entries a sample: (i, j) lies i out_row_stride + j out_class_stride from the first.
- * `out` cannot be the logits. SOFTXENT_BAD_ARGUMENT. */
+/* Writes J = diag(p) - p p^T of each sample into `out`: n_classes^2 entries. Entry (i, j) of a sample is at
+ * i out_row_stride + j out_class_stride from its first entry. `out` cannot be the logits.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jacobian_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jacobian_f64(const softxent_block *block);
 
-/* Where no block holds all classes: a stream of them, or shards on several machines.
+/* These functions compute a loss if no block holds all classes: the classes come in a stream, or lie on several
+ * machines.
  *
- * `begin` says into `parts` what the block's classes say of each sample; `merge` puts `other_parts`, of other classes,
- * into `parts`; and `finish`, from the parts of all classes, writes the loss into `loss`, the gradient for the block's
- * classes into `out`, or both: what is NULL is left out, and without `out` so are logits. Labels are class indices, of
- * any class. The same options go into all three: temperature, softcap, and for `finish` z_loss and log_base; class
- * weights and smoothing are refused: a class weight is a sample's weight, by its label. Targets are refused too. A
- * result differs from that of one block of all classes by roundings. SOFTXENT_BAD_ARGUMENT; SOFTXENT_BAD_LABEL, as
- * above, for a label outside [0, all_classes). */
+ *     begin     writes into `parts` the statistics of each sample over the block's classes
+ *     merge     merges `other_parts`, which are of other classes, into `parts`
+ *     finish    reads the parts of all classes; writes the loss into `loss`, and the gradient for the block's classes
+ *               into `out`
+ *
+ * `loss` or `out` may be NULL, and is then not written. If `out` is NULL, finish does not read logits. Labels are class
+ * indices in [0, all_classes). All three functions must have the same options: temperature and softcap, and for finish
+ * also z_loss and log_base. Class weights, smoothing and targets are refused. Instead of a class weight, give the
+ * weight of the label's class as the sample's weight. A result differs from that of one block of all classes by
+ * roundings.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_LABEL: *bad_sample, if it is not NULL, is the first sample whose label is
+ * outside [0, all_classes). */
 SOFTXENT_API int softxent_begin_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_begin_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_merge_f32(const softxent_block *block);
@@ -303,19 +348,28 @@ SOFTXENT_API int softxent_merge_f64(const softxent_block *block);
 SOFTXENT_API int softxent_finish_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_finish_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* Reads the labels alone: *n_counted is the number that are not ignored. On SOFTXENT_BAD_LABEL, *bad_sample is the
- * first that is no class. For a caller that wants to know before anything is written. Both pointers may be NULL. In a
- * block with `parts`, here and below, labels are among all_classes. SOFTXENT_BAD_ARGUMENT. */
+/* Checks the labels before anything is written. Reads labels alone. *n_counted is the number of samples that are not
+ * ignored. Both pointers may be NULL. In a block with `parts`, labels are in [0, all_classes).
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_LABEL: *bad_sample is the first sample whose label is no class. */
 SOFTXENT_API int softxent_check_labels(const softxent_block *block, ptrdiff_t *n_counted, ptrdiff_t *bad_sample);
 
-/* Reads the targets alone. On SOFTXENT_BAD_TARGET, *bad_sample (which may be NULL) is the first sample that has an
- * entry which is negative or nan. For a caller that wants to know before anything is written.
- * SOFTXENT_BAD_ARGUMENT. */
+/* Checks the targets before anything is written. Reads targets alone. `bad_sample` may be NULL.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_TARGET: *bad_sample is the first sample whose target has an entry that is
+ * negative or nan. */
 SOFTXENT_API int softxent_check_target_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_check_target_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* Reads the labels and the weights: *total is the sum of s_n w_y over the samples that are not ignored, or of s_n where
- * there are targets: what a mean divides by. SOFTXENT_BAD_LABEL as above; SOFTXENT_BAD_ARGUMENT. */
+/* Computes the number that a mean divides by:
+ *
+ *     index labels    *total = sum of s_n w_y over the samples n that are not ignored, with label y of n
+ *     targets         *total = sum of s_n
+ *
+ * Reads labels and weights alone. In a block with `parts`, labels are in [0, all_classes).
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_LABEL: *bad_sample, if it is not NULL, is the first sample whose label is
+ * no class. */
 SOFTXENT_API int softxent_total_weight_f32(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_total_weight_f64(const softxent_block *block, double *total, ptrdiff_t *bad_sample);
 

@@ -1,8 +1,8 @@
 /* dispatch.c - chooses the instruction set at run time.
  *
- * The processor must have the instructions (CPUID), and the operating system must save the registers (XCR0): without
- * the second, the first wide instruction faults, because its registers are not restored. Nothing is cached: the caller
- * keeps the table that it was given. This file does not depend on what the kernels do. */
+ * The processor must have the instructions (CPUID), and the operating system must save their registers (XCR0). If the
+ * operating system does not save them, it does not restore them, and the first wide instruction faults. Nothing is
+ * cached: the caller keeps the table that it was given. This file does not depend on what the kernels do. */
 #include "dispatch.h"
 
 #include <stdlib.h>
@@ -41,7 +41,7 @@ static cpuid_answer cpuid(unsigned leaf)
     return a;
 }
 
-/* The register sets that the operating system saves; 0 if XGETBV itself is not enabled. */
+/* The register sets that the operating system saves. 0 if XGETBV itself is not enabled. */
 static unsigned saved_registers(void)
 {
     const unsigned osxsave = 1u << 27;
@@ -78,7 +78,8 @@ static int can_run_avx512(void) { return 0; }
 
 static int always(void) { return 1; }
 
-/* In order of preference; the last one runs everywhere. Every 64-bit Arm has NEON; elsewhere its table is empty. */
+/* The order is that of preference. The last one runs everywhere. Every 64-bit Arm has NEON. On other processors the
+ * table of NEON is empty. */
 static const struct {
     const softxent_isa *isa;
     int (*can_run)(void);

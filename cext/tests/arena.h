@@ -8,9 +8,9 @@
 #define SOFTXENT_TESTS_ARENA_H
 
 #ifndef _DEFAULT_SOURCE
-#  define _DEFAULT_SOURCE /* for mmap and setenv, which C11 does not have */
+#  define _DEFAULT_SOURCE /* mmap and setenv need it: C11 does not have them */
 #endif
-#define __USE_MINGW_ANSI_STDIO 1 /* for long double, which Windows' own printf does not have */
+#define __USE_MINGW_ANSI_STDIO 1 /* long double needs it: the printf of Windows does not have that type */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@
 #include <string.h>
 
 #if defined(_WIN32)
-/* Declared here: windows.h makes macros of OUT and near. */
+/* These are declared here because windows.h makes macros of OUT and near. */
 __declspec(dllimport) void *__stdcall VirtualAlloc(void *, size_t, unsigned long kind, unsigned long protection);
 enum { MEM_COMMIT = 0x1000, MEM_RESERVE = 0x2000, PAGE_NOACCESS = 0x01, PAGE_READWRITE = 0x04 };
 #elif defined(__unix__) || defined(__APPLE__)
@@ -35,7 +35,7 @@ typedef struct {
 
 enum { CANARY = 0xa5 };
 
-/* So many bytes, in whole pages, between two pages that nobody may touch; NULL if there are none. */
+/* Allocates so many bytes, in whole pages, between two pages that nobody may touch. NULL if there is no memory. */
 #if defined(NO_GUARDS)
 static inline size_t page_size(void) { return 64; }
 
@@ -71,7 +71,7 @@ static inline arena arena_of(size_t bytes)
     return a;
 }
 
-/* Where in the arena an array of so many bytes goes: against its end, or its start. */
+/* The place in the arena of an array of so many bytes: against the arena's end, or at its start. */
 static inline void *arena_place(arena a, size_t bytes, int at_end)
 {
     if (bytes > (size_t)(a.end - a.start)) {

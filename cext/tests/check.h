@@ -1,17 +1,18 @@
-/* check.h - how a test says what went wrong. A program is a list of tests, a test is any number of checks; a failed
- * check names its expression and what it was about, and the test goes on. What is tested is not known here. */
+/* check.h - how a test reports what went wrong. A program is a list of tests, and a test is any number of checks. A
+ * check that fails prints its expression and its case, and the test goes on. This file does not depend on what is
+ * tested. */
 #ifndef SOFTXENT_TESTS_CHECK_H
 #define SOFTXENT_TESTS_CHECK_H
 
 #include <stdio.h>
 
-enum { COMPLAINTS = 5 }; /* printed of one test; the rest is only counted */
+enum { COMPLAINTS = 5 }; /* failures of one test that are printed; the others are only counted */
 
 static struct {
     const char *isa, *test;
-    char about[200]; /* the case at hand, printed with a failure; a test that has cases fills it in */
+    char about[200]; /* the case at hand, which a failure prints; a test with several cases fills it in */
     int passed, failed;
-    long wrong; /* failed checks of the test that runs */
+    long wrong; /* failed checks of the test that is running */
 } tally = {"", "", "", 0, 0, 0};
 
 #define CHECK(condition) ((void)((condition) || check_failed(#condition, __FILE__, __LINE__)))
@@ -34,12 +35,12 @@ static inline void run_test(const char *name, void (*test)(void))
         ++tally.failed;
     else
         ++tally.passed;
-    fflush(stdout); /* what was found is not lost if a later test crashes */
+    fflush(stdout); /* the failures so far are not lost if a later test crashes */
 }
 
 #define RUN_TEST(function) run_test(#function, function)
 
-/* The last line of every program, and its exit status. */
+/* Prints the last line of every program, and returns its exit status. */
 static inline int report(void)
 {
     printf("%d passed, %d failed\n", tally.passed, tally.failed);

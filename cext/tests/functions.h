@@ -4,10 +4,10 @@
 
 #include "kernels.h"
 
-/* An operation has functions of one kind: those that may meet a bad label or target, or those that cannot. */
+/* An operation has functions of one kind: with a bad_sample argument, or without one. */
 typedef struct {
     const char *name;
-    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *); /* float, double */
+    int (*bad_sample[2])(const softxent_block *, ptrdiff_t *); /* for float, for double */
     int (*logits_alone[2])(const softxent_block *);
 } functions;
 

@@ -25,7 +25,7 @@
 
 /* ---- The bytes ------------------------------------------------------------------------------------------------- */
 
-/* Past the end there are zeros, which choose what is plain. */
+/* After the end of the input all bytes are zeros, which choose the plain case. */
 typedef struct {
     const uint8_t *next, *end;
 } reader;
@@ -58,14 +58,15 @@ static uint64_t random_bits(uint64_t *state)
 
 /* ---- Arrays ---------------------------------------------------------------------------------------------------- */
 
-/* What an entry is: a number of so many bits of fraction, or without any an integer. */
+/* What an entry of an array is: a number with so many bits of fraction, or an integer if fraction is 0. */
 typedef struct {
     int size, fraction, bias;
 } format;
 
 static const format f32 = {4, 23, 127}, f64 = {8, 52, 1023}, f16 = {2, 10, 15}, bf16 = {2, 7, 127};
 
-/* Samples, rows and classes: but a Jacobian has one row. `first` is the place of the entry (0, 0, 0), in entries. */
+/* The axes of an array: samples, rows and classes. Only a Jacobian has more than one row. `first` is the place of the
+ * entry (0, 0, 0), in entries. */
 typedef struct {
     unsigned char *memory;
     size_t bytes;
@@ -75,10 +76,10 @@ typedef struct {
 
 /* How the three axes lie in memory. */
 typedef struct {
-    int order; /* which is the innermost, and which comes next */
+    int order; /* which axis is the innermost, and which comes next */
     int gap[3], flip[3],
         fixed; /* entries left out between the axis's own; whether it runs backwards, or is one entry */
-    int slack; /* entries before the first: an odd alignment */
+    int slack; /* entries before the first one: the array may start at an odd address */
 } layout;
 
 static layout draw_layout(reader *r)
@@ -95,7 +96,7 @@ static layout draw_layout(reader *r)
 static void lay_out(array *x, layout l)
 {
     static const int inner_to_outer[6][3] = {{2, 1, 0}, {0, 2, 1}, {2, 0, 1}, {1, 2, 0}, {0, 1, 2}, {1, 0, 2}};
-    ptrdiff_t extent = 1; /* from the first entry to behind the last, of the axes inside */
+    ptrdiff_t extent = 1; /* from the first entry to behind the last one, over the axes that lie inside this one */
     int is_empty = 0;
     x->first = l.slack;
     for (int i = 0; i < 3; ++i) {
@@ -155,20 +156,20 @@ static double number_at(const unsigned char *entry, format f)
     }
 }
 
-/* The same bits; nan is nan. */
+/* Whether two entries have the same bits, or are both nan. */
 static int is_same(const unsigned char *a, const unsigned char *b, format f)
 {
     if (memcmp(a, b, (size_t)f.size) == 0) return 1;
     return f.fraction && isnan(number_at(a, f)) && isnan(number_at(b, f));
 }
 
-/* 0 is 0 of either sign, too. */
+/* Whether an entry is 0, of either sign. */
 static int is_same_number(const unsigned char *a, const unsigned char *b, format f)
 {
     return is_same(a, b, f) || number_at(a, f) == number_at(b, f);
 }
 
-/* Of one sample. */
+/* Whether all entries of one sample are 0. */
 #define EACH_ENTRY(x)                                                                                                  \
     for (ptrdiff_t row = 0; row < (x)->count[1]; ++row)                                                                \
         for (ptrdiff_t k = 0; k < (x)->count[2]; ++k)
@@ -179,7 +180,7 @@ enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GR
 enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, N_ARRAYS };
 
 #define SET(array) (1u << (array))
-enum { CHECK_LABELS = N_OPS, TOTAL_WEIGHT, N_FUNCTIONS }; /* beside the operations */
+enum { CHECK_LABELS = N_OPS, TOTAL_WEIGHT, N_FUNCTIONS }; /* functions beside the operations */
 
 static const char *name_of(int function)
 {
@@ -188,13 +189,13 @@ static const char *name_of(int function)
                                       : functions_of((softxent_op)function)->name;
 }
 
-/* Whether it takes labels or a target. */
+/* Whether a function takes labels or a target. */
 static int has_labels(int function)
 {
     return function >= CHECK_LABELS || functions_of((softxent_op)function)->bad_sample[0];
 }
 
-/* The arrays that a function must have, beside labels or a target. */
+/* The arrays that a function must have, besides labels or a target. */
 static unsigned needs_of(int function)
 {
     const softxent_op op = (softxent_op)function;
@@ -212,7 +213,7 @@ static unsigned needs_of(int function)
     return needs;
 }
 
-/* What it writes, where that is given. */
+/* The arrays that a function writes, if they are given. */
 static unsigned writes_of(int function)
 {
     switch (function) {
@@ -229,25 +230,26 @@ static unsigned writes_of(int function)
     }
 }
 
-/* How the arguments are spoiled. From BAD_SIZE on no function takes it. */
+/* How the arguments are spoiled. Every function refuses a spoil from BAD_SIZE on. */
 enum { SOUND, NULL_POINTER, BAD_OPTION, BAD_OPTIONS_SIZE, BAD_LABEL_TYPE, BAD_HESSIAN, BAD_CLASS_RANGE, TWO_TARGETS };
 enum { BAD_SIZE = TWO_TARGETS + 1, BAD_SAMPLES, BAD_CLASSES, BAD_TYPE, N_SPOILS };
 
-/* A call, but for the arrays' contents. */
+/* A call, without the arrays' contents. */
 typedef struct {
     int function, is_f64, in_place, spoil;
     uint64_t spoil_bits;
-    unsigned given; /* the arrays that are */
+    unsigned given; /* the arrays that are given */
     int type[N_ARRAYS];
-    layout layouts[2][N_ARRAYS]; /* and others, for which the same must come out */
+    layout layouts[2][N_ARRAYS]; /* two layouts of each array, which must give the same results */
     int with_options;
     softxent_options options;
-    softxent_block block; /* all but the arrays */
+    softxent_block block; /* everything but the arrays */
 } drawn;
 
 static int is_given(const drawn *d, int array) { return (d->given & SET(array)) != 0; }
 
-/* The last two functions take a block for one of these where it has what these need. */
+/* Whether the block holds a part of the classes. check_labels and total_weight read such a block too, if it has parts
+ * and labels. */
 static int is_part(const drawn *d)
 {
     const int has_parts = is_given(d, PARTS) && is_given(d, LABELS);
@@ -256,7 +258,8 @@ static int is_part(const drawn *d)
 
 /* ---- Drawing one ------------------------------------------------------------------------------------------------ */
 
-/* Around the widths of the vectors, the borders between kernels, and where rows become long. */
+/* The numbers of classes lie around the widths of the vectors, around the borders between kernels, and where rows
+ * become long. */
 static ptrdiff_t draw_classes(reader *r)
 {
     static const ptrdiff_t borders[] = {4, 8, 16, 32, 64, 128, 256, 2048, 4096};
@@ -274,7 +277,8 @@ static ptrdiff_t draw_classes(reader *r)
     }
 }
 
-/* Of small samples also more than the library reads labels of at once. */
+/* The numbers of samples. If a sample is small, there may be more samples than the labels that the library reads at
+ * once. */
 static ptrdiff_t draw_samples(ptrdiff_t entries, reader *r)
 {
     const ptrdiff_t n = one_in(12, r) ? 250 + below(280, r) : below(71, r), most = 6000 / entries;
@@ -296,7 +300,7 @@ static void draw_options(drawn *d, reader *r)
     if (one_in(3, r) && !is_part(d)) o->label_smoothing = smoothings[below(4, r)];
 }
 
-/* What the function needs, and as a rule some of what it may have, or does not look at. */
+/* Draws the arrays: those that the function needs, and as a rule some of those that it may have or does not look at. */
 static void draw_arrays(drawn *d, reader *r)
 {
     const int may_have_more = !one_in(3, r);
@@ -345,7 +349,7 @@ static void draw_block(drawn *d, reader *r)
     b->all_classes = b->first_class + b->n_classes + (one_in(2, r) ? below(300, r) : 0);
 }
 
-/* Seldom NULL: to ask the processor takes long. */
+/* NULL is drawn rarely, because asking the processor takes long. */
 static const softxent_isa *draw_isa(reader *r)
 {
     enum { MOST = 8 };
@@ -361,7 +365,7 @@ static drawn draw(reader *r)
 {
     drawn d;
     memset(&d, 0, sizeof d);
-    d.function = below(N_FUNCTIONS + 3, r); /* the loss more often than the others */
+    d.function = below(N_FUNCTIONS + 3, r); /* the loss is drawn more often than the other functions */
     if (d.function >= N_FUNCTIONS) d.function = OP_CROSS_ENTROPY;
     d.is_f64 = one_in(2, r);
     d.block.isa = draw_isa(r);
@@ -376,7 +380,7 @@ static drawn draw(reader *r)
 
 /* ---- Arrays of a call ------------------------------------------------------------------------------------------- */
 
-/* In place, `out` is the logits by another name. */
+/* If a call is in place, `out` is another name of the logits. */
 typedef struct {
     array of[N_ARRAYS];
 } world;
@@ -404,13 +408,13 @@ static array array_of(const drawn *d, int which)
     return x;
 }
 
-/* A row of more than TILE classes may have other bits where they do not lie side by side. */
+/* A sample of more than TILE classes may have other bits if its classes do not lie side by side. */
 static int may_differ(const array *a, const array *b)
 {
     return a->count[2] > TILE && (a->stride[2] == 1) != (b->stride[2] == 1);
 }
 
-/* Empty arrays, in the first layouts or the other ones. */
+/* Makes empty arrays, in the first layouts or in the second ones. */
 static world world_of(const drawn *d, int other)
 {
     world w;
@@ -437,7 +441,7 @@ static void free_world(const drawn *d, world *w)
         if (i != OUT || !d->in_place) free(w->of[i].memory);
 }
 
-/* The same contents in the same layout, or another. */
+/* Copies the contents, in the same layout or in the other one. */
 static world copy_of(const drawn *d, const world *w, int other)
 {
     world copy = world_of(d, other);
@@ -457,10 +461,10 @@ enum { ORDINARY, WHOLE, WITH_SPECIAL, MOSTLY_SPECIAL, RAW, BYTES, N_CONTENTS };
 typedef struct {
     int contents, is_positive;
     uint64_t random;
-    reader bytes, all; /* what is left of the input, over and over */
+    reader bytes, all; /* repeats what is left of the input */
 } filler;
 
-/* 0, infinity, nan, the smallest and largest of their kinds. */
+/* 0, infinity, nan, and the smallest and largest numbers of each kind. */
 static uint64_t special_number(format f, uint64_t random)
 {
     const uint64_t infinity = (uint64_t)(2 * f.bias + 1) << f.fraction, normal = (uint64_t)1 << f.fraction;
@@ -480,13 +484,13 @@ static uint64_t draw_number(filler *fill, format f)
         return bits_from(&fill->bytes);
     }
     if (is_special) return sign | special_number(f, random);
-    if (fill->contents == WHOLE) /* 0, 1, 2 or 4, of either sign: with many ties */
+    if (fill->contents == WHOLE) /* 0, 1, 2 or 4, of either sign, so that there are many ties */
         return random % 4 ? sign | (uint64_t)(f.bias - 1 + (int)(random % 4)) << f.fraction : 0;
     const int exponent = f.bias - 6 + (int)(random % 12);
     return sign | (uint64_t)exponent << f.fraction | (other & (((uint64_t)1 << f.fraction) - 1));
 }
 
-/* A class as a rule; else ignore_index, or any number. */
+/* Draws a label: a class as a rule, else ignore_index or any number. */
 static uint64_t draw_label(const drawn *d, filler *fill)
 {
     const uint64_t random = random_bits(&fill->random), other = random_bits(&fill->random);
@@ -546,7 +550,7 @@ static void spoil_pointer(softxent_block *b, uint64_t bits)
     if (which == 13) b->top = NULL;
 }
 
-/* No version of a struct has it: nothing, no whole number of words, or more than a page. */
+/* A size that no version of a struct has: zero, no whole number of words, or more than a page. */
 static size_t bad_size(uint64_t bits)
 {
     switch (bits % 3) {
@@ -578,7 +582,7 @@ static void spoil(const drawn *d, softxent_block *b, softxent_options *o)
     }
 }
 
-/* Of the samples from `begin` on. */
+/* The block of the samples from `begin` on. */
 static softxent_block block_of(const drawn *d, const world *w, ptrdiff_t begin, ptrdiff_t n, softxent_options *o)
 {
     softxent_block b = d->block;
@@ -611,7 +615,7 @@ static softxent_block block_of(const drawn *d, const world *w, ptrdiff_t begin, 
 
 /* ---- What must be so -------------------------------------------------------------------------------------------- */
 
-/* The call at hand, for what is said of a failure. */
+/* The call at hand, which the message of a failure describes. */
 static const drawn *at_hand;
 
 static void describe(const drawn *d, const char *isa)
@@ -654,7 +658,7 @@ static answer call(const drawn *d, const softxent_block *b)
 
 typedef enum { CLASS, IGNORED, NO_CLASS } verdict;
 
-/* With its sign carried on; of uint64, negative where it is too large. */
+/* The label with its sign extended. A uint64 that is too large for int64 becomes negative. */
 static int64_t label_of(const drawn *d, const world *w, ptrdiff_t i)
 {
     static const uint64_t sign_bits[] = {0x80, 0x8000, 0x80000000, 0, 0, 0, 0, 0};
@@ -692,13 +696,13 @@ static int is_target_good(const world *w, ptrdiff_t i)
     return is_good;
 }
 
-/* What of the labels or the targets is wrong. */
+/* The status of a call whose labels or targets are bad. */
 static int bad_status(const drawn *d, const softxent_block *b)
 {
     return reads_target(d, b) ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
 }
 
-/* Targets by themselves, as the function that uses them has found them. */
+/* Checks that the function that only reads targets has the same verdict as the function that uses them. */
 static void check_target(const drawn *d, const softxent_block *b, ptrdiff_t good)
 {
     ptrdiff_t bad = UNSAID;
@@ -734,14 +738,14 @@ static void check_status(const drawn *d, const world *w, const softxent_block *b
     if (a.status == SOFTXENT_OK && d->function == CHECK_LABELS) REQUIRE(a.counted == counted);
 }
 
-/* The outputs, of which in place one has the logits' number. */
+/* Whether the function writes an array. In place, `out` is in the array of the logits. */
 static int is_written(const drawn *d, int which)
 {
     if (d->in_place && which == LOGITS) which = OUT;
     return (writes_of(d->function) & d->given & SET(which)) != 0;
 }
 
-/* Nothing but the entries of the first `done` samples has changed. */
+/* Checks that nothing but the entries of the first `done` samples has changed. */
 static void check_touched(const drawn *d, const world *before, const world *after, ptrdiff_t done)
 {
     for (int which = 0; which < N_ARRAYS; ++which) {
@@ -760,7 +764,7 @@ static void check_touched(const drawn *d, const world *before, const world *afte
     }
 }
 
-/* Every output has the same bits in both, or is nan in both. */
+/* Checks that every output has the same bits in both worlds, or is nan in both. */
 static void check_same(const drawn *d, const world *a, const world *b, ptrdiff_t done)
 {
     for (int which = PARTS; which < N_ARRAYS; ++which) {
@@ -798,7 +802,7 @@ static void check_softmax(const drawn *d, const world *w, ptrdiff_t i)
     }
 }
 
-/* The first class with the largest entry, of those that `where` allows; -1 if all are nan. */
+/* The first class that has the largest entry, of the classes that `where` allows. -1 if all are nan. */
 static int64_t first_largest(const array *x, const array *where, ptrdiff_t i)
 {
     int64_t first = -1;
@@ -810,7 +814,7 @@ static int64_t first_largest(const array *x, const array *where, ptrdiff_t i)
     return first;
 }
 
-/* Of a sample that is not ignored. */
+/* Checks the rank and the top of a sample that is not ignored, by counting. */
 static void check_rank(const drawn *d, const world *before, const world *after, ptrdiff_t i)
 {
     static const array everywhere;
@@ -832,7 +836,7 @@ static void check_rank(const drawn *d, const world *before, const world *after, 
     REQUIRE((int64_t)bits_at(entry_of(&after->of[TOPS], i, 0, 0), ranks->f) == top);
 }
 
-/* Each sample by itself, up to the one whose label or target is bad. */
+/* Calls the function for each sample alone, up to the one whose label or target is bad, and compares the results. */
 static void check_alone(const drawn *d, const world *before, const world *whole, ptrdiff_t done, ptrdiff_t touched)
 {
     softxent_options o;
@@ -847,7 +851,7 @@ static void check_alone(const drawn *d, const world *before, const world *whole,
     free_world(d, &alone);
 }
 
-/* The same contents elsewhere. */
+/* Calls the function with the same contents in the other layouts, and compares the results. */
 static void check_elsewhere(const drawn *d, const world *before, const world *whole, answer a, ptrdiff_t done)
 {
     softxent_options o;
@@ -868,13 +872,13 @@ static void check(const drawn *d, const world *before)
     const answer a = call(d, &b);
     const ptrdiff_t n = d->block.n_samples;
     const ptrdiff_t done = a.status == SOFTXENT_OK ? n : a.status == bad_status(d, &b) ? a.bad : 0;
-    const ptrdiff_t touched = a.status == SOFTXENT_BAD_TARGET ? n : done; /* it is found out late */
+    const ptrdiff_t touched = a.status == SOFTXENT_BAD_TARGET ? n : done; /* a bad target is noticed late */
     check_status(d, before, &b, a);
     check_touched(d, before, &whole, touched);
     if (a.status != SOFTXENT_BAD_ARGUMENT) {
         if (writes_of(d->function)) check_alone(d, before, &whole, done, touched);
         check_elsewhere(d, before, &whole, a, done);
-        for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* else outputs may be missing */
+        for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* with one, outputs may be NULL */
             const int is_ignored = reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED;
             if (is_ignored) check_ignored(d, before, &whole, &b, i);
             if (d->function == OP_RANK && !is_ignored) check_rank(d, before, &whole, i);
@@ -884,7 +888,7 @@ static void check(const drawn *d, const world *before)
     free_world(d, &whole);
 }
 
-/* A name is one of the usable ones, or picks nothing. */
+/* Checks that a name is one of the usable instruction sets, or selects nothing. */
 static void check_names(reader *r)
 {
     static const int numbers[] = {-1, INT_MAX, 100, INT_MIN};

@@ -7,7 +7,7 @@
 
 #include "problem.h"
 
-/* What the options and arrays of a problem are drawn from. */
+/* The features that a problem's options and arrays are drawn from. */
 enum feature {
     HAS_TARGET = 1,
     HAS_CLASS_WEIGHT = 2,
@@ -24,7 +24,7 @@ enum feature {
     ALL_FEATURES = 4095
 };
 
-/* What each array of its own type holds. */
+/* The element type of each array that has its own type. */
 typedef struct {
     enum dtype logits, target, direction, loss, out;
 } dtypes;
@@ -60,8 +60,9 @@ static inline int is_allowed(const general *g, ptrdiff_t i, ptrdiff_t k)
     return !(g->features & HAS_WHERE) || *allowed_at(g, i, k);
 }
 
-/* A third of the classes, the same for all samples or anew for each; sometimes all of a sample. What is there is seldom
- * the label and has seldom any of the target: that would make the loss infinite. */
+/* Removes a third of the classes: the same classes for all samples, or others for each sample; sometimes all classes of
+ * a sample. As a rule the label's class stays, and removed classes have no mass in the target: otherwise the loss would
+ * be infinite. */
 static inline void draw_where(general *g, int at_end)
 {
     const problem *p = &g->p;
@@ -140,7 +141,7 @@ static inline general general_of(enum dtype d, int features, ptrdiff_t n, ptrdif
     return typed_general_of(d, draw_dtypes(d, features), features, n, n_classes, l, at_end);
 }
 
-/* Half of all problems are without what second derivatives do not know. */
+/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. */
 static inline int draw_features(void)
 {
     const int without = one_in(2) ? HAS_SOFTCAP | HAS_Z_LOSS : 0;
@@ -150,14 +151,14 @@ static inline int draw_features(void)
 
 /* ---- The exact answer ------------------------------------------------------------------------------------------- */
 
-/* Of one sample: logits as given, after the softcap, and its slope; exps; the density q and the direction; and what is
- * summed of them. `depth` is how far a class lies below the maximum, over the temperature. */
+/* The numbers of one sample: logits as given, after the softcap, and the softcap's slope; exps; the target's density q
+ * and the direction; and their sums. `depth` is how far a class lies below the maximum, over the temperature. */
 typedef struct {
     long double x[MAX_CLASSES], z[MAX_CLASSES], slope[MAX_CLASSES], e[MAX_CLASSES], q[MAX_CLASSES], v[MAX_CLASSES];
     long double depth[MAX_CLASSES];
     long double max, rest, log_sum, lse, lead, weight, others_weight, sample_weight, upstream;
-    long double top_v, mean_v, mean_v_error; /* of the direction: at the maximum, and the mean of the rest from there */
-    long double cap_error, lse_error;        /* of z / T by the softcap; of lse */
+    long double top_v, mean_v, mean_v_error; /* v at the top; the mean of v - top_v; its error */
+    long double cap_error, lse_error;        /* error of z / T because of the softcap; error of lse */
     int allowed[MAX_CLASSES];
     int ignored, has_nan, is_nan, is_confident;
 } solution;
@@ -194,7 +195,7 @@ static inline void solve_density(const general *g, ptrdiff_t i, solution *a)
     }
 }
 
-/* Half precision counts in the direction as everywhere; a removed class has none. */
+/* A direction in half precision is widened like any array. A removed class has no direction. */
 static inline void solve_direction(const general *g, ptrdiff_t i, ptrdiff_t top, solution *a)
 {
     long double among_ties = 0, size = 0;
@@ -206,11 +207,11 @@ static inline void solve_direction(const general *g, ptrdiff_t i, ptrdiff_t top,
         if (a->z[k] == a->max && fabsl(from_top) > among_ties) among_ties = fabsl(from_top);
     }
     a->mean_v /= 1 + a->rest;
-    a->mean_v_error = size / (1 + a->rest) + 2 * among_ties; /* of several maxima each may be the one */
+    a->mean_v_error = size / (1 + a->rest) + 2 * among_ties; /* any of several maxima may be the top */
 }
 
-/* capped() is within 4 eps, and c itself is rounded: all differences of z / T are off by so much at most. That of lse
- * also has what 1 / T and the product cost. */
+/* Every difference of two z / T may be off by `cap`: capped() is within 4 eps, and c itself is rounded. lse is off by
+ * that too, and by the roundings of 1 / T and of the product with it. */
 static inline void solve_errors(const general *g, solution *a)
 {
     const long double eps = eps_of[g->p.d];
@@ -253,8 +254,8 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
     solve_direction(g, i, top, a), solve_errors(g, a);
 }
 
-/* An operation does not look at all that it is given: the softmax family only at the temperature and `where`, its
- * derivatives at neither. */
+/* Clears what an operation does not look at. The softmax family looks at the temperature and `where` alone. Its
+ * derivatives look at neither. */
 enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN };
 
 static inline enum view view_of(enum op op)
@@ -280,9 +281,8 @@ static inline void solve_general(general *g, enum op op)
 
 /* ---- Expectations ----------------------------------------------------------------------------------------------- */
 
-/* 4 eps (1 + distance) for what is made of exps and log S. On top of that come the roundings of what
- * multiplies them, half an eps each: three of q, two of 1 / T, and those of the upstream gradient, the base and the
- * sample's weight. */
+/* The bound is 4 eps (1 + distance) for what is made of exps and log S. Each rounding of a factor adds half an eps:
+ * three of q, two of 1 / T, and those of the upstream gradient, the base and the sample's weight. */
 static const long double ROUNDINGS = 1;
 
 static inline long double relative(const general *g, long double depth)
@@ -295,7 +295,7 @@ static inline void set_expected(ptrdiff_t j, long double out, long double error)
     expected.out[j] = out, expected.out_error[j] = error;
 }
 
-/* Nearly: whatever is below the smallest normal number may have become 0 before it was scaled. */
+/* Adds what a result may lose if its exp became 0 below the smallest normal number before it was scaled. */
 static inline long double flush(const general *g, long double scale)
 {
     return min_normal_of[g->p.d] * (1 + fabsl(scale));
@@ -316,8 +316,8 @@ static inline void expect_loss(const general *g, ptrdiff_t i, const solution *a)
             s * (of_nats / fabsl(base) + of_z) + flush(g, s * (1 + a->weight) * (1 + 1 / fabsl(base)));
 }
 
-/* Both parts of p W - q, and z_loss's, in terms of their sizes; at a confident sample's top what the other classes have
- * of p and q, as promised for the label. */
+/* p W - q and the part of z_loss have errors in proportion to their sizes. At the top of a confident sample the sizes
+ * are those of what the other classes have of p and q, as is promised for the label. */
 static inline void expect_gradient(const general *g, ptrdiff_t i, const solution *a)
 {
     const long double base = log_base_of(g), eps = eps_of[g->p.d];
@@ -362,8 +362,8 @@ static inline void expect_hess(const general *g, ptrdiff_t i, const solution *a)
     }
 }
 
-/* w p_k (v_k - sum p v): the difference is as good as the sizes of its parts, counted from the maximum. It is w p_k
- * that may have become 0. */
+/* w p_k (v_k - sum p v): the error of the difference is in proportion to the sizes of its parts, counted from the value
+ * at the maximum. The factor w p_k may have become 0. */
 static inline void expect_product(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
     const long double w = op == HVP ? hess_scale(g, a) : 1;
@@ -387,7 +387,7 @@ static inline void expect_family(const general *g, ptrdiff_t i, const solution *
     }
 }
 
-/* A product of two p; at a confident sample's top 1 - p is what the others have. */
+/* A product of two p. At the top of a confident sample, 1 - p is the sum of the p of the other classes. */
 static inline void expect_jacobian(const general *g, ptrdiff_t i, const solution *a)
 {
     const ptrdiff_t c = g->p.n_classes;
@@ -402,7 +402,7 @@ static inline void expect_jacobian(const general *g, ptrdiff_t i, const solution
         }
 }
 
-/* nan, or nothing at all: removed classes and ignored samples are exactly that. */
+/* Results that must be exact: nan, and the zeros of removed classes and ignored samples. */
 static inline void expect_nothing(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
     const long double nothing = op == LOG_SOFTMAX ? -INFINITY : 0;
@@ -445,7 +445,7 @@ static inline void expect_sample(const general *g, ptrdiff_t i, const solution *
 typedef struct {
     enum op op;
     int accumulate, in_place, other_layout, hess;
-    int shards; /* the classes come in so many parts; 0: whole */
+    int shards; /* the number of parts that the classes are in; 0: the classes are not divided */
 } question;
 
 static inline void expect_general(general *g, const question *q)
@@ -461,7 +461,7 @@ static inline void expect_general(general *g, const question *q)
             expected.out[j] = HELD;
 }
 
-/* All that is given, whether the operation looks at it or not; no outputs. */
+/* Fills in every input that the problem has, whether the operation looks at it or not, and no output. */
 static inline softxent_block general_block(const general *g, const softxent_isa *isa)
 {
     softxent_block b = block_of(&g->p, isa);
@@ -484,7 +484,7 @@ static inline softxent_block general_block(const general *g, const softxent_isa 
     return b;
 }
 
-/* Where a question's answer goes. A Jacobian is laid out as if each of its rows were a sample. */
+/* Where the answer to a question goes. A Jacobian is laid out as if each of its rows were a sample. */
 static inline array out_array_of(const general *g, const question *q, layout l, int at_end)
 {
     const layout out_layout = q->other_layout ? layouts[(g->p.n + g->p.n_classes + 3) % N_LAYOUTS] : l;
@@ -501,7 +501,7 @@ static inline void give_general_out(softxent_block *b, const general *g, const q
     b->out_row_stride = out->sample_stride, b->out_sample_stride = g->p.n_classes * out->sample_stride;
 }
 
-/* Asks one instruction set, and holds what comes back against `expected`. */
+/* Asks one instruction set, and compares its answer with `expected`. */
 static inline void check_question(const general *g, const question *q, layout l, int at_end, const softxent_isa *isa)
 {
     static _Alignas(double) unsigned char logits[ARENA_BYTES];
@@ -548,7 +548,8 @@ static inline void about_general(const general *g, const question *q, layout l)
           o->softcap, o->label_smoothing, o->z_loss, o->log_base);
 }
 
-/* Second derivatives know no softcap and no z_loss, parts no targets and no weights of classes. A Jacobian must fit. */
+/* Whether a question has an answer. Second derivatives take no softcap and no z_loss. Parts take no targets and no
+ * class weights. A Jacobian must fit into the arena. */
 static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
@@ -570,7 +571,7 @@ static const question questions[] = {
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };
 
-/* Every `step`-th of the questions that the problem has an answer to. */
+/* Asks every `step`-th of the questions that the problem has an answer to. */
 static inline void check_general_problem(general *g, layout l, int at_end, int step)
 {
     for (int i = (int)(random_bits() % (uint64_t)step); i < N_QUESTIONS; i += step) {

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 
-/* How many bits the fraction has, and the exponent of the smallest normal number. */
+/* The number of bits of the fraction, and the exponent of the smallest normal number. */
 typedef struct {
     const char *name;
     int fraction, least;
@@ -28,8 +28,9 @@ static inline double value_of_half(half_format f, uint16_t half)
     return sign * ldexp(fraction + (1 << f.fraction), f.least - f.fraction + exponent - 1);
 }
 
-/* Of two that are as near the even one; beyond the largest, and half a place more, infinity. The patterns of one sign
- * lie in the order of their values: a fraction that is rounded up to 2 carries into the exponent. */
+/* The nearest half. Of two that are equally near it is the even one. A number that is half a place or more beyond the
+ * largest half becomes infinity. The patterns of one sign lie in the order of their values, so that a fraction that is
+ * rounded up to 2 carries into the exponent. */
 static inline uint16_t nearest_half(half_format f, double x)
 {
     const uint16_t sign = signbit(x) ? 0x8000 : 0, infinity = infinite_half(f);
@@ -38,7 +39,7 @@ static inline uint16_t nearest_half(half_format f, double x)
     int exponent;
     frexp(x, &exponent); /* x = [1/2, 1) 2^exponent */
     exponent = x == 0 || exponent - 1 < f.least ? f.least : exponent - 1;
-    const double units = rint(ldexp(fabs(x), f.fraction - exponent)); /* to even */
+    const double units = rint(ldexp(fabs(x), f.fraction - exponent)); /* of two equally near ones, the even one */
     const double pattern = ldexp(exponent - f.least, f.fraction) + units;
     return (uint16_t)(sign | (pattern < infinity ? (uint16_t)pattern : infinity));
 }

@@ -1,5 +1,6 @@
 /* problem.h - a softmax problem of any size, dtype and layout in guarded memory, its answer in long double, and the
- * bounds that docs/accuracy.md states on the distance between the two. What is asked of the library is in the tests. */
+ * bounds on the distance between an answer and that one, which docs/accuracy.md states. The calls of the library are in
+ * the tests. */
 #ifndef SOFTXENT_TESTS_PROBLEM_H
 #define SOFTXENT_TESTS_PROBLEM_H
 
@@ -16,7 +17,7 @@
 
 /* ---- All dtypes through one door ------------------------------------------------------------------------------- */
 
-/* The first two are computed in; all four are what an array may hold. */
+/* The element types of arrays. The first two are also the types of the arithmetic. */
 enum dtype { F32, F64, F16, BF16 };
 
 static const char *const dtype_name[] = {"f32", "f64", "f16", "bf16"};
@@ -41,13 +42,14 @@ static inline void set(enum dtype d, void *p, ptrdiff_t i, long double x)
     }
 }
 
-/* What the library calls it. */
+/* The library's name of an element type. */
 static inline int element_type(enum dtype d)
 {
     return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
 }
 
-/* What the tests ask for: the library's operations, of which they tell the loss from the loss with its gradient. */
+/* The operations that the tests ask for. They are the library's, but the loss alone and the loss with its gradient are
+ * two operations here. */
 enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, LOSS_GRAD = N_OPS };
 
 static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
@@ -56,13 +58,13 @@ static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP
     for (int op = LOSS; op <= LOSS_GRAD; ++op)                                                                         \
         if (op <= JACOBIAN || op == LOSS_GRAD)
 
-/* What an operation has and looks at is said here again, and not read from the library's list: an error there must not
- * be expected here. */
+/* What each operation needs and looks at. This is stated here again, and not read from the library's list, so that the
+ * tests notice an error in that list. */
 static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
 static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
 
-/* Whether it heeds nothing of labels, targets and their options. */
+/* Whether the operation looks at no label, no target and none of their options. */
 static inline int is_of_logits(enum op op) { return !has_loss_of(op) && op != HVP; }
 
 static inline const char *op_name(enum op op)
@@ -79,7 +81,7 @@ static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdif
 
 typedef struct {
     const char *name;
-    int channels_first, pad, step, flip; /* flip: 1 the classes run backwards in memory, 2 the samples */
+    int channels_first, pad, step, flip; /* flip: 1 if the classes run backwards in memory, 2 if the samples do */
 } layout;
 
 static const layout layouts[] = {
@@ -94,7 +96,8 @@ static const layout layouts[] = {
 
 enum { N_LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
-/* A strided array of n samples of n_classes: `data` points to class 0 of sample 0, wherever in the array that is. */
+/* A strided array of n samples of n_classes. `data` points to class 0 of sample 0, which may lie anywhere in the array.
+ */
 typedef struct {
     unsigned char *base, *data;
     size_t bytes;
@@ -142,11 +145,11 @@ static inline void put(const array *x, ptrdiff_t i, ptrdiff_t k, long double val
 
 /* ---- The memory of one problem --------------------------------------------------------------------------------- */
 
-/* In rows a sample of so many classes has three tiles, with vectors of any width. */
+/* A sample of so many classes has three tiles in the row kernel, whatever the width of the vectors. */
 enum { MAX_SAMPLES = 33, MAX_CLASSES = 2 * TILE * MOST_LANES + 1 };
 enum { MAX_ENTRIES = 2 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacobian of 300 classes has that many */
 
-/* Room for "every third" of the largest problem, and for the canaries before and behind an output. */
+/* Room for "every third" of the largest problem, and for the canaries before and after an output. */
 enum { MARGIN = 256, ARENA_BYTES = (3 * MAX_SAMPLES * (MAX_CLASSES + 8)) * (int)sizeof(double) + MARGIN };
 
 enum { LOGITS, TARGET, LABELS, GRAD_OUTPUT, CLASS_WEIGHT, SAMPLE_WEIGHT, WHERE, DIRECTION, N_INPUTS };
@@ -159,7 +162,7 @@ static inline void make_arenas(void)
     for (int i = 0; i < N_ARENAS; ++i) arenas[i] = arena_of(ARENA_BYTES);
 }
 
-/* An output with its surroundings, as they were before a call. */
+/* An output with the memory around it, as it was before a call. */
 typedef struct {
     array x;
     unsigned char *copy, *from;
@@ -168,7 +171,7 @@ typedef struct {
 
 static _Alignas(double) unsigned char output_copies[3][ARENA_BYTES + 2 * MARGIN];
 
-/* The output as it is now, which the call may change only where its elements lie. */
+/* Checks that the call changed the output's memory only where the output's elements lie. */
 static inline output snapshot(array x, arena a, int which)
 {
     output o = {x, output_copies[which], x.base, x.bytes};
@@ -178,7 +181,7 @@ static inline output snapshot(array x, arena a, int which)
     return o;
 }
 
-/* An output that holds `value`, with canaries all around. */
+/* Makes an output that holds `value`, with canaries before, between and after its elements. */
 static inline output output_of(array x, long double value, arena a, int which)
 {
     output o = snapshot(x, a, which);
@@ -188,7 +191,7 @@ static inline output output_of(array x, long double value, arena a, int which)
     return snapshot(x, a, which);
 }
 
-/* Nothing but the samples before `done` has been written. */
+/* Checks that only the samples before `done` have been written. */
 static inline void check_untouched(const output *o, ptrdiff_t done)
 {
     const array *x = &o->x;
@@ -214,15 +217,16 @@ typedef struct {
     const softxent_options *options;
 } problem;
 
-/* Of one sample: the logits as they were stored, e = exp(z - m), and all that follows from them. */
+/* The numbers of one sample: the logits as they were stored, e = exp(z - m), and the sums of these. */
 typedef struct {
     long double z[MAX_CLASSES], e[MAX_CLASSES], t[MAX_CLASSES];
     long double max, sum_exp, log_sum, lead, weight;
     ptrdiff_t label;
-    int ignored, has_nan, is_nan; /* is_nan: a logit is, or the maximum is not finite */
+    int ignored, has_nan, is_nan; /* is_nan: a logit is nan, or the maximum is not finite */
 } answer;
 
-/* Logits of many kinds: what a net gives at first and at last, far from 0, all alike, with ties, and far apart. */
+/* Makes logits of many kinds: as an untrained and a trained network gives them, far from 0, all equal, with ties, and
+ * far apart. */
 static inline void draw_logits(problem *p, ptrdiff_t i)
 {
     const unsigned kind = (unsigned)(random_bits() % 8);
@@ -233,7 +237,7 @@ static inline void draw_logits(problem *p, ptrdiff_t i)
         if (kind == 6) z = floor(z);
         put(&p->logits, i, k, z);
     }
-    if (kind == 0 || kind == 4) { /* a confident one */
+    if (kind == 0 || kind == 4) { /* a confident sample */
         const ptrdiff_t k = (ptrdiff_t)(random_bits() % (uint64_t)p->n_classes);
         put(&p->logits, i, k, offset + random_between(5, 40));
     }
@@ -273,7 +277,7 @@ static const size_t label_size[] = {1, 2, 4, 8, 1, 2, 4, 8};
 static const int64_t label_max[] = {INT8_MAX,  INT16_MAX,  INT32_MAX,  INT64_MAX,
                                     UINT8_MAX, UINT16_MAX, UINT32_MAX, INT64_MAX};
 
-/* A third of the target's entries are 0, and its sum is what it is: 1 is not assumed. */
+/* Makes a target. A third of its entries are 0. Its sum is not 1, because no operation assumes that. */
 static inline void draw_target(problem *p, ptrdiff_t i)
 {
     const long double scale = 1 + random_between(0, 1) / (double)p->n_classes;
@@ -284,7 +288,7 @@ static inline void draw_target(problem *p, ptrdiff_t i)
 static inline problem typed_problem_of(enum dtype d, enum dtype logits, enum dtype target, ptrdiff_t n,
                                        ptrdiff_t n_classes, layout l, int at_end)
 {
-    const layout targets = layouts[(n + n_classes) % N_LAYOUTS]; /* as a rule another */
+    const layout targets = layouts[(n + n_classes) % N_LAYOUTS]; /* as a rule another sample's */
     problem p;
     memset(&p, 0, sizeof p);
     p.d = d, p.n = n, p.n_classes = n_classes, p.grad_scale = 1;
@@ -330,7 +334,7 @@ static inline void solve_sample(const problem *p, ptrdiff_t i, answer *a)
         rest += a->e[k];
         if (a->max - a->z[k] < a->lead) a->lead = a->max - a->z[k];
     }
-    if (isinf(a->lead)) a->lead = 0; /* no other class, or none that counts: the answers are exact */
+    if (isinf(a->lead)) a->lead = 0; /* no other class counts: the answers are exact */
     a->sum_exp = 1 + rest, a->log_sum = log1pl(rest);
 }
 
@@ -339,12 +343,13 @@ static inline void solve(const problem *p)
     for (ptrdiff_t i = 0; i < p->n; ++i) solve_sample(p, i, &answers[i]);
 }
 
-/* How far class k lies below the maximum, as a factor of its error: a class at -inf is exactly absent. */
+/* How far class k lies below the maximum, as a factor of its error. A class at -inf is exactly absent, and has the
+ * factor 0. */
 static inline long double below(const answer *a, ptrdiff_t k) { return isinf(a->z[k]) ? 0 : a->max - a->z[k]; }
 
 /* ---- Expectations ---------------------------------------------------------------------------------------------- */
 
-/* What each output should be, and how far from it is still right. */
+/* The value that each output should have, and the error that is allowed. */
 typedef struct {
     long double loss[MAX_SAMPLES], loss_error[MAX_SAMPLES];
     long double out[MAX_ENTRIES], out_error[MAX_ENTRIES];
@@ -353,13 +358,14 @@ typedef struct {
 
 static expectation expected;
 
-/* Below the smallest normal number an exp may have become 0, before it was scaled by the upstream gradient. */
+/* Adds what a result may lose if an exp below the smallest normal number became 0 before it was scaled by the upstream
+ * gradient. */
 static inline long double flushed(const problem *p, long double scale)
 {
     return min_normal_of[p->d] * (1 + fabsl(scale));
 }
 
-/* The upstream gradient, rounded to the dtype as it is used. */
+/* The upstream gradient, rounded to the dtype as the library uses it. */
 static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_grad_output)
 {
     const long double g = with_grad_output ? entry(&p->grad_output, i, 0) : 1;
@@ -367,11 +373,11 @@ static inline long double upstream_of(const problem *p, ptrdiff_t i, int with_gr
     return p->d == F32 ? (float)product : product;
 }
 
-/* A label that is none has no answer: the call refuses it. */
+/* A label that is no class has no answer: the call refuses it. */
 static inline int is_class(ptrdiff_t label, ptrdiff_t n_classes) { return label >= 0 && label < n_classes; }
 
-/* the loss within 4 eps (1 + d), the gradient at the label too, where d is by how much the label's
- * logit leads; the other entries within 4 eps (1 + |z - m|). */
+/* The bound of the loss, and of the gradient at the label, is 4 eps (1 + d), where d is how far the label's logit
+ * leads. The bound of the other entries is 4 eps (1 + |z - m|). */
 static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
 {
     if (!is_class(a->label, p->n_classes)) return;
@@ -391,8 +397,9 @@ static inline void expect_index(const problem *p, ptrdiff_t i, const answer *a, 
     expected.out_error[i * p->n_classes + a->label] = factor * fabsl(at_label) + flushed(p, upstream);
 }
 
-/* All terms of the loss have one sign: it is as good as log S and the weights, two sums more. The gradient is a
- * difference, and as good as its two parts; at the one maximum these are what the other classes have. */
+/* All terms of the loss have one sign: its error is that of log S and the weights, and of two more sums. The gradient
+ * is a difference: its error is in proportion to its two parts. At a single maximum these parts are what the other
+ * classes have. */
 static inline void expect_target(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
 {
     const long double eps = 4 * eps_of[p->d];
@@ -428,7 +435,7 @@ static inline void expect_softmax(const problem *p, ptrdiff_t i, const answer *a
     }
 }
 
-/* A sample that is nan, or takes no part. */
+/* The answer of a sample that is nan, or that is ignored. */
 static inline void expect_the_same(const problem *p, ptrdiff_t i, long double loss, long double out)
 {
     expected.loss[i] = loss, expected.loss_error[i] = 0;
@@ -438,15 +445,15 @@ static inline void expect_the_same(const problem *p, ptrdiff_t i, long double lo
 
 /* ---- Ranks, which are exact ------------------------------------------------------------------------------------- */
 
-/* Room for strides of up to 3, and a canary at each end. */
+/* Room for strides of up to 3, and for a canary at each end. */
 enum { RANK_STRIDES = 3, RANK_ROOM = RANK_STRIDES * MAX_SAMPLES + 2, NO_RANK = 77 };
 
 static struct {
-    int64_t rank[MAX_SAMPLES], top[MAX_SAMPLES]; /* as they must be */
-    int64_t ranks[RANK_ROOM], tops[RANK_ROOM];   /* as they are written */
+    int64_t rank[MAX_SAMPLES], top[MAX_SAMPLES]; /* the parts as they must be */
+    int64_t ranks[RANK_ROOM], tops[RANK_ROOM];   /* the parts as they are written */
 } ranked;
 
-/* By the definition; `allowed` is NULL where all are. */
+/* Makes parts by their definition, over the `allowed` classes. NULL stands for all classes. */
 static inline void expect_rank(ptrdiff_t i, const long double *z, const int *allowed, ptrdiff_t n_classes,
                                ptrdiff_t label)
 {
@@ -465,7 +472,7 @@ static inline void expect_rank(ptrdiff_t i, const long double *z, const int *all
     ranked.rank[i] = top < 0 ? -1 : rank, ranked.top[i] = top;
 }
 
-/* A target's label: the first of its largest entries. */
+/* The label of a target: the first of its largest entries. */
 static inline ptrdiff_t first_largest(const problem *p, ptrdiff_t i)
 {
     ptrdiff_t first = 0;
@@ -480,7 +487,7 @@ static inline void give_ranks(softxent_block *b, ptrdiff_t stride)
     b->rank = ranked.ranks + 1, b->top = ranked.tops + 1, b->rank_stride = stride, b->top_stride = RANK_STRIDES;
 }
 
-/* Nothing but those of the first `done` samples has been written. */
+/* Checks that only the parts of the first `done` samples have been written. */
 static inline void check_ranks(const softxent_block *b, ptrdiff_t done)
 {
     int64_t ranks[RANK_ROOM], tops[RANK_ROOM];
@@ -491,15 +498,15 @@ static inline void check_ranks(const softxent_block *b, ptrdiff_t done)
     CHECK(memcmp(tops, ranked.tops, sizeof tops) == 0);
 }
 
-/* One way to ask. */
+/* One question: an operation with one choice of its inputs and outputs. */
 typedef struct {
     const char *name;
     enum op op;
     int target, grad_output, accumulate, other_layout, in_place;
-    int shards; /* the classes come in so many parts; 0: whole */
+    int shards; /* the number of parts that the classes are in; 0: the classes are not divided */
 } request;
 
-static const long double HELD = 0.25L; /* by an output that is accumulated into */
+static const long double HELD = 0.25L; /* the value of every element of an output that is accumulated into */
 
 static inline void expect(const problem *p, const request *r)
 {
@@ -530,13 +537,13 @@ static inline void expect(const problem *p, const request *r)
 
 /* ---- Comparison ------------------------------------------------------------------------------------------------ */
 
-/* Equal, both nan, or as near as it must be. */
+/* Whether two values are equal, both nan, or as near as they must be. */
 static inline int is_near(long double got, long double exact, long double error)
 {
     return got == exact || (got != got && exact != exact) || (isfinite(exact) && fabsl(got - exact) <= error);
 }
 
-/* What an array can hold of that: a half is a float rounded once more, and rounding keeps the order. */
+/* The value that an array can hold. A half is a float that is rounded once more, and rounding keeps the order. */
 static inline int is_right(enum dtype d, long double got, long double exact, long double error)
 {
     if (d == F32 || d == F64 || !isfinite(exact)) return is_near(got, exact, error);
@@ -545,7 +552,7 @@ static inline int is_right(enum dtype d, long double got, long double exact, lon
     return got >= get(d, bounds, 0) && got <= get(d, bounds, 1);
 }
 
-/* Where long double is no wider than double, double cannot be judged by it. */
+/* If long double is no wider than double, it cannot judge double. */
 static inline void check_output(const output *o, const long double *exact, const long double *error)
 {
     const array *x = &o->x;
@@ -564,7 +571,7 @@ static inline void check_output(const output *o, const long double *exact, const
     check_untouched(o, x->n);
 }
 
-/* Under an emulator only some of the problems. */
+/* Under an emulator only some of the problems are run. */
 static inline int is_left_out(int problem)
 {
 #ifdef SPARSE
@@ -622,7 +629,7 @@ static inline int call_of_parts(const char *which, enum dtype d, const softxent_
     }
 }
 
-/* The block of the classes of one shard. */
+/* The block that holds the classes of one shard. */
 static inline softxent_block shard_of(const softxent_block *whole, enum dtype d, int shard, int n_shards)
 {
     softxent_block b = *whole;
@@ -635,7 +642,8 @@ static inline softxent_block shard_of(const softxent_block *whole, enum dtype d,
     return b;
 }
 
-/* Loss and gradient by way of parts, merged in order of the shards, the first of which writes the loss. */
+/* Computes loss and gradient from parts. The parts are merged in the order of the shards, and the first shard writes
+ * the loss. */
 static inline int call_in_shards(enum dtype d, const softxent_block *whole, int n_shards, ptrdiff_t *bad)
 {
     static softxent_part_f64 parts[2][MAX_SAMPLES];
@@ -657,7 +665,7 @@ static inline int call_in_shards(enum dtype d, const softxent_block *whole, int 
     return status;
 }
 
-/* Every instruction set that this machine can run, and how many there are. */
+/* Every instruction set that this machine can run, and their number. */
 enum { MAX_ISAS = 8 };
 static const softxent_isa *isas[MAX_ISAS];
 static int n_isas;
@@ -668,7 +676,7 @@ static inline void find_isas(void)
         CHECK(softxent_isa_select(softxent_isa_usable(n_isas), &isas[n_isas]) == SOFTXENT_OK);
 }
 
-/* Asks one instruction set, and holds what comes back against `expected`. `l` is the layout of the outputs. */
+/* Asks one instruction set, and compares its answer with `expected`. `l` is the layout of the outputs. */
 static inline void check_request(const problem *p, const request *r, layout l, int at_end, const softxent_isa *isa)
 {
     static _Alignas(double) unsigned char logits[ARENA_BYTES];
@@ -735,13 +743,13 @@ enum { N_REQUESTS = sizeof requests / sizeof requests[0] };
     for (const softxent_isa **isa = isas; isa < isas + n_isas && (tally.isa = softxent_isa_name(*isa)); ++isa)
 #define EACH_DTYPE for (enum dtype d = F32; d <= F64; d = (enum dtype)(d + 1))
 
-/* Everything that can be asked about a problem. */
+/* Asks every question about a problem. */
 static inline void check_problem(problem *p, layout l, int at_end)
 {
     solve(p);
     const int has_class_weight = p->options && p->options->class_weight;
     for (const request *r = requests; r < requests + N_REQUESTS; ++r) {
-        if (r->shards && has_class_weight) continue; /* parts know none */
+        if (r->shards && has_class_weight) continue; /* parts take no class weights */
         p->grad_scale = r->grad_output ? 0.37 : 1;
         expect(p, r);
         EACH_ISA

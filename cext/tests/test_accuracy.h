@@ -1,7 +1,8 @@
-/* test_accuracy.h - template: the functions of exp.h held to the errors that are stated there, by dense sweeps against
- * the next wider type. The worst error found is printed with its place. */
+/* test_accuracy.h - template: holds the functions of exp.h to the error bounds that exp.h states, by dense sweeps
+ * against the next wider type. The worst error of a sweep is printed with its argument. */
 
-/* |got - exact| in eps of exact. A result below the normal numbers has their absolute precision only. */
+/* |got - exact| in eps of `exact`. A result below the normal numbers has the absolute precision of the smallest normal
+ * number. */
 static double T(error)(real got, D(wide) exact)
 {
     const D(wide) size = exact > D(MIN_NORMAL) ? exact : D(MIN_NORMAL);
@@ -10,7 +11,7 @@ static double T(error)(real got, D(wide) exact)
 }
 
 typedef struct {
-    double error, ratio; /* in eps, and as a fraction of what is allowed */
+    double error, ratio; /* the error in eps, and as a fraction of the bound */
     double where, row_max;
 } T(worst);
 
@@ -21,7 +22,7 @@ static void T(note_worst)(T(worst) * worst, double error, double allowed, real w
     worst->where = (double)where, worst->row_max = (double)row_max;
 }
 
-/* Arguments wait here until a block is full. */
+/* Arguments are collected here until a block is full. */
 enum { D(BLOCK) = 1024 };
 
 typedef struct {
@@ -29,16 +30,17 @@ typedef struct {
     int n;
 } T(block);
 
-/* z - m itself is rounded where it cannot matter: more than 32 below a maximum beyond 64. */
+/* Whether z - m is rounded. It is rounded only where that cannot matter: more than 32 below a maximum that is 64 or
+ * more. */
 static int T(is_rounded)(real m, double below) { return fabs((double)m) >= 64 && below > 32; }
 
-/* In eps. What exp.h states, and the rounding of z - m where there is one. */
+/* The bound of exp_shifted in eps at the maxima of this test, with the rounding of z - m if there is one. */
 static double T(exp_bound)(real m, double below)
 {
     return 1.1 * (1 + 0.03 * below) + (T(is_rounded)(m, below) ? 0.5 * below : 0);
 }
 
-/* exp(z - m) of a block of logits z <= m; worst[1] is for the differences that are rounded. */
+/* Checks exp(z - m) of a block of logits z <= m. worst[1] is for the differences that are rounded. */
 static void T(check_exp)(const T(block) * z, real m, T(worst) * worst)
 {
     real got[D(BLOCK)];
@@ -68,7 +70,7 @@ static void T(add_point)(T(block) * z, real x, real m, T(worst) * worst)
     z->n = 0;
 }
 
-/* The last points of a sweep, in a block that is filled up with m. */
+/* Checks the last points of a sweep, in a block that is filled up with m. */
 static void T(last_points)(T(block) * z, real m, T(worst) * worst)
 {
     for (int i = z->n; i < D(BLOCK); ++i) z->x[i] = m;
@@ -90,15 +92,15 @@ static real T(of_bits)(D(bits) bits)
     return x;
 }
 
-/* How far below the maximum the exp leaves the normal numbers, and a little further. */
+/* The distance from the maximum at which the exp leaves the normal numbers, and a little more. */
 static double T(depth)(void) { return 0.6931471805599453 * (D(BIAS) + HEADROOM + 3); }
 
-/* Row maxima of every kind: small, on either side of 64 where exp_shifted changes its base, large, denormal. */
+/* Row maxima of every kind: small, on either side of 64 where exp_shifted changes its base, large, and denormal. */
 static const double T(row_maxima)[] = {
     0,    0.3, 1,   0.34657, 0.34658,          17.3, 42.1, 63.9, 63.999996, 64, 64.01, 100.5,
     1000, 1e4, 1e8, 1e30,    D(MIN_NORMAL) / 4};
 
-/* Evenly spread below each maximum, at random within each step; and the reals next to it. */
+/* Arguments at equal distances below each maximum, at random within each step; and the reals next to the maximum. */
 static void T(test_exp_below_any_maximum)(void)
 {
     const int points = (sizeof(real) == sizeof(float) ? 500000 : 100000) / SPARSE;
@@ -125,7 +127,8 @@ static void T(test_exp_below_any_maximum)(void)
                worst[rounded].ratio, worst[rounded].row_max, worst[rounded].where);
 }
 
-/* m = 0, so the argument itself: the reals from -depth to -2^-40 in steps, and so as densely as they lie. */
+/* m = 0, so that z is the argument of exp. The reals from -depth to -2^-40 are taken in steps of their bits: as densely
+ * as they lie. */
 static void T(test_exp_of_dense_arguments)(void)
 {
     const D(bits) low = T(bits_of)((real)0x1p-40), high = T(bits_of)((real)T(depth)());
@@ -146,10 +149,10 @@ static real T(exp_one)(real z, real m)
     return V(first)(T(exp_shifted)(V(set1)(z), T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)), 0));
 }
 
-/* 2^HEADROOM, but for a factor of up to the root of 2. */
+/* Whether `top` is 2^HEADROOM times a factor between the roots of 1/2 and 2. */
 static int T(is_top)(real top) { return top >= (real)0.7 * TWO_TO_HEADROOM && top <= (real)1.42 * TWO_TO_HEADROOM; }
 
-/* The shift's top at the maximum, 0 far below, nan for nan: exactly, and not nearly. */
+/* These results are exact: `top` at the maximum, 0 far below it, and nan for nan. */
 static void T(test_exp_at_the_edges)(void)
 {
     for (size_t i = 0; i < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++i)
@@ -172,7 +175,7 @@ static void T(test_exp_at_the_edges)(void)
     }
 }
 
-/* Every lane has a maximum of its own in the lane kernel. */
+/* Every lane may have its own maximum, as in the lane kernel. */
 static void T(test_exp_shift_of_each_lane)(void)
 {
     for (int round = 0; round < 1000; ++round) {
@@ -198,7 +201,7 @@ static void T(check_log1p)(const T(block) * t, T(worst) * worst)
     }
 }
 
-/* From the smallest denormal to 1e30 in steps of the bits, and evenly through the first octaves. */
+/* t is from the smallest denormal number to 1e30 in steps of the bits, and at equal distances between 0 and 8. */
 static void T(test_log1p)(void)
 {
     const D(bits) high = T(bits_of)((real)1e30);
@@ -224,12 +227,13 @@ static void T(test_log1p)(void)
 /* ---- exp((z - m) / T) ----------------------------------------------------------------------------------------------
  */
 
-/* Whose 1 / T is exact, nearly so, and not at all. */
+/* Temperatures: 1 / T is exact, nearly exact, or far from exact. */
 static const double T(temperatures)[] = {1, 0.01, 100, 1.7, 1.0 / 3, 0.7, 4, 3, 1e-6, 12345.678};
 enum { D(N_TEMPERATURES) = sizeof T(temperatures) / sizeof T(temperatures)[0] };
 
-/* Nearly as good as exp_shifted at (z - m) / T: neither 1 / T nor the product with it may cost more than a rounding.
- * Rounded to a real either would cost up to half an eps for each unit of z / T. */
+/* The error of exp_tempered is at most 1.15 times that of exp_shifted at (z - m) / T: neither 1 / T nor the product
+ * with it may cost more than a rounding. If either were rounded to a real, this would cost up to half an eps for each
+ * unit of z / T. */
 static void T(check_tempered)(const T(block) * z, real m, double temperature, T(worst) * worst)
 {
     real got[D(BLOCK)];
@@ -249,8 +253,8 @@ static void T(check_tempered)(const T(block) * z, real m, double temperature, T(
     }
 }
 
-/* Maxima as above, in units of T, and logits evenly spread below them: the first blocks near, the last as deep as exps
- * go. */
+/* The maxima are those above, in units of T. Logits lie at equal distances below them: near in the first blocks, and as
+ * deep as exps go in the last. */
 static void T(test_exp_tempered)(void)
 {
     const int blocks = SPARSE > 1 ? 3 : 8;
@@ -281,8 +285,7 @@ static real T(tempered_one)(real z, real m, double temperature)
     return V(first)(T(exp_tempered)(V(set1)(z), &t));
 }
 
-/* Exactly the shift's top at the maximum, whatever the temperature; 0 far below, nan for nan. With no finite maximum
- * -inf and nan are what they are, and no exp is anything but nan or 0. */
+/* The result at the maximum is exactly `top`, at any temperature. It is 0 far below, and nan for nan. */
 static void T(test_exp_tempered_at_the_edges)(void)
 {
     for (int k = 0; k < 100000 / SPARSE; ++k) {
@@ -303,7 +306,7 @@ static void T(test_exp_tempered_at_the_edges)(void)
 /* ---- exp(y) - 1 and the softcap -------------------------------------------------------------------------------------
  */
 
-/* exp(y) is as good as exp_shifted. */
+/* The error of exp(y) is at most that of exp_shifted with m = 0. */
 static void T(check_expm1)(const T(block) * y, T(worst) * worst)
 {
     real got[D(BLOCK)], exps[D(BLOCK)];
@@ -323,7 +326,7 @@ static void T(check_expm1)(const T(block) * y, T(worst) * worst)
     }
 }
 
-/* The bits of all negative reals down to where exp(y) is 0, and evenly spread. */
+/* y is negative, by steps of the bits down to where exp(y) is 0, and at equal distances. */
 static void T(test_expm1_below_0)(void)
 {
     const D(bits) high = T(bits_of)((real)(T(depth)() + 10));
@@ -347,8 +350,8 @@ static void T(test_expm1_below_0)(void)
     CHECK(of_nan != of_nan && exp_of_nan != exp_of_nan);
 }
 
-/* c tanh(x / c) within 4 eps, and in absolute terms within 4 of the last places that x / c has where it is no normal
- * number; the slope within 4 eps (1 + |x / c|), or 0 where it is hardly more than the smallest normal number. */
+/* c tanh(x / c) is within 4 eps. If x / c is no normal number, it is within 4 of the last places that x / c has. The
+ * slope is within 4 eps (1 + |x / c|), or is 0 if it is hardly more than the smallest normal number. */
 static void T(check_capped)(const T(block) * x, real cap, T(worst) worst[2])
 {
     real got[D(BLOCK)], slopes[D(BLOCK)];
@@ -372,7 +375,7 @@ static void T(check_capped)(const T(block) * x, real cap, T(worst) worst[2])
     }
 }
 
-/* All reals, by their bits; then those that matter to each cap. */
+/* x is any real, by steps of the bits; and then at the size of each softcap. */
 static void T(test_capped)(void)
 {
     static const double caps[] = {1, 30, 50, 0.01, 1.0 / 3, 1e4, 0x1p-100, 0x1p100};

@@ -4,15 +4,15 @@
 #include "general.h"
 
 enum edge {
-    ABSENT,     /* a class at -inf without mass */
-    ABSENT_HIT, /* one that is the label, and has mass in the target */
-    ALL_ABSENT, /* every logit -inf */
+    ABSENT,     /* a class at -inf without mass in the target */
+    ABSENT_HIT, /* a class at -inf that is the label, and has mass in the target */
+    ALL_ABSENT, /* every logit is -inf */
     NAN_LOGIT,
     INF_LOGIT,
-    NAN_ABSENT, /* nan, the rest -inf */
+    NAN_ABSENT, /* nan, and all other logits -inf */
     ALL_NAN,
     ALL_EQUAL,
-    ALONE, /* all classes but the label at -inf */
+    ALONE, /* all classes but the label's are at -inf */
     N_EDGES
 };
 
@@ -42,7 +42,7 @@ static void put_edge(problem *p, ptrdiff_t i, enum edge edge)
 static const ptrdiff_t edge_classes[] = {2, 5, 8, 16, 33, TILE, TILE + 1, TILE + 7};
 enum { N_EDGE_CLASSES = sizeof edge_classes / sizeof edge_classes[0] };
 
-/* The odd sample is one of many, and the others must not notice. */
+/* The odd sample is one of many, and must not change the others. */
 static void check_edge(enum edge edge, int ignored)
 {
     int problem_number = 0;
@@ -76,7 +76,7 @@ static void ignored_samples(void)
     for (int edge = 0; edge < N_EDGES; ++edge) check_edge((enum edge)edge, 1);
 }
 
-/* The ignored label may be a class, and every sample may have it. */
+/* The ignored label may be a class. Every sample may be ignored. */
 static void ignored_class(void)
 {
     EACH_DTYPE
@@ -93,7 +93,7 @@ static void ignored_class(void)
         }
 }
 
-/* The table's numbers, worked out by hand. */
+/* The numbers of the table, computed by hand. */
 static void known_values(void)
 {
     EACH_DTYPE
@@ -126,7 +126,7 @@ static void known_values(void)
 
 /* ---- Labels that are no class ---------------------------------------------------------------------------------- */
 
-/* Values of a label type that are never a class of `n_classes`: how many there are, and the i-th. */
+/* The values of a label type that are never a class of `n_classes`: their number, and the i-th one. */
 static int bad_labels(int type, ptrdiff_t n_classes, int64_t *values)
 {
     int n = 0;
@@ -161,7 +161,8 @@ static void check_bad_label(const problem *p, const softxent_isa *isa, const req
     CHECK(softxent_check_labels(&b, &counted, &bad) == SOFTXENT_BAD_LABEL && bad == at && counted == -6);
 }
 
-/* Every label type, every kind of kernel, and a place in every part of a group; a second bad label comes later. */
+/* Every label type, every kind of kernel, and the bad label at every place of a group. A second bad label comes later.
+ */
 static void labels_that_are_no_class(void)
 {
     static const ptrdiff_t places[] = {0, 1, 3, 15, 16, 17, 32};
@@ -195,7 +196,7 @@ static void labels_that_are_no_class(void)
             }
 }
 
-/* 2^63 and above are no int64, and so never the label to ignore, whatever that is. */
+/* Labels of 2^63 and above are no int64. So they never equal the label to ignore, whatever that is. */
 static void huge_label_is_never_ignored(void)
 {
     static const int64_t ignored[] = {INT64_MIN, -1, INT64_MAX};
@@ -221,7 +222,7 @@ static void huge_label_is_never_ignored(void)
 
 enum { TARGET_SAMPLES = 21, TARGET_CLASSES = 300 };
 
-/* Sample-major, or class-major: the values are the same. */
+/* The targets lie sample by sample, or class by class. The values are the same. */
 static softxent_block block_with_target(enum dtype d, const softxent_isa *isa, ptrdiff_t c, int in_rows)
 {
     static double z[TARGET_SAMPLES * TARGET_CLASSES], v[TARGET_SAMPLES * TARGET_CLASSES];
@@ -239,14 +240,14 @@ static softxent_block block_with_target(enum dtype d, const softxent_isa *isa, p
     return b;
 }
 
-/* What comes before the bad sample is as if all were good. */
+/* The samples before the bad one have the results that they have if all are good. */
 static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff_t at, ptrdiff_t class, double bad)
 {
     static double t[TARGET_SAMPLES * TARGET_CLASSES], out[2][TARGET_SAMPLES * TARGET_CLASSES], loss[2][TARGET_SAMPLES];
     static int64_t rank[2][TARGET_SAMPLES], top[2][TARGET_SAMPLES];
     const ptrdiff_t c = b.n_classes, sample = b.target_sample_stride, step = b.target_class_stride;
     b.target = t;
-    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) /* 0 and -0 are masses */
+    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) /* 0 and -0 are good masses */
         for (ptrdiff_t k = 0; k < c; ++k) set(d, t, i * sample + k * step, k == (i * 5) % c ? 1 : k % 2 ? -0.0L : 0);
     for (int is_bad = 0; is_bad < 2; ++is_bad) {
         ptrdiff_t found = -5;
@@ -269,7 +270,7 @@ static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff
     }
 }
 
-/* Every kind of kernel, every place in a group and in a row. */
+/* Every kind of kernel, with the bad entry at every place in a group and in a row. */
 static void targets_that_are_no_mass(void)
 {
     static const ptrdiff_t classes[] = {3, TILE, TILE + 1, TARGET_CLASSES}, places[] = {0, 1, 7, 8, 16, 20};
@@ -295,7 +296,7 @@ static void targets_that_are_no_mass(void)
 
 enum { BITS_CLASSES = 257, BITS_BYTES = (BITS_CLASSES + 1) * 8 };
 
-/* One sample in a batch: its loss and its output side by side, with no regard for their type. */
+/* One sample of a batch: the bytes of its loss and its output side by side, whatever their type. */
 static void ask_for_bits(const problem *p, const request *r, const softxent_isa *isa, ptrdiff_t at, unsigned char *bits)
 {
     const array loss = reals_of(arenas[LOSS_OUT], 1, layouts[0], p->n, 1, p->d);
@@ -316,7 +317,7 @@ static void ask_for_bits(const problem *p, const request *r, const softxent_isa 
         memcpy(bits + (size_t)(k + 1) * out.size, out.data + index_in(&out, at, k) * (ptrdiff_t)out.size, out.size);
 }
 
-/* The sample whose bits are watched, taken from one problem into a place of another. */
+/* Copies the sample whose bits are watched from one problem to a place in another. */
 static void move_sample(const problem *from, problem *to, ptrdiff_t i)
 {
     set_label(to, i, get_label(from, 0));
@@ -326,8 +327,8 @@ static void move_sample(const problem *from, problem *to, ptrdiff_t i)
     }
 }
 
-/* A batch of n whose strides do not depend on n, `offset` bytes from the start of a page, with neighbours that are
- * ignored, nan or infinite. */
+/* A batch of n samples with strides that do not depend on n, `offset` bytes from the start of a page. The neighbours of
+ * the sample are ignored, nan or infinite. */
 static problem batch_of(enum dtype d, ptrdiff_t n, ptrdiff_t n_classes, int channels_first, ptrdiff_t offset)
 {
     problem p = problem_of(d, n, n_classes, layouts[0], 1);
@@ -372,7 +373,7 @@ static void check_same_bits(enum dtype d, ptrdiff_t n_classes, int channels_firs
     for (const request *r = requests; r < requests + N_REQUESTS; ++r)
         EACH_ISA ask_for_bits(&one, r, *isa, 0, reference_bits[r - requests][isa - isas]);
 
-    /* The arenas are used again: the sample goes into arrays of its own. */
+    /* The arenas are used again, so the sample is copied into arrays of its own. */
     for (ptrdiff_t k = 0; k < n_classes; ++k) {
         set(d, logits, k, get(d, one.logits.data, index_in(&one.logits, 0, k)));
         set(d, target, k, get(d, one.target.data, index_in(&one.target, 0, k)));
@@ -411,7 +412,7 @@ static void same_bits(void)
 
 /* ---- The general kernel: the same promises with options -------------------------------------------------------- */
 
-/* The label to ignore, which is no class: it is given to sample i, if to any. */
+/* The label to ignore is no class. If any sample has it, it is sample i. */
 static void ignore_sample(problem *p, ptrdiff_t i)
 {
     p->use_ignore_index = 1, p->ignore_index = p->label_type < SOFTXENT_UINT8 ? -100 : 127;
@@ -452,7 +453,7 @@ static void general_ignored_samples(void)
     for (int edge = 0; edge < N_EDGES; ++edge) check_general_edge((enum edge)edge, 1);
 }
 
-/* What is removed may hold anything: logits, direction. Of one sample everything is removed. */
+/* A removed class may hold anything, in its logit and in its direction. From one sample all classes are removed. */
 static void removed_classes(void)
 {
     static const long double anything[] = {NAN, INFINITY, -INFINITY, 1e30L};
@@ -474,8 +475,8 @@ static void removed_classes(void)
         }
 }
 
-/* A weight of 0 makes nothing of an infinite loss. Without any weight the loss and its derivatives are exactly 0, but
- * for the floor under a Hessian. */
+/* A weight of 0 makes an infinite loss 0. If all weights are 0, the loss and its derivatives are exactly 0, but for the
+ * smallest value that a Hessian may have. */
 static void zero_weights(void)
 {
     static const question loss_grad = {LOSS_GRAD, 0, 0, 0, 0, 0}, hvp = {HVP, 0, 0, 0, 0, 0};
@@ -528,7 +529,7 @@ static void check_general_bad_label(const general *g, const softxent_isa *isa, c
     if (q->hess) check_output(&hess, expected.hess, expected.hess_error);
 }
 
-/* Samples before the bad label are done; it and all later ones are not touched. */
+/* The samples before the bad label are done. Its sample and all later ones are unchanged. */
 static void general_labels_that_are_no_class(void)
 {
     static const ptrdiff_t places[] = {0, 1, 3, 8, 15, 16, 17, 32};
@@ -556,7 +557,7 @@ static void general_labels_that_are_no_class(void)
 
 /* ---- The same bits with options -------------------------------------------------------------------------------- */
 
-/* All that one sample is made of. */
+/* Everything that one sample is made of. */
 typedef struct {
     long double logits[BITS_CLASSES], target[BITS_CLASSES], direction[BITS_CLASSES], sample_weight, grad_output;
     unsigned char where[BITS_CLASSES];
@@ -585,7 +586,7 @@ static void place_sample(general *g, ptrdiff_t i, const sample *s)
 
 enum { GENERAL_BITS_BYTES = (2 * BITS_CLASSES + 1) * 8 };
 
-/* One sample's loss, output and Hessian side by side, out of arrays of any layout. */
+/* Copies the loss, output and Hessian of one sample side by side, from arrays of any layout. */
 static void ask_for_general_bits(const general *g, const question *q, const softxent_isa *isa, ptrdiff_t at,
                                  unsigned char *bits)
 {
@@ -611,7 +612,7 @@ static void ask_for_general_bits(const general *g, const question *q, const soft
     }
 }
 
-/* A batch like the first one: the same types and options, but other samples, and other layouts of all arrays. */
+/* A batch with the same types and options as the first one, but with other samples, and other layouts of all arrays. */
 static general general_batch_like(const general *first, const sample *s, const array *class_weight, ptrdiff_t n,
                                   layout l, ptrdiff_t at)
 {
@@ -632,7 +633,7 @@ static general general_batch_like(const general *first, const sample *s, const a
     return g;
 }
 
-/* What one sample's bits are where its classes lie side by side, and where they do not. */
+/* The bits of one sample: if its classes lie side by side, and if they do not. */
 static void check_general_bits(enum dtype d, ptrdiff_t n_classes, int features)
 {
     static unsigned char first_bits[2][N_QUESTIONS][MAX_ISAS][GENERAL_BITS_BYTES], bits[GENERAL_BITS_BYTES];
@@ -676,7 +677,7 @@ static void general_same_bits(void)
             if (!is_left_out(c + round)) check_general_bits(d, class_counts[c], draw_features() & ~HAS_IGNORE_INDEX);
 }
 
-/* To the bit: -0 stays -0, which it would not with 0 added to it. */
+/* The bits are the same: -0 stays -0, which it would not if 0 were added to it. */
 static void ignored_samples_keep_what_is_accumulated_into(void)
 {
     enum { N = 37, MOST = 300 };
@@ -690,9 +691,9 @@ static void ignored_samples_keep_what_is_accumulated_into(void)
         for (int way = 0; way < 4; ++way) EACH_ISA
             {
                 const ptrdiff_t n_classes = class_counts[c];
-                const int is_apart = way % 2; /* the classes of a sample are */
+                const int is_apart = way % 2; /* the classes of a sample do not lie side by side */
                 softxent_block b = {.size = sizeof b, .isa = *isa, .n_samples = N, .n_classes = n_classes};
-                b.options = way / 2 ? &warm : NULL; /* the general kernel's */
+                b.options = way / 2 ? &warm : NULL; /* the call goes to the general kernel */
                 b.logits = logits, b.out = out, b.accumulate = 1, b.grad_scale = 1;
                 b.loss = loss, b.loss_stride = 1;
                 b.logits_sample_stride = b.out_sample_stride = is_apart ? 1 : n_classes;

@@ -3,7 +3,8 @@
  * all layouts, within the bounds of docs/accuracy.md. Odd values are in test_edges.c. */
 #include "general.h"
 
-/* On both sides of a tile of any number of lanes, and of what vectors hold; and some in between. */
+/* Numbers of classes below and above a tile of any number of lanes, around the widths of vectors, and some in between.
+ */
 #define AROUND(n) (n) - 1, (n), (n) + 1
 static const ptrdiff_t class_counts[] = {
     1,
@@ -36,7 +37,7 @@ static int is_judged(enum dtype d)
     return is_wider;
 }
 
-/* Of how many questions one is asked: problems are many, and the large ones slow. */
+/* One question of so many is asked, because there are many problems, and the large ones are slow. */
 static int one_question_of(ptrdiff_t n_classes)
 {
     return n_classes > 900 ? 29 : n_classes > 100 ? 7 : n_classes > 33 ? 2 : 1;
@@ -59,7 +60,7 @@ static void check_combinations(enum dtype d)
 static void combinations_f32(void) { check_combinations(F32); }
 static void combinations_f64(void) { check_combinations(F64); }
 
-/* One feature at a time: nothing hides behind the errors that another may have. */
+/* Each problem has one feature alone, so that nothing hides behind the errors of another feature. */
 static void each_alone(void)
 {
     static const ptrdiff_t some_classes[] = {2, 33, 100, 300};
@@ -73,8 +74,8 @@ static void each_alone(void)
             }
 }
 
-/* Options that say nothing send a plain call through the general kernel, and weights of 1 do: what is promised of index
- * labels and of the softmax family holds there as well. */
+/* Options without effect send a plain call through the general kernel; so do weights of 1. The promises for index
+ * labels and for the softmax family hold there too. */
 static void plain_promises(void)
 {
     static const ptrdiff_t some_classes[] = {1, 8, 31, 33, 4 * TILE + 1, MOST_LANES * TILE + 1};
@@ -94,7 +95,7 @@ static void plain_promises(void)
         }
 }
 
-/* One sample's input for all samples, and one class's for all classes. */
+/* Strides of 0: all samples share one sample's input, or all classes share one class's. */
 static void zero_strides(void)
 {
     EACH_DTYPE
@@ -115,7 +116,7 @@ static void zero_strides(void)
         }
 }
 
-/* Up to more classes than a tile holds, and rows in all layouts. */
+/* Halves: more classes than a tile holds, and rows in all layouts. */
 static void jacobians(void)
 {
     static const ptrdiff_t some_classes[] = {1, 4, 17, 33, TILE, TILE + 6, 140, 300};
@@ -132,8 +133,8 @@ static void jacobians(void)
         }
 }
 
-/* Temperatures and caps as far from 1 as they may be, with logits of their size, and an upstream gradient that makes up
- * for the 1 / T of the gradient. */
+/* Temperatures and softcaps as far from 1 as they may be, with logits of their size. The upstream gradient makes up for
+ * the factor 1 / T of the gradient. */
 static void extreme_scales(void)
 {
     EACH_DTYPE
@@ -150,7 +151,7 @@ static void extreme_scales(void)
         }
 }
 
-/* A thousand equal terms: summed in order and without compensation, each of the sums would be off by many eps. */
+/* A thousand equal terms. If they were summed in order and without compensation, each sum would be off by many eps. */
 static void long_sums(void)
 {
     EACH_DTYPE

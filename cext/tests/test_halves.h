@@ -1,5 +1,5 @@
-/* test_halves.h - half precision in the vector layer: every half widened, and floats of all kinds narrowed, against the
- * definition in half.h. Halves are computed in float, and so these tests have no template. */
+/* test_halves.h - half precision in the vector layer: every half is widened, and floats of all kinds are narrowed,
+ * against the definition in half.h. Halves are computed in float, so these tests are no template. */
 
 static vec_f32 widen(half_format f, const uint16_t *p) { return f.fraction == 10 ? widen_f16(p) : widen_bf16(p); }
 
@@ -11,7 +11,7 @@ static void narrow(half_format f, uint16_t *p, vec_f32 v)
         narrow_bf16(p, v);
 }
 
-/* LANES halves are read and written, no more: they lie in an arena, against one of its ends. */
+/* LANES halves are read and written, and no more: they lie in an arena, against one of its ends. */
 static void check_widen(half_format f)
 {
     const arena memory = arena_of(4096);
@@ -31,7 +31,7 @@ static void check_widen(half_format f)
 static void test_widen_f16(void) { check_widen(f16_format); }
 static void test_widen_bf16(void) { check_widen(bf16_format); }
 
-/* Floats wait here until a vector is full. */
+/* Floats are collected here until a vector is full. */
 static struct {
     float x[LANES_f32];
     int n;
@@ -60,8 +60,8 @@ static void add_float(half_format f, float x)
     if (floats.n == LANES_f32) check_floats(f);
 }
 
-/* Each half, and where the rounding turns from it to the next: midway, and the floats on either side. Beyond the
- * largest half the next one would be where its exponent overflows. */
+/* Narrows each half, and the floats where the rounding turns from one half to the next: midway between them, and on
+ * either side. Beyond the largest half, the next one would be where its exponent overflows. */
 static void narrow_around_halves(half_format f)
 {
     for (int half = 0; half < infinite_half(f); ++half)
@@ -77,7 +77,8 @@ static void narrow_around_halves(half_format f)
         }
 }
 
-/* All floats, a few thousand apart; and every kind of nan, also those whose bits lie below a half's. */
+/* Narrows floats that are a few thousand patterns apart; and every kind of nan, including those whose bits lie below a
+ * half's. */
 static void narrow_all_floats(half_format f)
 {
     const uint64_t step = (uint64_t)2000 * SPARSE;
@@ -96,7 +97,7 @@ static void check_narrow(half_format f)
     floats.memory = arena_of(4096), floats.n = 0;
     narrow_around_halves(f);
     narrow_all_floats(f);
-    while (floats.n) add_float(f, 65520.0f); /* a last vector; and where float16 ends */
+    while (floats.n) add_float(f, 65520.0f); /* the last vector; and where float16 ends */
 }
 
 static void test_narrow_f16(void) { check_narrow(f16_format); }

@@ -21,7 +21,7 @@ static void check_sizes(enum dtype d)
     for (int c = 0; c < N_CLASS_COUNTS; ++c)
         for (int s = 0; s < N_SAMPLE_COUNTS; ++s)
             for (int l = 0; l < N_LAYOUTS; ++l) {
-                const int at_end = ++problem_number % 2; /* 7 layouts: each gets both */
+                const int at_end = ++problem_number % 2; /* there are 7 layouts: each gets both */
                 if (is_left_out(problem_number / 2)) continue;
                 problem p = problem_of(d, sample_counts[s], class_counts[c], layouts[l], at_end);
                 check_problem(&p, layouts[l], at_end);
@@ -31,7 +31,7 @@ static void check_sizes(enum dtype d)
 static void sizes_and_layouts_f32(void) { check_sizes(F32); }
 static void sizes_and_layouts_f64(void) { check_sizes(F64); }
 
-/* Labels of each type; the problems above draw theirs by lot. */
+/* Labels of each type. The problems of the other tests draw their label types at random. */
 static void label_types(void)
 {
     static const request loss_grad = {"loss and gradient", LOSS_GRAD, 0, 0, 0, 0, 0, 0};
@@ -52,7 +52,7 @@ static void label_types(void)
         }
 }
 
-/* One row of logits for all samples, and one logit for all classes: inputs may have strides of 0. */
+/* All samples share one row of logits, or all classes share one logit: inputs may have strides of 0. */
 static void zero_strides(void)
 {
     EACH_DTYPE

@@ -2,7 +2,7 @@
 
 static real T(lanes_a)[LANES], T(lanes_b)[LANES], T(lanes_c)[LANES], T(result)[LANES];
 
-/* Any real but nan and infinity; a zero, a one, a denormal and their negatives more often than chance would have. */
+/* Any real but nan and infinity. A zero, a one, a denormal and their negatives come more often than by chance. */
 static real T(random_real)(void)
 {
     static const real special[] = {0, 1, -1, (real)(D(MIN_NORMAL) / 2), (real)-D(MIN_NORMAL)};
@@ -15,7 +15,7 @@ static void T(random_lanes)(real *lanes)
     for (int i = 0; i < LANES; ++i) lanes[i] = T(random_real)();
 }
 
-/* All three operands anew; two of them often equal, for the comparisons. */
+/* Draws all three operands. Two of them are often equal, for the comparisons. */
 static void T(random_operands)(void)
 {
     T(random_lanes)(T(lanes_a)), T(random_lanes)(T(lanes_b)), T(random_lanes)(T(lanes_c));
@@ -23,7 +23,7 @@ static void T(random_operands)(void)
         if (random_bits() % 4 == 0) T(lanes_b)[i] = T(lanes_a)[i];
 }
 
-/* Nan in a or b or both, in some lanes. */
+/* Puts nan in a, in b or in both, in some lanes. */
 static void T(random_nans)(void)
 {
     for (int i = 0; i < LANES; ++i) {
@@ -33,12 +33,12 @@ static void T(random_nans)(void)
     }
 }
 
-/* Equal, or both nan. */
+/* Whether two reals are equal, or are both nan. */
 static int T(same)(real x, real y) { return x == y || (x != x && y != y); }
 
 enum { D(ROUNDS) = 2000 };
 
-/* The two operands as vectors, and how a result comes back. */
+/* The two operands as vectors, and the result as an array. */
 #define A V(load)(T(lanes_a))
 #define B V(load)(T(lanes_b))
 #define C V(load)(T(lanes_c))
@@ -54,7 +54,7 @@ static void T(test_set1_load_store)(void)
     EACH_LANE CHECK(T(result)[i] == (real)-2.5);
 }
 
-/* Exactly n reals lie in the arena, against one of its ends: what is read or written beyond them faults there. */
+/* Exactly n reals lie in the arena, against one of its ends. A read or write beyond them faults. */
 static void T(test_load_till)(void)
 {
     const arena memory = arena_of(4096);
@@ -104,7 +104,7 @@ static void T(test_add_sub_mul_div)(void)
     }
 }
 
-/* Rounded once where FUSED says so; elsewhere the compiler may fuse, or not. */
+/* fma is rounded once if FUSED is 1. Otherwise the compiler may fuse it or not. */
 static void T(check_fma)(real got, real a, real b, real c)
 {
     const volatile real product = a * b; // NOLINT(clang-analyzer-deadcode.DeadStores): where it is fused
@@ -121,13 +121,13 @@ static void T(test_fma_fnma)(void)
         EACH_LANE T(check_fma)(T(result)[i], -T(lanes_a)[i], T(lanes_b)[i], T(lanes_c)[i]);
     }
     EACH_LANE T(lanes_a)[i] = T(lanes_b)[i] = 1 + (real)D(EPS), T(lanes_c)[i] = -1;
-    RESULT(V(fma)(A, B, C)); /* (1 + eps)^2 - 1 = 2 eps + eps^2, whose last term a rounded product has lost */
+    RESULT(V(fma)(A, B, C)); /* (1 + eps)^2 - 1 = 2 eps + eps^2, and a rounded product has lost the last term */
     const real fused = (real)(2 * D(EPS) + D(EPS) * D(EPS));
     EACH_LANE CHECK(T(result)[i] == fused || (!FUSED && T(result)[i] == (real)(2 * D(EPS))));
 }
 
-/* With the product rounded once there is one right answer, which fma has too: the error is a real itself. Not so where
- * the last of its bits would lie below the denormals. */
+/* a b - p, where p is the product rounded once: there is one right answer, and fma has it too, because the error is
+ * itself a real. This does not hold if the last of its bits would lie below the denormals. */
 static void T(test_mul_error)(void)
 {
     for (int round = 0; round < 10 * D(ROUNDS); ++round) {
@@ -188,7 +188,7 @@ static void T(test_any)(void)
     }
 }
 
-/* What is not added must not be looked at: nan and infinity there change nothing. */
+/* A lane that is not added is not looked at: nan and infinity there change nothing. */
 static void T(test_add_where_unless)(void)
 {
     for (int round = 0; round < D(ROUNDS); ++round) {
@@ -216,7 +216,7 @@ static void T(test_add_where_unless)(void)
     }
 }
 
-/* The low bits of the rounder's mantissa hold a biased exponent, from 0 (which is 0) to the largest there is. */
+/* The low bits of the rounder's mantissa hold a biased exponent, from 0 (which gives 0) to the largest one. */
 static void T(test_to_exponent)(void)
 {
     for (int e = 0; e <= 2 * D(BIAS); e += LANES) {
@@ -238,12 +238,12 @@ static void T(check_split)(void)
         ABOUT("u = %a, k = %a", u, k);
         CHECK(k == floor(k) && k >= 0);
         CHECK((double)scales[i] == ldexp(1, -(int)k));
-        /* An ulp or so over the edge is no harm. */
+        /* A ulp or so beyond the border does no harm. */
         CHECK(ldexp(u, -(int)k) >= sqrt(0.5) * (1 - 2 * D(EPS)) && ldexp(u, -(int)k) < sqrt(2) * (1 + 2 * D(EPS)));
     }
 }
 
-/* Around the powers of two, and around 2^k sqrt(2), where k jumps; and anywhere. */
+/* u is around the powers of two, around 2^k sqrt(2) where k jumps, and anywhere. */
 static void T(test_split)(void)
 {
     for (int k = 0; k < D(BIAS) - 6; ++k)
@@ -277,7 +277,8 @@ static void T(test_first_hmax)(void)
     }
 }
 
-/* In double, the upper half of the lanes onto the lower until one is left: on every machine the same bits. */
+/* hsum adds in double, the upper half of the lanes to the lower half, until one lane is left. So it has the same bits
+ * on every machine. */
 static void T(test_hsum)(void)
 {
     for (int round = 0; round < D(ROUNDS); ++round) {

@@ -4,13 +4,13 @@
 
 #include <limits.h>
 
-enum { N = 4, N_CLASSES = 70 }; /* enough for the row kernel */
+enum { N = 4, N_CLASSES = 70 }; /* enough classes for the row kernel */
 
 static problem sound_problem;
 static output loss_output, out_output, hess_output;
 static softxent_options sound_options;
 
-/* A block that is right for every function, and fresh outputs. */
+/* A block that is valid for every function, with fresh outputs. */
 static softxent_block sound_block(enum dtype d)
 {
     sound_problem = problem_of(d, N, N_CLASSES, layouts[0], 1);
@@ -31,7 +31,7 @@ static softxent_block sound_block(enum dtype d)
     return b;
 }
 
-/* Room for the one output that is larger. */
+/* Room for the one output that is larger: the Jacobian. */
 static softxent_block sound_block_of(enum op op, enum dtype d)
 {
     softxent_block b = sound_block(d);
@@ -55,7 +55,8 @@ static void check_refused(enum op op, enum dtype d, const softxent_block *b, int
     check_untouched(&hess_output, 0);
 }
 
-/* One thing wrong at a time: how many there are, and in `b` the i-th; 0 where it does not concern the operation. */
+/* spoil() makes one thing wrong in `b`, the i-th one. It returns 0 if that does not concern the operation. There are
+ * N_SPOILS things. */
 enum { N_WRONGS = 13 };
 
 static int spoil(softxent_block *b, int wrong, enum op op)
@@ -70,10 +71,10 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 5: b->logits = NULL; return 1;
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
-    case 8: b->labels = NULL; return is_loss; /* and no target */
+    case 8: b->labels = NULL; return is_loss; /* neither labels nor a target */
     case 9: b->loss = NULL; return has_loss_of(op) || op == LOGSUMEXP;
     case 10: b->direction = NULL; return op == HVP || op == JVP;
-    case 11: b->target = b->logits; return is_loss; /* and labels */
+    case 11: b->target = b->logits; return is_loss; /* both labels and a target */
     default: b->out = NULL; return !has_loss_of(op) && op != LOGSUMEXP;
     }
 }
@@ -96,7 +97,8 @@ static void bad_arguments(void)
 
 /* ---- Options and types ------------------------------------------------------------------------------------------ */
 
-/* One option out of its range at a time, and whether the operation looks at it: as above. Other values are sound. */
+/* Sets one option out of its range, the i-th one, and returns whether the operation looks at it. All other options are
+ * valid. */
 enum { N_BAD_OPTIONS = 27 };
 
 static int spoil_options(softxent_options *o, int wrong, enum op op)
@@ -137,8 +139,8 @@ static void bad_options(void)
     }
 }
 
-/* An option that the row and lane kernels are not known to have goes to the general one: any byte of the struct that is
- * no part of those that they name. */
+/* If an option is not one that the row and lane kernels handle, its call goes to the general kernel. This holds for any
+ * byte of the struct that is not in a field of those options. */
 static void unknown_options_are_declined(void)
 {
     softxent_options o;
@@ -160,7 +162,7 @@ static void unknown_options_are_declined(void)
 #undef KNOWN
 }
 
-/* The ends of the ranges belong to them. */
+/* The limits of the ranges are valid values. */
 static void good_options(void)
 {
     static const softxent_options good[] = {
@@ -179,7 +181,7 @@ static void good_options(void)
     }
 }
 
-/* Halves are for the float functions; a type that there is not is for none. */
+/* Half precision is for the float functions. A type that does not exist is for no function. */
 static void element_types(void)
 {
     static const int types[] = {-1, SOFTXENT_REAL, SOFTXENT_FLOAT16, SOFTXENT_BFLOAT16, 3, 1000};
@@ -199,7 +201,7 @@ static void element_types(void)
         }
 }
 
-/* A Hessian comes with a gradient, is of a known kind, and knows no softcap and no z_loss; nor does its product. */
+/* A Hessian needs a gradient and a valid kind. It takes no softcap and no z_loss, and neither does its product. */
 static void second_derivatives(void)
 {
     EACH_DTYPE
@@ -221,12 +223,13 @@ static void second_derivatives(void)
     }
 }
 
-/* A block that has served the loss serves the softmax family: what it says of labels and gradients is not looked at,
- * nor any option but the temperature; nor that and `where` by what multiplies with the Jacobian. */
+/* A block for the loss is valid for the softmax family too. The family does not look at the fields of labels and
+ * gradients, nor at any option but the temperature. The products with the Jacobian do not look at the temperature and
+ * `where` either. */
 static void reused_block(void)
 {
     static unsigned char clean[2][ARENA_BYTES], reused[2][ARENA_BYTES];
-    static const double weights[N_CLASSES] = {3, 5}; /* also as floats */
+    static const double weights[N_CLASSES] = {3, 5}; /* float or double */
     static const unsigned char where[N_CLASSES] = {1, 0, 1, 1};
     EACH_DTYPE
     EACH_OP
@@ -257,7 +260,8 @@ static void reused_block(void)
     }
 }
 
-/* A struct as a caller has it that was compiled with another header: exactly so long, zero where it is new. */
+/* A struct as a program has it that was compiled with another header: exactly `size` bytes, with zeros in new fields.
+ */
 static void *struct_of_size(const void *known, size_t known_size, size_t size)
 {
     char *other = calloc(1, size);
@@ -267,7 +271,8 @@ static void *struct_of_size(const void *known, size_t known_size, size_t size)
     return other;
 }
 
-/* What a caller's struct lacks counts as zero, and so must be what it has more. */
+/* Fields that a program's shorter struct lacks count as zero. Fields that a longer struct has in addition must be zero.
+ */
 static void structs_of_other_versions(void)
 {
     static unsigned char known[2][ARENA_BYTES], other[2][ARENA_BYTES];
@@ -319,7 +324,8 @@ static void good_arguments(void)
     }
 }
 
-/* 0 times an infinite class weight must not come into the gradient of an ignored sample: in lanes and in rows. */
+/* An infinite class weight of an ignored sample's label is not multiplied by 0 into its gradient: in lanes and in rows.
+ */
 static void infinite_weights_of_ignored_samples(void)
 {
     static float weights[N_CLASSES];
@@ -351,7 +357,7 @@ static void check_labels(void)
         for (ptrdiff_t i = 0; i < p.n; ++i) set_label(&p, i, i % 4 ? i % 7 : 99);
         softxent_block b = block_of(&p, NULL);
         give_labels(&b, &p);
-        b.logits = NULL; /* only the labels are read */
+        b.logits = NULL; /* the labels are the only array that is read */
         ptrdiff_t counted = -6, bad = -5;
         ABOUT("label type %d", type);
         CHECK(softxent_check_labels(&b, &counted, &bad) == SOFTXENT_BAD_LABEL && bad == 0 && counted == -6);
@@ -366,7 +372,7 @@ static void check_labels(void)
             b.n_samples = 20;
             softxent_block spoiled = b;
             counted = -6;
-            if (wrong == 5 || !spoil(&spoiled, wrong, LOSS)) continue; /* 5: the logits */
+            if (wrong == 5 || !spoil(&spoiled, wrong, LOSS)) continue; /* the fifth array: the logits */
             ABOUT("label type %d, wrong %d", type, wrong);
             CHECK(softxent_check_labels(&spoiled, &counted, NULL) == SOFTXENT_BAD_ARGUMENT && counted == -6);
         }
@@ -381,7 +387,7 @@ static int total_weight_of(enum dtype d, const softxent_block *b, double *total,
     return d == F32 ? softxent_total_weight_f32(b, total, bad) : softxent_total_weight_f64(b, total, bad);
 }
 
-/* What s_n w_y adds up to, or s_n where there are targets, over the samples that are not ignored. */
+/* total_weight is the sum of s_n w_y, or of s_n if there are targets, over the samples that are not ignored. */
 static void total_weight(void)
 {
     EACH_DTYPE
@@ -389,7 +395,7 @@ static void total_weight(void)
         if (features & ~(HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SAMPLE_WEIGHT | HAS_IGNORE_INDEX)) continue;
         general g = general_of(d, features, 33, 70, layouts[features % N_LAYOUTS], 1);
         softxent_block b = general_block(&g, NULL);
-        b.logits = NULL; /* only the labels and the weights are read */
+        b.logits = NULL; /* the labels and the weights are the only arrays that are read */
         long double exact = 0;
         double total = -6;
         ptrdiff_t bad = -5;
@@ -419,7 +425,7 @@ static void total_weight_refusals(void)
         ptrdiff_t bad = -5;
         b.options = &sound_options;
         if (wrong >= 13) sound_options.size = wrong == 13 ? 0 : sizeof sound_options - 1;
-        if (wrong == 5 || (wrong < 13 && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits, outputs */
+        if (wrong == 5 || (wrong < 13 && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits and outputs */
         ABOUT("%s, wrong %d", dtype_name[d], wrong);
         CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_ARGUMENT && total == -6 && bad == -5);
     }
@@ -439,7 +445,7 @@ static void total_weight_refusals(void)
     }
 }
 
-/* 1, and then 10^6 times 2^-54, of which none would change a sum that has no carry. */
+/* The terms are 1, and then 10^6 times 2^-54. Without a carry, none of the small ones would change the sum. */
 static void total_weight_is_compensated(void)
 {
     static const float floats[2] = {1, 0x1p-54f};
@@ -459,12 +465,12 @@ static void total_weight_is_compensated(void)
 
 /* ---- The instruction set --------------------------------------------------------------------------------------- */
 
-/* With no name given: which one, or the empty string for SOFTXENT_BAD_ISA. */
+/* The name of the selected instruction set if no name is given. An empty string stands for SOFTXENT_BAD_ISA. */
 static const char *selected_by_environment(const char *value)
 {
     const softxent_isa *isa = NULL;
 #ifdef _WIN32
-    _putenv_s("SOFTXENT_ISA", value ? value : ""); /* where an empty one is none */
+    _putenv_s("SOFTXENT_ISA", value ? value : ""); /* an empty variable counts as no variable */
 #else
     if (value)
         setenv("SOFTXENT_ISA", value, 1);
@@ -509,7 +515,7 @@ static void isa_by_environment(void)
     CHECK(strcmp(selected_by_environment(""), softxent_isa_usable(0)) == 0);
     CHECK(strcmp(selected_by_environment("nonsense"), "") == 0);
 
-    /* A block without an instruction set asks the environment too; one with does not. */
+    /* A block without an instruction set asks the environment too. A block with one does not. */
     softxent_block b = sound_block(F32);
     EACH_OP check_refused((enum op)op, F32, &b, SOFTXENT_BAD_ISA);
     b.isa = isas[0];
@@ -535,7 +541,7 @@ enum { SHARD = 30, N_PART_WRONGS = 15, UNSAID = -5 };
 static const char *const part_calls[] = {"begin", "merge", "finish"};
 static softxent_part_f64 own_parts[2 * N];
 
-/* A block of some of the classes, right for each of the three functions. */
+/* A block of some of the classes, valid for begin, merge and finish. */
 static softxent_block sound_part(enum dtype d)
 {
     softxent_block b = sound_block(d);
@@ -545,7 +551,7 @@ static softxent_block sound_part(enum dtype d)
     return b;
 }
 
-/* As spoil() has it: whether that is wrong for the function. */
+/* Makes one thing wrong, like spoil(), and returns whether that is wrong for the function. */
 static int spoil_part(softxent_block *b, int wrong, int which)
 {
     const int reads_labels = which != 1;
@@ -587,8 +593,8 @@ static void parts_bad_arguments(void)
         }
 }
 
-/* Where labels are read alone, a block with parts must be one of some of all classes; and have no class weights, which
- * would be looked up beyond their end. */
+/* check_labels and total_weight accept a block with parts only if it is a valid range of all classes. Class weights are
+ * refused, because they would be read beyond their end. */
 static void parts_labels_alone(void)
 {
     EACH_DTYPE
@@ -605,7 +611,8 @@ static void parts_labels_alone(void)
     }
 }
 
-/* Labels are among all classes, not those at hand: the first beyond them is told, and nothing written from there on. */
+/* Labels are among all classes, not among those of the block. The first label beyond all classes is reported, and
+ * nothing is written from its sample on. */
 static void parts_labels(void)
 {
     EACH_DTYPE

@@ -1,10 +1,13 @@
 /* test_races.c - labels that another thread changes during the call, at the worst moment: before every single access.
  *
- * Between two accesses nobody can see what labels hold, so this is as bad as a change after every instruction, and
- * found without luck. The labels' pages are closed: an access faults, the handler gives three labels new values, a
- * class or none, opens the pages and sets the processor's trap flag; after the one instruction the second handler
- * closes them. Whatever the labels do, a call ends well or names one of the three; the samples before it are done, and
- * it and all later ones are untouched. Only for x86-64 and Linux; an emulator (SPARSE is defined) has no such flag. */
+ * Between two accesses nobody can see what labels hold. So this is as bad as a change after every instruction, and it
+ * needs no luck. The pages of the labels are closed, so that an access faults. The handler gives three labels new
+ * values, a class or none. Then it opens the pages and sets the processor's trap flag. After this one instruction, the
+ * second handler closes the pages again.
+ *
+ * Whatever the labels do, a call succeeds or names one of the three samples. The samples before it are done. Its sample
+ * and all later ones are unchanged. This test is for x86-64 and Linux alone. An emulator (SPARSE is defined) has no
+ * such flag. */
 #include "arena.h"
 
 #include "check.h"
@@ -16,12 +19,12 @@
 #  include <signal.h>
 #  include <ucontext.h>
 
-/* Samples in a call: more than the 256 labels that a kernel reads together, in many groups of them. */
+/* Samples in a call. There are more than the 256 labels that a kernel reads at once, in many groups. */
 enum { MOST_SAMPLES = 600, MOST_CLASSES = 80, SEEDS = 80 };
 
 /* ---- A label that changes ---------------------------------------------------------------------------------------- */
 
-/* Three samples: in front, within the labels that are read with them, and far behind these. */
+/* Three samples: one in front, one among the labels that are read together with it, and one far behind. */
 static ptrdiff_t changing[3];
 static int64_t bad_label;
 static void *labels;
@@ -39,7 +42,7 @@ static void set_label(ptrdiff_t i, int64_t label)
     }
 }
 
-/* Each is a class most of the time. */
+/* Changes the three labels. Each of them is a class most of the time. */
 static void change_labels(void)
 {
     const uint64_t bits = random_bits();
@@ -51,12 +54,12 @@ static void change_labels(void)
 
 static void allow_labels(int protection) { mprotect(pages.start, (size_t)(pages.end - pages.start), protection); }
 
-enum { TRAP_FLAG = 1 << 8, FLAGS = 17 /* of a context's registers; GNU's REG_EFL */ };
+enum { TRAP_FLAG = 1 << 8, FLAGS = 17 /* the index of the flags among a context's registers; GNU calls it REG_EFL */ };
 
 static void on_access(int number, siginfo_t *info, void *context)
 {
     const unsigned char *at = (const unsigned char *)info->si_addr;
-    if (at < pages.start || at >= pages.end) signal(number, SIG_DFL); /* a crash like any */
+    if (at < pages.start || at >= pages.end) signal(number, SIG_DFL); /* any other crash */
     allow_labels(PROT_READ | PROT_WRITE);
     change_labels(), ++accesses;
     ((ucontext_t *)context)->uc_mcontext.gregs[FLAGS] |= TRAP_FLAG;
@@ -136,7 +139,7 @@ static softxent_block block_of(const kind *k, const softxent_isa *isa, const sof
     return b;
 }
 
-/* Whether the samples before `end` have been written, and none from there on. */
+/* Checks that the samples before `end` have been written, and none from there on. */
 static void check_written(const kind *k, const softxent_block *b, ptrdiff_t end)
 {
     const int has_loss = k->call == softxent_cross_entropy_f32 || k->call == softxent_cross_entropy_f64 ||
@@ -173,7 +176,7 @@ static void run_kind(const kind *k, const softxent_isa *isa, int seed)
     CHECK(status == SOFTXENT_OK || status == SOFTXENT_BAD_LABEL);
     if (status == SOFTXENT_OK) bad = k->n_samples;
     CHECK(status == SOFTXENT_OK || bad == changing[0] || bad == changing[1] || bad == changing[2]);
-    if (k->call != softxent_finish_f32) check_written(k, &b, bad); /* which goes over the labels twice */
+    if (k->call != softxent_finish_f32) check_written(k, &b, bad); /* this function reads the labels twice */
 }
 
 static void labels_that_change_before_every_access(void)

@@ -1,5 +1,5 @@
-/* test_simd.h - the body of every test_simd_*.c: the tests of the vector layer, and of exp.h on it, for both dtypes.
- * The stamp switches its target on and includes its vector layer first. */
+/* test_simd.h - the body of every test_simd_*.c: the tests of the vector layer, and of exp.h on it, for both dtypes. A
+ * stamp includes it after its vector layer, with its target switched on. */
 #define DTYPE f32
 #include "test_simd_template.h"
 #undef DTYPE

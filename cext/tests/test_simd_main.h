@@ -1,5 +1,5 @@
-/* test_simd_main.h - the head and the main of every test_simd_*.c. What is here is compiled without the stamp's
- * target: it must run also where the instruction set cannot. */
+/* test_simd_main.h - the head and the main function of every test_simd_*.c. This file is compiled without the stamp's
+ * target, because it must run even if the processor does not have the instruction set. */
 #ifndef SOFTXENT_TESTS_SIMD_MAIN_H
 #define SOFTXENT_TESTS_SIMD_MAIN_H
 
@@ -13,12 +13,12 @@
 #include "half.h"
 #include "wide.h"
 
-/* Points are this many times fewer in the dense sweeps: for emulators. */
+/* The dense sweeps have so many times fewer points, for emulators. */
 #ifndef SPARSE
 #  define SPARSE 1
 #endif
 
-/* Exact enough to judge the type: the next wider one. */
+/* The next wider type is exact enough to judge a type. */
 typedef double wide_f32;
 typedef long double wide_f64;
 static inline wide_f32 wide_exp_f32(wide_f32 x) { return exp(x); }

@@ -1,4 +1,5 @@
-/* test_simd_template.h - template: every test of one dtype's vector layer. Sets the words up as template.h does. */
+/* test_simd_template.h - template: every test of the vector layer for one dtype. It defines the same words as
+ * template.h. */
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME_(a) #a

@@ -1,5 +1,7 @@
-"""What this build is and how it runs here: for people (``show_config``) and for programs (``config``); and where the
-package keeps its C library."""
+"""The properties of this build and of this process, for people (``show_config``) and for programs (``config``).
+
+The folders of the C library in the package are here too.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from ._version import __version__
 
 
 def config() -> dict[str, object]:
-    """Version, instruction sets, OpenMP and threads. RuntimeError if SOFTXENT_ISA names what cannot run here."""
+    """Version, instruction sets, OpenMP and threads. RuntimeError if SOFTXENT_ISA names a set that cannot run here."""
     num_threads, num_threads_from = num_threads_and_reason()
     return {
         "version": __version__,
@@ -30,7 +32,9 @@ def config() -> dict[str, object]:
 
 
 def openmp() -> str:
-    """The OpenMP specification that the build used, by its month, and the runtimes in this process where known."""
+    """The month of the OpenMP specification that the build used, and the OpenMP runtimes of this process, if they are
+    told.
+    """
     if not _kernels.OPENMP_VERSION:
         return "not built in"
     year, month = divmod(_kernels.OPENMP_VERSION, 100)
@@ -39,7 +43,7 @@ def openmp() -> str:
 
 
 def loaded_runtimes() -> list[str]:
-    """The file names of the OpenMP libraries in this process, as far as the system tells (Linux does)."""
+    """The file names of the OpenMP libraries in this process, if the system lists them (Linux does)."""
     try:
         with open("/proc/self/maps") as maps:
             files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}

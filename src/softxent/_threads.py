@@ -1,8 +1,8 @@
-"""How many threads a call may use. How work is divided among them is in ``_kernels.pyx``.
+"""The number of threads of a call. How work is divided among them is in ``_kernels.pyx``.
 
-The default is decided once, at the first call that asks: ``SOFTXENT_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
-processors that this process may run on (its affinity, and its control group's quota). What may lower any number in the
-end, a fork or threadpoolctl, is in ``_kernels.pyx`` too.
+The default is decided once, at the first call that asks for it: ``SOFTXENT_NUM_THREADS``, else ``OMP_NUM_THREADS``,
+else the number of processors that this process may use (by its affinity and its control group's quota). A fork or
+threadpoolctl may lower any number: that is in ``_kernels.pyx`` too.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextlib import AbstractContextManager
 
 from . import _kernels
 
-# More would bring nothing, and where threads run out the OpenMP runtime ends the process.
+# More threads bring nothing. If the system has no more threads to give, the OpenMP runtime ends the process.
 MOST_THREADS = max(16, 2 * (os.cpu_count() or 1))
 
-_chosen: int | None = None  # by set_num_threads
+_chosen: int | None = None  # what set_num_threads has set
 _default: tuple[int, str] | None = None
 
 
 class _Setting:
-    """A number of threads that was set; as a context manager it puts back, at its end, what was set before."""
+    """A number of threads that was set. At its end, as a context manager, it restores the setting before it."""
 
     def __init__(self, before: int | None) -> None:
         self._before = before
@@ -112,7 +112,7 @@ def threads_for(n_threads: int | None) -> int:
 
 
 def num_threads_and_reason() -> tuple[int, str]:
-    """The number of threads by default, and what decided it."""
+    """The default number of threads, and what decided it."""
     n, reason = (_chosen, "set_num_threads") if _chosen else _found_default()
     allowed, limit = _kernels.limit_of_threads(n)
     return allowed, limit or reason
@@ -128,7 +128,8 @@ def _found_default() -> tuple[int, str]:
 
 def _from_environment() -> tuple[int, str] | None:
     for name in ("SOFTXENT_NUM_THREADS", "OMP_NUM_THREADS"):
-        # OpenMP allows a list, one number for each level of nesting. What is no number is passed over, as there.
+        # OpenMP allows a list, with one number for each level of nesting. OpenMP ignores what is no number, and so do
+        # we.
         first = os.environ.get(name, "").split(",")[0].strip()
         if first.isascii() and first.isdigit() and int(first) >= 1:
             return int(first), name
@@ -145,7 +146,7 @@ def _from_system() -> tuple[int, str]:
 
 
 def _cgroup_quota(root: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None:
-    """Whole processors, rounded up, that the control group (version 2 or 1) allows; None where there is no limit."""
+    """The processors that the control group (version 2 or 1) allows, rounded up. None if there is no limit."""
 
     def words(*name: str) -> list[str]:
         with open(os.path.join(root, *name)) as file:
@@ -156,7 +157,7 @@ def _cgroup_quota(root: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None
             quota, period = words("cpu.max")[:2]
         else:
             (quota,), (period,) = words("cpu", "cpu.cfs_quota_us"), words("cpu", "cpu.cfs_period_us")
-        # "max" (version 2) and -1 (version 1) mean that there is none.
+        # "max" (version 2) and -1 (version 1) mean that there is no limit.
         return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):
         return None

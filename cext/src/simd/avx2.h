@@ -9,7 +9,7 @@ enum { FUSED = 1, LANES_f32 = 8, LANES_f64 = 4 };
 typedef __m256 vec_f32, mask_f32; /* a mask is all ones or all zeros in each lane */
 typedef __m256d vec_f64, mask_f64;
 
-/* A mask of the first n lanes: a window on a row of ones followed by zeros. */
+/* A mask of the first n lanes, loaded from a row of ones that is followed by zeros. */
 SIMD_INLINE __m256i till_f32(ptrdiff_t n)
 {
     static const int32_t window[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -116,7 +116,7 @@ SIMD_INLINE vec_f64 split_f64(vec_f64 u, vec_f64 *scale)
     const __m256i bits = _mm256_castpd_si256(_mm256_mul_pd(u, _mm256_set1_pd(1.4142135623730951)));
     const __m256i biased = _mm256_srli_epi64(bits, 52);
     *scale = _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_sub_epi64(_mm256_set1_epi64x(2046), biased), 52));
-    /* AVX2 does not convert 64-bit integers: they are put in the mantissa of 2^52, and that is subtracted. */
+    /* AVX2 does not convert 64-bit integers. So they are put into the mantissa of 2^52, which is subtracted again. */
     const __m256d two52 = _mm256_set1_pd(0x1p52);
     const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_castpd_si256(two52)));
     return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p52 + 1023));
@@ -144,7 +144,7 @@ SIMD_INLINE void narrow_bf16(uint16_t *p, vec_f32 v)
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(low, high));
 }
 
-/* As an integer, added to the bits of 1.5 2^52, a number lands in the low bits of a double's mantissa. */
+/* An integer is added to the bits of 1.5 2^52, so that it is in the low bits of a double's mantissa. */
 SIMD_INLINE vec_f64 of_int64_f64(const int64_t *p)
 {
     const __m256d base = _mm256_set1_pd(0x1.8p52);

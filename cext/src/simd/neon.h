@@ -18,7 +18,7 @@ SIMD_INLINE vec_f64 load_f64(const double *p) { return vld1q_f64(p); }
 SIMD_INLINE void store_f32(float *p, vec_f32 v) { vst1q_f32(p, v); }
 SIMD_INLINE void store_f64(double *p, vec_f64 v) { vst1q_f64(p, v); }
 
-/* NEON has no masked loads: the lanes pass through a small array. */
+/* NEON has no masked loads. Instead, the lanes pass through a small array. */
 SIMD_INLINE vec_f32 load_till_f32(const float *p, ptrdiff_t n, float fill)
 {
     float lanes[4];
@@ -58,7 +58,7 @@ SIMD_INLINE vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmsq_f32
 SIMD_INLINE vec_f64 fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return vfmsq_f64(c, a, b); }
 SIMD_INLINE vec_f32 mul_error_f32(vec_f32 a, vec_f32 b, vec_f32 p) { return vnegq_f32(vfmsq_f32(p, a, b)); }
 SIMD_INLINE vec_f64 mul_error_f64(vec_f64 a, vec_f64 b, vec_f64 p) { return vnegq_f64(vfmsq_f64(p, a, b)); }
-/* Not FMAX, because it is nan where either argument is nan. */
+/* This is not FMAX, because FMAX is nan if either argument is nan. */
 SIMD_INLINE vec_f32 max_f32(vec_f32 a, vec_f32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 SIMD_INLINE vec_f64 max_f64(vec_f64 a, vec_f64 b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 

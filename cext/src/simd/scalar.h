@@ -9,7 +9,7 @@ typedef double vec_f64;
 typedef int mask_f32;
 typedef int mask_f64;
 
-/* The operations that read the same for both types. */
+/* These operations are written the same for both types. */
 #define SCALAR_LAYER(X)                                                                                                \
     SIMD_INLINE vec_##X set1_##X(real_##X x) { return x; }                                                             \
     SIMD_INLINE vec_##X load_##X(const real_##X *p) { return *p; }                                                     \

@@ -1,18 +1,32 @@
 /* exp.h - template: exp, log1p and tanh in the vector type, over the ranges that softmax needs.
  *
- * exp(z - m) for the terms of a softmax with maximum m, and exp((z - m) / T) with a temperature T; log1p(t) for t >= 0;
- * the softcap c tanh(x / c) and its derivative. tools/minimax.py made the polynomials and computed their errors;
- * cext/tests/test_accuracy.h holds every function to the error that is stated here, in eps of the result. Which lanes
- * are summed is in stats.h. */
+ * The functions are exp(z - m) for the terms of a softmax with maximum m; exp((z - m) / T) with a temperature T;
+ * log1p(t) for t >= 0; the softcap c tanh(x / c) and its derivative. Sums are in stats.h.
+ *
+ * Every function states its domain, a bound of its error, the largest error that was measured, and the argument of that
+ * error. Errors are in eps of the exact result: 2^-23 in float32 and 2^-52 in float64. "Fused" is with a fused
+ * multiply-add (measured with AVX2), "plain" is without (measured with the scalar layer). Unless a function says
+ * otherwise, it was measured at every float32 of its domain that is not tiny (above 2^-30 in size, as a rule), and at
+ * 10^7 or more random float64.
+ *
+ * tools/minimax.py computes the polynomials, their errors and the places of these errors. The tests that the functions
+ * name are in cext/tests/test_accuracy.h. They hold the stated bounds, but for exp_shifted and exp_tempered, which say
+ * what their tests hold. */
 
 /* What differs between the two types: the layout of the format, and polynomials long enough for it.
  *
- * LN2_HI has 11 (float64: 16) trailing zero bits, so that n LN2_HI is exact also without a fused multiply-add.
+ * LN2_HI has 11 trailing zero bits (float64: 16), so that n LN2_HI is exact even without a fused multiply-add.
  *
  *     EXP: exp(r) = 1 + r + r^2 q(r),               domain |r| <= ln(2)/2
  *     LOG: 2 atanh(s) = 2 s + s w q(w),  w = s^2,   domain |s| <= 0.1717
  *
- * Maximum error of EXP: 0.037 eps (float32) and 0.044 eps (float64), both at r = -0.34. Of LOG: below 0.01 eps. */
+ * Maximum errors of these formulas with rounded coefficients and no other rounding, by tools/minimax.py:
+ *
+ *     EXP float32: 0.0366 eps at r = -0.3468        LOG float32: 0.0080 eps at s = 0.1717
+ *     EXP float64: 0.0440 eps at r = -0.3359        LOG float64: 0.0070 eps at s = 0.1717
+ *
+ * The domains are 2^-10 wider than ln(2)/2 and (sqrt 2 - 1) / (sqrt 2 + 1), because n and k are found by rounded
+ * operations. The tests of exp_shifted and log1p hold these errors together with those of the evaluation. */
 #ifndef SOFTXENT_EXP_CONSTANTS
 #  define SOFTXENT_EXP_CONSTANTS
 #  define ROUNDER_f32 0x1.8p23f /* adding it rounds to an integer, which is then in the low bits */
@@ -43,18 +57,19 @@ enum { EXP_TERMS_f32 = 5, EXP_TERMS_f64 = 10, LOG_TERMS_f32 = 3, LOG_TERMS_f64 =
          0x1.74664d245fa1ep-3, 0x1.39a037cdf3bf2p-3, 0x1.2f155c48ec514p-3}
 #endif
 
-/* x - n ln 2. With a fused multiply-add one rounded ln 2 is enough in float32: over the exponents that a row spans its
- * error is 0.02 eps for each unit of |z - m|. */
+/* x - n ln 2. Domain: integers n near x / ln 2. In float32 with a fused multiply-add, one rounded ln 2 is enough: it
+ * adds an error of 0.023 eps for each unit of |x| to exp(x), and of |z - m| to exp(z - m), because the same error in
+ * `top` cancels. test_exp_below_any_maximum holds that error, as a part of exp_shifted's. */
 SIMD_INLINE vec T(reduced)(vec x, vec n)
 {
     if (FUSED && sizeof(real) == sizeof(float)) return V(fnma)(n, V(set1)(D(LN2)), x);
     return V(fnma)(n, V(set1)(D(LN2_LO)), V(fnma)(n, V(set1)(D(LN2_HI)), x));
 }
 
-/* Exps carry a factor 2^h, the headroom, because of subnormal numbers. A term below the normal numbers still counts
- * where many such terms, or a large upstream gradient, make a result that is a normal number. h is HEADROOM, and more
- * for a sample whose upstream gradient is above 2^HEADROOM: then h grows with the exponent of the gradient, but no
- * further than leaves room for a sum of 2^31 exps. */
+/* Exps carry a factor 2^h, the headroom, so that terms below the normal numbers still count. Many such terms, or a
+ * large upstream gradient, can make a result that is a normal number. As a rule h is HEADROOM. If the upstream gradient
+ * of a sample is above 2^HEADROOM, h grows with the exponent of the gradient, up to MOST_HEADROOM: this leaves room for
+ * a sum of 2^31 exps. */
 #ifndef SOFTXENT_HEADROOM
 #  define SOFTXENT_HEADROOM
 enum { HEADROOM = 24, TWO_TO_HEADROOM = 1 << HEADROOM, MOST_HEADROOM_f32 = 88, MOST_HEADROOM_f64 = 888 };
@@ -69,14 +84,14 @@ SIMD_INLINE T(headroom) T(headroom_of)(int h)
     return x;
 }
 
-/* How a row's logits z become top exp(z - m), where `top`, the same for the whole row, is 2^h times a factor near 1.
- * Where it matters z - m is not rounded: that could cost several eps where most of the probability lies far below m.
+/* How a row's logits z become top exp(z - m). `top` is one number for the whole row: 2^h times a factor near 1.
  *
  *     x = z - base = n ln 2 + r,   m - base = n0 ln 2 + r0,   top = 2^h exp(r0)
  *     2^h exp(x - n0 ln 2) = 2^(n - n0 + h) exp(r) = top exp(z - m)
  *
- * The difference x is exact, and the small remainders r and r0 lose nothing. `rounder` turns x / ln 2 into n, subtracts
- * n0 and adds the bias of the exponent. At `floor` and below the result is 0. */
+ * The difference x is exact where it matters, and the small remainders r and r0 lose nothing. A rounded z - m could
+ * cost several eps if most of the probability lies far below m. `rounder` turns x / ln 2 into n, subtracts n0, and adds
+ * the bias of the exponent. At `floor` and below, the result is 0. */
 typedef struct {
     vec base, rounder, floor, top;
 } T(shift);
@@ -91,14 +106,33 @@ SIMD_INLINE vec T(exp_curve)(vec r)
     return q;
 }
 
-/* (exp(r) - 1) / r. Domain: |r| <= ln(2)/2. */
+/* (exp(r) - 1) / r, by the polynomial EXP. Domain: |r| <= ln(2)/2. Error: at most 0.75 eps. Largest measured:
+ *
+ *     float32    fused 0.662 at r = 0.15405        plain 0.693 at r = 0.15722
+ *     float64    fused 0.651 at r = 0.05207        plain 0.666 at r = 0.23500
+ *
+ * test_expm1_below_0 holds it, as a part of expm1_below_0's error. */
 SIMD_INLINE vec T(exp_slope)(vec r) { return V(fma)(T(exp_curve)(r), r, V(set1)(1)); }
 
+/* exp(r), by the polynomial EXP. Domain: |r| <= ln(2)/2. Error: at most 0.55 eps fused, and 0.75 eps plain. Largest
+ * measured:
+ *
+ *     float32    fused 0.526 at r = -0.34609       plain 0.720 at r = -0.34521
+ *     float64    fused 0.522 at r = -0.34168       plain 0.728 at r = -0.33539
+ *
+ * test_exp_below_any_maximum and test_exp_of_dense_arguments hold it, as a part of exp_shifted's error. */
 SIMD_INLINE vec T(exp_near_0)(vec r) { return V(fma)(T(exp_slope)(r), r, V(set1)(1)); }
 
-/* If |m| < 64, base is 0. Otherwise base is m, and z - m is exact wherever it matters: for z within 32 of such an m,
- * both are multiples of the last place of the difference. Two maxima are special. If m is +inf, all finite logits
- * become 0. If every logit is -inf, no shift makes sense, and base is 0. nan stays nan in each case. */
+/* The shift of a row with maximum m. Domain: any m.
+ *
+ *     |m| < 64         base = 0
+ *     |m| >= 64        base = m
+ *     m = +inf         base = m: the exps of all finite logits become 0
+ *     m = -inf, nan    base = 0: no shift makes sense
+ *
+ * If base is m, z - m is exact wherever it matters: for z within 32 of such an m, both are multiples of the last place
+ * of the difference. A logit that is nan stays nan in each case. test_exp_at_the_edges and test_exp_shift_of_each_lane
+ * hold this. */
 SIMD_INLINE T(shift) T(shift_of)(vec row_max, T(headroom) headroom)
 {
     const vec zero = V(set1)(0), rounder = V(set1)(D(ROUNDER)), bias = V(add)(V(set1)(D(BIAS)), headroom.h);
@@ -124,9 +158,7 @@ SIMD_INLINE vec T(shifted)(vec z, T(shift) shift, const int near)
 /* m - z, from x = shifted(z). It is finite where m is, also for a logit of -inf. */
 SIMD_INLINE vec T(depth_of)(vec x, vec row_max, T(shift) shift) { return V(sub)(V(sub)(row_max, shift.base), x); }
 
-/* top exp(z - m), as in T(shift). Domain: z <= m, and nan, which stays nan. At the maximum the result is exactly `top`;
- * below half the smallest normal number it is 0. Maximum error elsewhere: 1.1 eps (1 + 0.03 (m - z)); where z - m is
- * rounded, at |m| >= 64 and m - z > 32, 0.5 eps (m - z) more. `near` is a constant: 1 says that base is 0. */
+/* top exp(z - m) of x = shifted(z): see exp_shifted. */
 SIMD_INLINE vec T(exp_of_shifted)(vec x, T(shift) shift)
 {
     const vec t = V(fma)(x, V(set1)(D(LOG2E)), shift.rounder);
@@ -134,19 +166,34 @@ SIMD_INLINE vec T(exp_of_shifted)(vec x, T(shift) shift)
     return V(mul)(T(exp_near_0)(r), V(to_exponent)(t)); /* 2^(n - n0 + h), or 0 at the floor */
 }
 
+/* top exp(z - m), as in T(shift). Domain: z <= m, and nan, which stays nan. At z = m the result is exactly `top`. Below
+ * half the smallest normal number it is 0. `near` is a constant: 1 says that base is 0.
+ *
+ * Error against the rounded `top`: at most 1.3 eps (1 + 0.03 (m - z)) fused, and 1.7 eps (1 + 0.03 (m - z)) plain. The
+ * rounding of `top` is a part of it. If |m| >= 64 and m - z > 32, z - m is rounded, which adds at most 0.5 eps (m - z).
+ * Largest measured, in eps (1 + 0.03 (m - z)):
+ *
+ *     m = 0, where `top` is exact: every z
+ *     float32    fused 0.707 at z = -102.994       plain 0.719 at z = -5.19724
+ *     float64    fused 0.595 at z = -0.39746       plain 0.727 at z = -0.33821
+ *     |m| < 64: the m of the worst tops, each with random z
+ *     float32    fused 1.019 at m = 63.92969, z = 62.69482         plain 1.573 at m = -5.19672, z = -5.86860
+ *     float64    fused 1.151 at m = -12.81280, z = -13.55807       plain 1.453 at m = -4.49230, z = -5.26352
+ *
+ * test_exp_below_any_maximum holds 1.1 eps (1 + 0.03 (m - z)) at its own maxima, which are not the worst ones.
+ * test_exp_of_dense_arguments holds it at m = 0. */
 SIMD_INLINE vec T(exp_shifted)(vec z, T(shift) shift, const int near)
 {
     return T(exp_of_shifted)(T(shifted)(z, shift, near), shift);
 }
 
-/* How a row's logits z become top exp((z - m) / T), with a temperature T. 1 / T is two reals long (scale and
- * scale_low), and a product with it is a rounded value and the rest, `low`. All else is as in T(shift), for the logits
- * over T; only `base` and `floor` are in units of z. exp_tempered has the domain of exp_shifted and 1.15 times its
- * maximum error. */
+/* How a row's logits z become top exp((z - m) / T), with a temperature T. 1 / T is two reals long: scale and scale_low.
+ * A product with it is two reals as well: a rounded value, and the rest, `low`. All else is as in T(shift) for the
+ * logits z / T, but `base` and `floor` are in units of z. */
 typedef struct {
     T(shift) shift;
     vec scale, scale_low;
-    /* If T > 1, m - z may overflow where (m - z) / T does not: so m - z is formed in units of 2, and otherwise of 1. */
+    /* If T > 1, m - z may overflow where (m - z) / T does not. So m - z is formed in units of 2 if T > 1, else of 1. */
     vec unit, scale_of_unit; /* 1 / 2 or 1; and scale over unit */
     int is_one;              /* T = 1: exp_shifted does it */
 } T(tempered);
@@ -156,7 +203,7 @@ SIMD_INLINE vec T(scaled_low)(vec x, vec scaled, const T(tempered) * t)
     return V(fma)(x, t->scale_low, V(mul_error)(x, t->scale, scaled));
 }
 
-/* (m - z) unit. */
+/* (m - z) unit. Domain: z <= m. */
 SIMD_INLINE vec T(units_below)(vec row_max, vec z, const T(tempered) * t)
 {
     return V(fnma)(z, t->unit, V(mul)(row_max, t->unit));
@@ -171,7 +218,7 @@ SIMD_INLINE T(inverse) T(inverse_of)(double temperature)
 {
     const double inverse = 1 / temperature;
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
-    /* 1 / T = inverse (1 + rest), but for an error that is smaller than any real's rounding */
+    /* 1 / T = inverse (1 + rest), with an error that is smaller than any real's rounding. */
     const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
     const T(inverse) x = {(real)temperature, (real)inverse,
                           (real)((inverse - (double)(real)inverse) + inverse * rest), temperature > 1 ? (real)0.5 : 1};
@@ -192,6 +239,7 @@ SIMD_INLINE T(inverses) T(one_temperature)(double temperature)
     return all;
 }
 
+/* The T(tempered) of a row. Domain: any maximum, T in [2^-100, 2^100]. test_exp_tempered_at_the_edges holds it. */
 SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, const T(inverses) * inverse, T(headroom) headroom)
 {
     T(tempered) t;
@@ -215,6 +263,16 @@ SIMD_INLINE T(tempered) T(tempered_of)(vec row_max, const T(inverses) * inverse,
     return t;
 }
 
+/* top exp((z - m) / T), as in T(tempered). Domain: that of exp_shifted. Error: at most 1.15 times that of exp_shifted
+ * at (z - m) / T. Largest measured for |m / T| < 64, at random m, T and z and at the m of the worst tops, in eps (1 +
+ * 0.03 (m - z) / T):
+ *
+ *     float32    fused 1.179 at T = 1.7, m = 105.44530, z = 105.34228
+ *                plain 1.713 at T = 1.7, m = 27.73030, z = 26.54809
+ *     float64    fused 1.322 at T = 1.7, m = -64.19247, z = -65.48959
+ *                plain 1.607 at T = 1.7, m = 85.45440, z = 84.17484
+ *
+ * test_exp_tempered holds 1.15 times the error that test_exp_below_any_maximum holds, at the maxima of that test. */
 SIMD_INLINE vec T(exp_tempered)(vec z, const T(tempered) * s)
 {
     if (s->is_one) return T(exp_shifted)(z, s->shift, 0);
@@ -225,8 +283,17 @@ SIMD_INLINE vec T(exp_tempered)(vec z, const T(tempered) * s)
     return V(mul)(T(exp_near_0)(r), V(to_exponent)(t));
 }
 
-/* exp(y) - 1, and exp(y) in *exp_y. Domain: y <= 0. Maximum error: 2 eps, and for exp(y) that of exp_shifted. exp(y) is
- * 0 from about the smallest normal number down. */
+/* exp(y) - 1, and exp(y) in *exp_y. Domain: y <= 0, and nan, which stays nan. Error of exp(y) - 1: at most 2 eps. Error
+ * of exp(y): at most 1.1 eps (1 + 0.03 |y|). exp(y) is 0 from about the smallest normal number down. Largest measured:
+ *
+ *     exp(y) - 1, in eps
+ *     float32    fused 0.987 at y = -0.36522       plain 1.018 at y = -0.35558
+ *     float64    fused 1.199 at y = -0.34825       plain 1.194 at y = -0.34913
+ *     exp(y), in eps (1 + 0.03 |y|)
+ *     float32    fused 0.745 at y = -80.0578       plain 0.719 at y = -5.19724
+ *     float64    fused 0.711 at y = -1.03766       plain 0.744 at y = -4.50155
+ *
+ * test_expm1_below_0 holds both. */
 SIMD_INLINE vec T(expm1_below_0)(vec y, vec *exp_y)
 {
     const vec one = V(set1)(1), rounder = V(set1)(D(ROUNDER) + D(BIAS));
@@ -254,10 +321,22 @@ SIMD_INLINE vec T(expm1_near_0)(vec x, vec *rest)
 
 SIMD_INLINE vec T(abs)(vec x) { return V(max)(x, V(sub)(V(set1)(0), x)); }
 
-/* c tanh(x / c), and its derivative 1 / cosh^2(x / c) in *slope. Domain: all x; infinities stay, with slope 0. Maximum
- * error: 4 eps, and 4 eps (1 + |x / c|) for the slope. This does not hold where x / c is subnormal, which may be lost,
- * nor where the slope is nearly subnormal: then it is 0. The formulas, with u = x / c and E = exp(-2 |u|):
- *     tanh u = (1 - E) / (1 + E),   1 / cosh^2 u = 4 E / (1 + E)^2 */
+/* c tanh(x / c), and its derivative 1 / cosh^2(x / c) in *slope. With u = x / c and E = exp(-2 |u|):
+ *
+ *     tanh u = (1 - E) / (1 + E),   1 / cosh^2 u = 4 E / (1 + E)^2
+ *
+ * Domain: all x. Infinities stay infinite, with slope 0. nan stays nan. Error: at most 4 eps, and 4 eps (1 + |u|) for
+ * the slope. There are two exceptions: a subnormal u may be lost, and a slope that is nearly subnormal is 0. Largest
+ * measured, for c = 1, 30, 50 (float64 also 0.01, 3, 1/3):
+ *
+ *     c tanh(x / c), in eps
+ *     float32    fused 2.394 at c = 50, x = 8.89904        plain 2.494 at c = 30, x = 4.35944
+ *     float64    fused 2.367 at c = 50, x = 9.01933        plain 2.435 at c = 3, x = 0.57201
+ *     slope, in eps (1 + |u|)
+ *     float32    fused 1.583 at c = 50, x = 100.6358       plain 1.557 at c = 30, x = 35.9198
+ *     float64    fused 1.512 at c = 1/3, x = 0.34053       plain 1.504 at c = 30, x = 37.2913
+ *
+ * test_capped and test_capped_at_the_edges hold both. */
 SIMD_INLINE vec T(capped)(vec x, vec cap, vec *slope)
 {
     const vec zero = V(set1)(0), two = V(set1)(2), size = T(abs)(x);
@@ -279,14 +358,22 @@ SIMD_INLINE vec T(log_of_parts)(vec k, vec f)
     vec q = V(set1)(coefficient[D(LOG_TERMS) - 1]);
     UNROLL
     for (int i = D(LOG_TERMS) - 2; i >= 0; --i) q = V(fma)(q, w, V(set1)(coefficient[i]));
-    /* 2 s = f - s f exactly in the reals. f has no error of its own, so only the correction to f is rounded. */
+    /* 2 s = f - s f holds exactly for real numbers. f has no error of its own: only the correction to f is rounded. */
     const vec log_f = V(fnma)(s, V(fnma)(w, q, f), f);
     return V(fma)(k, V(set1)(D(LN2_HI)), V(fma)(k, V(set1)(D(LN2_LO)), log_f));
 }
 
-/* log(1 + t). Domain: t > -1, and nan, which stays nan. Maximum error: 2 eps.
+/* log(1 + t), by the polynomial LOG, with k such that 1 + f is in [sqrt 1/2, sqrt 2):
+ *
  *     1 + t = 2^k (1 + f),   log(1 + f) = 2 atanh(s),   s = f / (2 + f)
- * f is computed without rounding 1 + t. */
+ *
+ * f is computed without rounding 1 + t. Domain: -1 < t < 2^126 (float64: 2^1022), and nan, which stays nan. Error: at
+ * most 2 eps. Largest measured for 2^-30 <= t < 2^31:
+ *
+ *     float32    fused 1.075 at t = 0.41466        plain 1.127 at t = 0.41435
+ *     float64    fused 1.317 at t = 0.41758        plain 1.337 at t = 0.41446
+ *
+ * test_log1p holds it. */
 SIMD_INLINE vec T(log1p)(vec t)
 {
     const vec one = V(set1)(1);

@@ -1,6 +1,6 @@
-"""The command line. Nothing in the library imports it; each module knows only those below it.
+"""The command line. Nothing in the library imports it; a module imports only modules below it in this list.
 
-main                        runs one command, and tells whatever goes wrong
+main                        runs one command, and prints any error
 parser                      the arguments
 demo, evaluate, info        the subcommands, each imported when it runs
 pair                        two files that belong together: axes, blocks, labels

@@ -22,7 +22,7 @@ from .files import whole_file
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 LossAndGrad = Callable[[Floats, Labels], tuple[float, Floats]]  # the mean loss of logits, and its gradient
-Watch = Callable[[int, float], None]  # told the step and its loss
+Watch = Callable[[int, float], None]  # called with each step and its loss
 
 # The Hessian is at most half of X'X / n, whose largest eigenvalue is 11.5 for these pixels; with Nesterov's
 # momentum m, steps are stable up to (2 + 2m) / (1 + 2m) over that: 0.23.
@@ -44,7 +44,7 @@ def run(steps: int, seed: int, plot: str | None, threads: int | None) -> None:
         _run(steps, seed, threads)
         return
     plots.check(plot)
-    with whole_file(plot) as output:  # which fails now, and not after the training
+    with whole_file(plot) as output:  # a missing encoding fails here, and not after the training
         plots.learning_curve(output, _run(steps, seed, threads))
     terminal.say(f"learning curve  {plot}")
 
@@ -123,7 +123,7 @@ def _train_watched(split: Split, steps: int, loss_and_grad: LossAndGrad) -> tupl
 
 
 def _compare(split: Split, steps: int, fused: LossAndGrad) -> None:
-    """Time the same training with both, taking turns; the best of a few runs, without the progress bar."""
+    """Time the same training with both ways, in turn. The best of a few runs counts, without the progress bar."""
     best = dict.fromkeys(("softxent", "NumPy"), np.inf)
     loss: dict[str, Any] = {}
     for _ in range(TIMED_RUNS):

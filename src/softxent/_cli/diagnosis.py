@@ -1,6 +1,6 @@
-"""What may be the matter with files that do not fit, or whose loss is no number: what was probably meant.
+"""The likely cause if files do not fit or a loss is not finite, and what was probably meant.
 
-Advice is the end of an error's line, or empty; notes are of files that are measured all the same.
+Advice is the end of an error's line, or empty. Notes are about files that are measured in spite of what they note.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def of_shapes(logits: Array, labels: Array, as_indices: tuple[int, ...]) -> str:
 
 
 def of_logits_dtype(logits: Array) -> str:
-    """What is wrong with a dtype that logits do not have, and advice."""
+    """What is wrong with a dtype that logits cannot have, and advice."""
     if logits.dtype.kind == "u":
         return "may be the bits of bfloat16: --dtype bfloat16 reads them so; if numbers, save logits.astype(float)"
     if logits.dtype.kind == "V" and logits.dtype.itemsize == 2 and logits.dtype.names is None:
@@ -49,7 +49,7 @@ def of_logits_dtype(logits: Array) -> str:
 
 
 def of_labels_dtype(labels: Array) -> str:
-    """Advice on labels of class indices' shape that are no integers."""
+    """Advice on labels that have the shape of class indices but are no integers."""
     start = labels.reshape(-1)[:1000] if labels.flags.c_contiguous else labels[:1000]
     if labels.dtype.kind == "b" or (labels.dtype.kind == "f" and bool((start == np.floor(start)).all())):
         return "; these seem to be whole numbers: save labels.astype(int)"
@@ -57,9 +57,9 @@ def of_labels_dtype(labels: Array) -> str:
 
 
 def of_labels(blocks: Iterator[Array], n_classes: int) -> str:
-    """Advice on class indices, block by block, of which some are no class."""
+    """Advice on class indices of which some are no class. They are read block by block."""
     low, high = math.inf, -math.inf
-    strange: set[int] = set()  # the values that are no class: a few of them
+    strange: set[int] = set()  # some of the values that are no class
     for labels in blocks:
         if len(strange) < 3:
             strange.update(np.unique(labels[(labels < 0) | (labels >= n_classes)]).tolist())
@@ -76,7 +76,7 @@ def of_labels(blocks: Iterator[Array], n_classes: int) -> str:
 
 
 def of_distribution(target: Array) -> tuple[Array, str] | None:
-    """Where, in a block with the class axis last, the first entry is that no distribution has, and what it is."""
+    """Where a block, with the class axis last, has its first entry that no distribution has, and what that entry is."""
     bad = ~(target >= 0)
     if not bad.any():
         return None
@@ -94,7 +94,7 @@ class NotFinite:
         self.n_nan = self.n_inf = 0
 
     def look(self, losses: Array) -> Array | None:
-        """Count those of a block. Return where the first lies, if it is the first of all."""
+        """Count those of a block. Return the place of the first one if no block before had one."""
         if np.isfinite(losses).all():
             return None
         is_first = self.n_nan + self.n_inf == 0
@@ -103,7 +103,7 @@ class NotFinite:
         return np.argwhere(~np.isfinite(losses))[0] if is_first else None
 
     def counts(self) -> str:
-        """How many there are, in words."""
+        """The numbers of nan and infinite losses, in words."""
         parts = [
             f"{n} {'is' if n == 1 else 'are'} {what}" for n, what in ((self.n_nan, "nan"), (self.n_inf, "inf")) if n
         ]
@@ -111,10 +111,10 @@ class NotFinite:
 
 
 def culprit(logits: Array, target: Array, smoothed: bool) -> tuple[int | None, str]:
-    """Which logit of one sample makes its loss nan or infinite, and what is the matter with it.
+    """Which logit of one sample makes its loss nan or infinite, and why.
 
-    `target` is a class index or a distribution, smoothed or not. None for the class: it is all of them, or none in
-    particular.
+    `target` is a class index or a distribution, smoothed or not. The class is None if all classes or none in particular
+    are the cause.
     """
     logits = logits.astype(np.float64)
     for is_wrong, what in ((np.isnan(logits), "nan"), (logits == math.inf, "inf")):
@@ -132,14 +132,14 @@ def culprit(logits: Array, target: Array, smoothed: bool) -> tuple[int | None, s
 
 
 class Probabilities:
-    """Whether what is given as logits may be probabilities: all of it in [0, 1], every sample's sum 1."""
+    """Whether the logits may be probabilities: all of them are in [0, 1], and the sum of every sample is 1."""
 
     def __init__(self, n_classes: int) -> None:
         self.possible = n_classes > 1
         self.seen = False
 
     def look(self, logits: Array) -> None:
-        """Look at a block with the class axis last, until one sample is no distribution."""
+        """Look at a block with the class axis last, unless an earlier sample was no distribution."""
         if not self.possible:
             return
         first = logits[(0,) * (logits.ndim - 1)]
@@ -148,7 +148,7 @@ class Probabilities:
 
 
 def are_distributions(values: Array) -> bool:
-    """Whether all are in [0, 1] and every sample's sum, along the last axis, is 1 as far as the dtype can tell."""
+    """Whether all entries are in [0, 1], and each sample's sum over the last axis is 1 to the dtype's precision."""
     if not (values.min() >= 0 and values.max() <= 1):
         return False
     exact = values.dtype.kind == "f" and values.dtype.itemsize >= 4

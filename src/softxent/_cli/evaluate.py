@@ -54,7 +54,7 @@ class Report:
         if self.calibration_error is not None:
             names.append("calibration_error")
         values = {name: getattr(self, name) for name in names}
-        # JSON has no nan and no inf
+        # JSON has neither nan nor inf
         return json.dumps({name: value if math.isfinite(value) else None for name, value in values.items()})
 
     def as_text(self) -> str:
@@ -90,7 +90,7 @@ def evaluate(
     plot: str | None = None,
     n_threads: int | None = None,
 ) -> Report:
-    """Measure the logits in one file against the labels in another; the last three paths are of files to write."""
+    """Measure the logits in one file against the labels in another. The last three paths name files to write."""
     wanted = {"grad": grad, "per_sample": per_sample, "plot": plot}
     _refuse_to_overwrite([path for path in wanted.values() if path], [logits, labels, class_weight])
     if plot is not None:
@@ -115,13 +115,13 @@ def evaluate(
 
 
 class _Evaluation:
-    """One way through a pair of files, and what was found on it."""
+    """One pass over a pair of files, and its results."""
 
     def __init__(self, pair: Pair, options: dict[str, Any], calibrate: bool) -> None:
         self.pair, self.options = pair, options
         self.n_kept, self.normalizer = pair.check_labels(options["class_weight"])
         dtype = _arrays.result_dtype(pair.logits.dtype)
-        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # of the results
+        self.dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype  # the dtype of the results
         self.losses = Losses()
         self.right = np.zeros(2, dtype=np.int64)  # first, and among the first five
         self.calibration = Calibration() if calibrate else None
@@ -129,7 +129,7 @@ class _Evaluation:
         self.probabilities = diagnosis.Probabilities(pair.n_classes)
 
     def stream(self, grad_file: Output | None, losses_file: Output | None) -> None:
-        """Go through the files once, block by block."""
+        """Read the files once, block by block."""
         pair, done = self.pair, 0
         grad = self._new_grad(grad_file) if grad_file is not None else None
         per_sample = self._new_losses(losses_file) if losses_file is not None else None
@@ -184,7 +184,7 @@ class _Evaluation:
 
     def _new_grad(self, output: Output) -> Array:
         like, flags = self.pair.as_stored, self.pair.as_stored.flags
-        dtype = like.dtype if like.dtype.newbyteorder("=") == self.dtype else self.dtype  # in its byte order
+        dtype = like.dtype if like.dtype.newbyteorder("=") == self.dtype else self.dtype  # in its own byte order
         return self.pair.view(new_npy(output, dtype, like.shape, flags.f_contiguous and not flags.c_contiguous))
 
     def _new_losses(self, output: Output) -> Array:
@@ -201,7 +201,7 @@ class _Evaluation:
             self.first_not_finite = f"{self.pair.logit_at(place, ':' if k is None else k)} {what}"
 
     def _as_told(self, error: Exception, box: Box) -> CommandError:
-        """An error of a block as one of the file: what it says of places is counted from the block's start."""
+        """An error of a block as an error of the file: a place in the block becomes a place in the file."""
         labels = self.pair.labels_of(box)
         found = None if self.pair.indexed else diagnosis.of_distribution(labels)
         if found is None:
@@ -213,7 +213,7 @@ class _Evaluation:
         return CommandError(f"{self.pair.labels_name}: {self.pair.target_at(place, int(k))} is {what}")
 
     def tell_doubts(self) -> None:
-        """Note on stderr what is strange about files that were measured all the same."""
+        """Print notes to stderr on what is strange about files that were measured."""
         if self.probabilities.seen and self.probabilities.possible:
             terminal.note(
                 f"{self.pair.logits_name}: these look like probabilities: all are in [0, 1], and each sample's sum is "
@@ -255,7 +255,7 @@ def _open_class_weight(path: str, n_classes: int) -> Array:
 
 
 def _refuse_to_overwrite(outputs: list[str], inputs: list[str | None]) -> None:
-    """An output must be neither an input nor another output."""
+    """Refuse an output that is an input or another output."""
     read = [split_name(name)[0] for name in inputs if name is not None]
     for i, path in enumerate(outputs):
         for other in read:

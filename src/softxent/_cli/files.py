@@ -1,4 +1,4 @@
-"""Files that are written: each appears whole or not at all. The error for the user, too, which all modules raise."""
+"""Files that are written: each appears whole or not at all. The error for users that all modules raise is here too."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-BLOCK_BYTES = 1 << 26  # of a file at a time: long enough to keep every thread busy, soon enough for Ctrl-C
+BLOCK_BYTES = 1 << 26  # bytes of a file at a time: enough to keep every thread busy, and few enough for a quick Ctrl-C
 
 
 class CommandError(Exception):
-    """Something the user can put right: told in one line, without a traceback."""
+    """An error that the user can correct. It is printed in one line, without a traceback."""
 
 
 class Output(NamedTuple):
     """A file that is being written."""
 
-    path: str  # as the user named it
-    temporary: Path  # what it is called until it is whole
+    path: str  # the name that the user gave
+    temporary: Path  # the name until the file is whole
 
 
 @contextlib.contextmanager
 def whole_file(path: str) -> Iterator[Output]:
-    """Make an empty temporary file beside `path`; it takes the place of `path` if the block succeeds.
+    """Make an empty temporary file beside `path`, which takes the place of `path` if the block succeeds.
 
-    After an error or Ctrl-C the temporary file is gone and `path` is as it was. An earlier file's mode is kept. A
-    symbolic link is followed.
+    After an error or Ctrl-C the temporary file is removed, and `path` is unchanged. The mode of an existing file is
+    kept. A symbolic link is followed.
     """
     final = Path(os.path.realpath(path))
     mode = _mode_to_keep(path, final)
@@ -50,14 +50,16 @@ def whole_file(path: str) -> Iterator[Output]:
                 temporary.chmod(mode)
             os.replace(temporary, final)
     except BaseException as error:
-        traceback.clear_frames(error.__traceback__)  # drops its map: Windows does not remove a mapped file
+        traceback.clear_frames(error.__traceback__)  # drops its map, because Windows does not remove a mapped file
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
 
 
 def _mode_to_keep(path: str, final: Path) -> int | None:
-    """The mode of the file that is to be replaced, if it may be; None if there is none."""
+    """The mode of the file that is to be replaced. None if there is no such file. Refuses a file that may not be
+    replaced.
+    """
     with unwritable(path):
         try:
             status = final.stat()
@@ -66,14 +68,14 @@ def _mode_to_keep(path: str, final: Path) -> int | None:
     if not stat.S_ISREG(status.st_mode):
         raise CommandError(f"{path}: cannot be written: it is not a regular file")
     mode = stat.S_IMODE(status.st_mode)
-    if not mode & 0o222 or not os.access(final, os.W_OK):  # root may write to any, but did not say so here
+    if not mode & 0o222 or not os.access(final, os.W_OK):  # root may write to any file, but did not ask for that here
         raise CommandError(f"{path}: is there and read-only (mode {mode:04o}): make it writable, or name another file")
     return mode
 
 
 @contextlib.contextmanager
 def unwritable(path: str) -> Iterator[None]:
-    """Tell an error of the system as one of writing `path`."""
+    """Raise an error of the operating system as one of writing `path`."""
     try:
         yield
     except OSError as error:
@@ -98,7 +100,7 @@ def _reserve(file: BinaryIO, n_bytes: int) -> None:
             os.posix_fallocate(file.fileno(), file.tell(), n_bytes)
             return
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system may not know how
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system may not support it
                 raise
     for start in range(0, n_bytes, BLOCK_BYTES):
         file.write(bytes(min(BLOCK_BYTES, n_bytes - start)))

@@ -1,6 +1,6 @@
 """Files that are read: the arrays of .npy, .npz and .safetensors files, as maps of the disk.
 
-None is ever loaded: a file may be larger than memory. What a format cannot be read from says how to convert it.
+No array is loaded, because a file may be larger than memory. The error for any other format says how to convert it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import numpy as np
 from . import terminal
 from .files import Array, CommandError
 
-UNPACKED_BYTES = 1 << 20  # at a time, of a compressed array
-WORTH_A_WORD = 1 << 26  # bytes on the disk that nobody asked for
+UNPACKED_BYTES = 1 << 20  # bytes of a compressed array that are unpacked at a time
+WORTH_A_WORD = 1 << 26  # bytes on the disk without need
 
 SAFETENSORS_DTYPES = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"},
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"},
 }
 
-# What others save: what it is, how its name ends, how it starts, and how to get its array.
+# The formats of other programs: their names, how a file's name ends, how its bytes start, and how to get the array.
 PYTORCH = (
     "a PyTorch file",
     (".pt", ".pth", ".ckpt"),
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
 
 
 def open_array(name: str) -> Array:
-    """Map the array that is called PATH, or PATH:NAME where the file holds several. It cannot be written to."""
+    """Map the array that is called PATH, or PATH:NAME if the file holds several. It cannot be written to."""
     path, member = split_name(name)
     try:
         with open(path, "rb") as file:
@@ -102,7 +102,7 @@ def _bfloat16(name: str) -> np.dtype[Any]:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """PATH and NAME of PATH:NAME. A file whose own name has a colon is taken as it is."""
+    """The PATH and the NAME of PATH:NAME. If a file's own name has a colon, it is taken as a path."""
     if not os.path.exists(name):
         for at, character in enumerate(name):
             if character == ":" and os.path.isfile(name[:at]):
@@ -124,12 +124,12 @@ def _choose(path: str, names: Sequence[str], member: str | None) -> str:
 
 
 def _map(file: BinaryIO, name: str, layout: Layout, size: int | None = None) -> Array:
-    """The array as a map of an open file, of which `size` bytes are there."""
+    """The array as a map of an open file that has `size` bytes."""
     if size is None:
         size = os.fstat(file.fileno()).st_size
     if layout.end > size:
         raise CommandError(f"{name}: is cut short: its array ends at byte {layout.end} of {size}")
-    if layout.end == layout.offset:  # nothing can be mapped
+    if layout.end == layout.offset:  # an empty file cannot be mapped
         return np.empty(layout.shape, layout.dtype)
     order: Literal["F", "C"] = "F" if layout.fortran_order else "C"
     mapped = mmap.mmap(file.fileno(), layout.end, access=mmap.ACCESS_READ)
@@ -143,18 +143,18 @@ def _npy_layout(file: BinaryIO, name: str) -> Layout:
     """Read the header of a .npy file, from where `file` is."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged header is told of once, below
+            warnings.simplefilter("ignore")  # a damaged header is reported once, below
             version = np.lib.format.read_magic(file)
             if version == (1, 0):
                 shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-            else:  # or an error, for which no array of numbers gives cause
+            else:  # no array of numbers needs such a header
                 shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
         layout = Layout(dtype, tuple(shape), fortran_order, file.tell())
         if any(n < 0 for n in layout.shape) or dtype.itemsize == 0:
             raise ValueError(f"shape {layout.shape}, dtype {dtype}")
     except OSError:
         raise
-    except Exception as error:  # a damaged header can fail in any way a Python literal can
+    except Exception as error:  # a damaged header can fail in any way that a Python literal can
         raise CommandError(f"{name}: not a readable .npy file, or cut short: {error}") from error
     if dtype.hasobject:
         raise CommandError(f"{name}: holds Python objects, not numbers: save array.astype(float) instead")
@@ -165,7 +165,7 @@ def _from_npz(file: BinaryIO, path: str, member: str | None) -> Array:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if any(name.endswith("data.pkl") for name in entries):  # an archive, but of PyTorch's
+            if any(name.endswith("data.pkl") for name in entries):  # an archive that PyTorch wrote
                 raise CommandError(f"{path}: {_what_to_do(path, PYTORCH[2])}")
             arrays = [name for name, info in entries.items() if info.filename.endswith(".npy")]
             chosen = _choose(path, arrays, member)
@@ -180,7 +180,7 @@ def _from_npz(file: BinaryIO, path: str, member: str | None) -> Array:
 
 
 def _start_of(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Where the bytes of a stored entry begin: behind a header, a name and a field of any length."""
+    """The place of the first byte of a stored entry. The header, name and extra field before it have any length."""
     file.seek(entry.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\x03\x04":
@@ -190,7 +190,7 @@ def _start_of(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Array:
-    """Map a compressed array, by way of a temporary file that is gone when the program ends, however it ends."""
+    """Map a compressed array, through a temporary file that is removed when the program ends, however it ends."""
     folder = tempfile.gettempdir()
     if entry.file_size > WORTH_A_WORD:
         size = f"{entry.file_size / 1e9:.1f} GB"
@@ -212,7 +212,9 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Ar
 
 
 def _from_safetensors(file: BinaryIO, path: str, member: str | None) -> Array:
-    """The package checks the file; where its arrays lie is in the header: 8 bytes of length, JSON, then the data."""
+    """Map an array of a file that the package has checked. The header says where it lies: 8 bytes of length, then JSON.
+    The data follow.
+    """
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -236,7 +238,7 @@ def _from_safetensors(file: BinaryIO, path: str, member: str | None) -> Array:
 
 
 def _what_to_do(path: str, start: bytes) -> str:
-    """What kind of file it seems to be, and how it is converted."""
+    """The format that a file seems to have, and how to convert it."""
     can_be_read = "not a .npy, .npz or .safetensors file"
     for kind, endings, magic, load in OTHERS:
         if path.lower().endswith(endings) or (magic and start.startswith(magic)):

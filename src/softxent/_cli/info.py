@@ -1,4 +1,4 @@
-"""``info`` and ``config``: what this build is, and where its C library lies."""
+"""``info`` and ``config``: the properties of this build, and where its C library is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs one command, and tells how it ended: by an exit status, and in one line whatever went wrong."""
+"""Runs one command. Its exit status says how it ended; any error is printed in one line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from types import FrameType
 from .files import CommandError
 from .parser import parser
 
-INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
-BROKEN_PIPE = 128 + 13  # and for SIGPIPE
+INTERRUPTED = 128 + 2  # the exit status that a shell reports for SIGINT
+BROKEN_PIPE = 128 + 13  # the exit status that a shell reports for SIGPIPE
 STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Stopped(BaseException):
-    """A signal to end has come; as an exception, it lets everything be tidied up on the way."""
+    """A signal to end has come. It is an exception, so that the program can clean up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -27,11 +27,11 @@ class _Stopped(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for any error, 128 + n when ended by signal n."""
+    """Run one command. Return its exit status: 0, 2 for any error, or 128 + n if signal n ended it."""
     try:
         with _signals_raise():
             status = _dispatch(argv)
-        sys.stdout.flush()  # while a full disk or a closed pipe can still be told
+        sys.stdout.flush()  # now, because a full disk or a closed pipe can still be reported
         return status
     except _Stopped as stop:
         print(f"softxent: stopped by {signal.Signals(stop.number).name}", file=sys.stderr)
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("softxent: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read us has seen enough: `| head`
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
         _discard_stdout()
         return BROKEN_PIPE
-    except (CommandError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: SOFTXENT_ISA
+    except (CommandError, OSError, MemoryError, RuntimeError) as error:  # SOFTXENT_ISA is the cause of a RuntimeError
         _discard_stdout()
         print(f"softxent: error: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -50,14 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let the signals that would end the program raise in this block. One that is ignored, as by nohup, stays so."""
-    if threading.current_thread() is not threading.main_thread():  # whose business signals are
+    """Make signals that would end the program raise in this block. A signal that nohup ignores stays ignored."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in taken:
-            signal.signal(each, signal.SIG_IGN)  # tidying up is not stopped by a second one
+            signal.signal(each, signal.SIG_IGN)  # a second signal does not interrupt the cleaning up
         raise _Stopped(number)
 
     taken = [number for number in STOPPING if signal.getsignal(number) == signal.SIG_DFL]
@@ -74,7 +74,7 @@ def _dispatch(argv: Sequence[str] | None) -> int:
     try:
         arguments = parser().parse_args(argv)
         arguments.run(arguments)
-    except SystemExit as stop:  # argparse: --help, --version, or a usage error that it has already told
+    except SystemExit as stop:  # argparse: --help, --version, or a usage error that it has printed
         return int(stop.code or 0)
     return 0
 
@@ -88,7 +88,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _discard_stdout() -> None:
-    """Let what is still buffered go nowhere, or the interpreter would try it again, and fail, at exit."""
+    """Discard the buffer of stdout. Otherwise the interpreter would write it at exit, and fail again."""
     try:
         sys.stdout.flush()
     except OSError:

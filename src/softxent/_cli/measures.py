@@ -1,4 +1,4 @@
-"""What is measured of blocks of samples, one after the other: the mean loss and its error, ranks, calibration."""
+"""What is measured of blocks of samples, one block after the other: the mean loss and its error, ranks, calibration."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ N_BINS = 15
 
 
 class Losses:
-    """The sum of losses, and how they scatter about their mean.
+    """The sum of the losses, and their variance about the mean.
 
-    A loss `l` of weight `w` (its class's; 1 without) is given as the product; the mean is `sum(w l) / sum(w)`. Its
-    standard error is that of a ratio, with the samples taken as independent: W. Cochran, *Sampling Techniques* (Wiley,
-    1977), section 6.4. Without weights it is the standard deviation over `sqrt(n)`.
+    Each loss `l` with weight `w` (that of its class, or 1) is given as the product. The mean is `sum(w l) / sum(w)`.
+    Its standard error is that of a ratio of independent samples: W. Cochran, *Sampling Techniques* (Wiley, 1977),
+    section 6.4. Without weights it is the standard deviation over `sqrt(n)`.
     """
 
     def __init__(self) -> None:
         self.n = 0
         self._sums: list[float] = []
-        self._mean: Floats = np.zeros(2)  # of losses and weights
-        self._moments: Floats = np.zeros((2, 2))  # sums of products of what they differ from it
+        self._mean: Floats = np.zeros(2)  # sums of losses and of weights
+        self._moments: Floats = np.zeros((2, 2))  # sums of products of their deviations from the mean
 
     def add(self, losses: Array, weights: Array | None) -> None:
-        """Add the losses of samples that count."""
+        """Add the losses of samples that are not ignored."""
         if losses.size == 0:
             return
         values = np.ones((2, losses.size))
@@ -37,7 +37,7 @@ class Losses:
         if weights is not None:
             values[1] = weights.reshape(-1)
         self._sums.append(float(values[0].sum()))
-        with np.errstate(invalid="ignore"):  # infinite losses have no standard error
+        with np.errstate(invalid="ignore"):  # there is no standard error with infinite losses
             mean = values.mean(axis=1)
             values -= mean[:, np.newaxis]
             apart, n = mean - self._mean, self.n + losses.size
@@ -57,7 +57,7 @@ class Losses:
         return math.sqrt(max(variance, 0.0)) / normalizer
 
     def _sum(self) -> float:
-        """The exact sum of the blocks', rounded once; where it is not finite, whatever addition makes of it."""
+        """The exact sum of the blocks' sums, rounded once. If it is not finite, the result of plain addition."""
         try:
             return math.fsum(self._sums)
         except (OverflowError, ValueError):
@@ -65,10 +65,11 @@ class Losses:
 
 
 class Calibration:
-    """How often the first class is right, beside how probable it was said to be, in bins of that probability.
+    """How often the first class is right, and its probability, in bins of that probability.
 
-    The expected calibration error is the mean of the difference over the samples, taken bin by bin: C. Guo et al.,
-    *On Calibration of Modern Neural Networks* (ICML 2017), equation 3, with their 15 bins, closed on the right.
+    The expected calibration error is the mean of the difference over the samples, bin by bin: C. Guo et al., *On
+    Calibration of Modern Neural Networks* (ICML 2017), equation 3. The 15 bins are those of the paper, closed on the
+    right.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The two files of an evaluation, as a pair that fits together: their axes, blocks of their samples, their labels."""
+"""The two files of an evaluation, as a pair that fits together: the axes, blocks of samples, and labels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from . import diagnosis
 from .files import BLOCK_BYTES, Array, CommandError
 from .formats import as_bfloat16, open_array
 
-RESULT_BYTES = 64  # of a sample: its loss, rank, first class, and what is measured of them
+RESULT_BYTES = 64  # bytes per sample: loss, rank, first class, and what is measured of them
 
 Box = tuple[slice, ...]
-Place = tuple[int, ...]  # of a sample, in the order of the files' axes, or of one of its logits
+Place = tuple[int, ...]  # the indices of a sample or a logit, in the order of the files' axes
 
 
 class Pair:
-    """Both files, seen with the class axis last and the sample axes in the order they lie on disk.
+    """Both files, with the class axis last and the sample axes in the order they have on the disk.
 
-    `logits` has shape `(*samples, n_classes)`; `labels` too for a distribution, `samples` for class indices. With
-    `shift`, logits at `t` meet labels at `t + 1` of the last sample axis, without its last logits and first labels.
+    `logits` has shape `(*samples, n_classes)`. `labels` has that shape too for a distribution, and shape `samples` for
+    class indices. With `shift`, the logits at `t` belong to the labels at `t + 1` of the last sample axis. The last
+    logits and the first labels then belong to nothing.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Pair:
         self._check_dtypes(logits, labels)
         self._shifted = self._last_sample_axis() if shift else None
 
-        # Reading a Fortran-ordered file along its first axis would touch every page again for every block.
+        # If a Fortran-ordered file were read along its first axis, every block would touch every page again.
         strides = np.delete(logits.strides, self.axis)
         self._order = np.argsort(-np.abs(strides), kind="stable")
         self.logits, self.labels = self.view(logits, slice(None, -1)), self.view(labels, slice(1, None))
@@ -53,7 +54,9 @@ class Pair:
         self.n_samples = math.prod(self.samples)
 
     def view(self, array: Array, of_shift: slice = slice(None, -1)) -> Array:
-        """An array shaped like one of the files, seen as `logits` and `labels` are; with a shift, that part of it."""
+        """An array with the shape of one of the files, seen as `logits` and `labels` are. With a shift, the part that
+        is used.
+        """
         has_classes = array.ndim > len(self._order)
         if self._shifted is not None:
             axis = self._shifted + (has_classes and self._shifted >= self.axis)
@@ -63,12 +66,12 @@ class Pair:
         return np.moveaxis(array, self.axis, -1).transpose(*self._order, -1)
 
     def samples_as_stored(self, array: Array) -> Array:
-        """An array of the samples in the order of the files' axes, seen as `labels` are."""
+        """An array with the samples in the order of the files' axes, seen as `labels` are."""
         return array.transpose(self._order)
 
     @property
     def stored_samples(self) -> tuple[int, ...]:
-        """The shape of such an array."""
+        """The shape of an array for samples_as_stored."""
         return tuple(self.samples[i] for i in np.argsort(self._order))
 
     def _last_sample_axis(self) -> int:
@@ -101,7 +104,9 @@ class Pair:
             raise CommandError(f"--ignore-index: {self.labels_name} holds a distribution, not class indices")
 
     def check_labels(self, class_weight: Array | None) -> tuple[int, float]:
-        """Refuse the first label that is no class; return how many samples count, and the sum of their weights."""
+        """Refuse the first label that is no class. Return the number of samples that are not ignored, and their total
+        weight.
+        """
         if not self.indexed:
             return self.n_samples, float(self.n_samples)
         n_kept, weights = 0, []
@@ -132,40 +137,42 @@ class Pair:
         return boxes(self.samples, BLOCK_BYTES // (self.n_classes * bytes_per_class + RESULT_BYTES))
 
     def label_boxes(self) -> Iterator[Box]:
-        """The same for class indices alone."""
+        """Blocks of samples as in boxes, of class indices alone."""
         return boxes(self.samples, BLOCK_BYTES // self.labels.itemsize)
 
     def labels_of(self, box: Box) -> Array:
-        """A block of labels, in the machine's byte order and in C order: NumPy before 2.2 cannot compare others with
-        numbers out of their range."""
+        """The labels of a block, in the machine's byte order and in C order.
+
+        NumPy before 2.2 cannot compare other arrays with numbers out of their range.
+        """
         labels = self.labels[box]
         return np.asarray(labels, labels.dtype.newbyteorder("="), order="C")
 
     def kept(self, labels: Array) -> Array:
-        """Which of these class indices are not ignored."""
+        """Which class indices are not the one to ignore."""
         if self.ignore_index is None:
             return np.ones(labels.shape, dtype=bool)
         return np.asarray(np.not_equal(labels, self.ignore_index))
 
     def place(self, box: Box, within: Array) -> Place:
-        """The sample that lies at `within` in a block, by its indices in the order of the files' axes."""
+        """The indices of the sample at `within` in a block, in the order of the files' axes."""
         seen = [part.start + int(i) for part, i in zip(box, within, strict=True)]
         return tuple(seen[i] for i in np.argsort(self._order))
 
     def label_in(self, place: Place) -> Array:
-        """The label of a sample."""
+        """The label of one sample."""
         return np.asarray(self.labels[tuple(place[i] for i in self._order)])
 
     def label_at(self, place: Place) -> str:
-        """What a sample's label is called in its file."""
+        """The name of a sample's label in its file."""
         return f"labels[{', '.join(map(str, self._of_label(place))) or '()'}]"
 
     def target_at(self, place: Place, k: int) -> str:
-        """What the entry of class `k` is called in a file of distributions."""
+        """The name of the entry of class `k` in a file of distributions."""
         return f"labels[{self._with_class(self._of_label(place), k)}]"
 
     def logit_at(self, place: Place, k: int | str) -> str:
-        """What a sample's logit of class `k` is called in its file."""
+        """The name of a sample's logit of class `k` in its file."""
         return f"logits[{self._with_class(place, k)}]"
 
     def _with_class(self, place: Place, k: int | str) -> str:
@@ -178,10 +185,10 @@ class Pair:
 
 
 def boxes(shape: tuple[int, ...], most: int) -> Iterator[Box]:
-    """Cut an array of `shape` into boxes of at most `most` elements, or one: the last axes stay whole."""
+    """Cut an array of `shape` into boxes. Each has one element or up to `most` of them. The last axes stay whole."""
     if 0 in shape:
         return
-    axis, inner = len(shape), 1  # axes from `axis` on, `inner` elements together, fit into one box
+    axis, inner = len(shape), 1  # the axes from `axis` on fit into one box: together they have `inner` elements
     while axis and inner * shape[axis - 1] <= most:
         axis -= 1
         inner *= shape[axis]

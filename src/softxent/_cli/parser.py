@@ -11,7 +11,7 @@ import softxent
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with every error under the same name, whichever subcommand it is in."""
+    """argparse, but every error starts with the same name in all subcommands."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -107,7 +107,7 @@ def _share(text: str) -> float:
     return number
 
 
-# argparse names the type in "invalid <name> value": say what was wanted, not what the function is called.
+# argparse names the type in "invalid <name> value". So the name says what was wanted, and not what the function is.
 _positive.__name__ = _natural.__name__ = "integer"
 _above_zero.__name__ = _share.__name__ = "number"
 

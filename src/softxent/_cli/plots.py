@@ -1,4 +1,4 @@
-"""What ``--plot`` draws, by matplotlib: it is imported here alone, and when it is asked for."""
+"""The drawing of ``--plot``, by matplotlib. matplotlib is imported here alone, and only for a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .measures import N_BINS, Calibration
 
 
 def check(path: str) -> None:
-    """Refuse a plot that could not be drawn, before anything is computed for it."""
+    """Refuse a plot that cannot be drawn, before anything is computed."""
     if not path.lower().endswith(".png"):
         raise CommandError(f"--plot {path}: a PNG file is written: give it a name that ends in .png")
     try:
@@ -31,7 +31,7 @@ def learning_curve(output: Output, losses: Sequence[float]) -> None:
 
 
 def reliability(output: Output, calibration: Calibration) -> None:
-    """How often the first class is right, over how probable it was said to be; below, how many samples are so."""
+    """Draw how often the first class is right, over its probability; and below, the number of samples."""
     figure = _figure(4.8, 6)
     upper, lower = figure.subplots(2, height_ratios=[3, 1], sharex=True)
     left = np.arange(N_BINS) / N_BINS

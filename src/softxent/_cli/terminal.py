@@ -1,7 +1,7 @@
 """What a terminal shows: text, a framed picture, a progress bar, a curve drawn in dots.
 
-`rich` colours and frames where it is installed and someone is looking; without it, or in a pipe, the same is
-plain text, and in a pipe without a control character. What is shown is decided by the subcommands, not here.
+`rich` adds colours and frames, if it is installed and stdout is a terminal. Otherwise the same is plain text. A pipe
+gets no control characters. The subcommands decide what is shown.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Array = NDArray[np.float64]
 Advance = Callable[[int, str], None]  # (how much is done, a note beside the bar)
 
 BRAILLE = 0x2800
-# The bit of the dot in (row, column) of a braille character: dots 1, 2, 3 go down the left, 4, 5, 6 down the
-# right, and 7, 8 came later, below them.
+# The bit of the dot in (row, column) of a braille character. Dots 1, 2, 3 are on the left and 4, 5, 6 on the right.
+# Dots 7 and 8 were added later, below them.
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 ASCII: dict[int, int | str] = {
     **dict.fromkeys(range(BRAILLE + 1, BRAILLE + 256), "*"),
@@ -28,17 +28,17 @@ ASCII: dict[int, int | str] = {
 
 
 def say(text: str = "") -> None:
-    """Print a line, or several, now."""
+    """Print one or more lines at once."""
     print(_encodable(text), flush=True)
 
 
 def note(text: str) -> None:
-    """Print a remark to stderr: what is printed to stdout stays clean."""
+    """Print a note to stderr, so that stdout has nothing but results."""
     print(f"softxent: note: {text}", file=sys.stderr, flush=True)
 
 
 def picture(title: str, drawing: str) -> None:
-    """Show a drawing under its title, in a frame where there is one to be had."""
+    """Print a drawing under its title, in a frame if `rich` is there."""
     if sys.stdout.isatty():
         try:
             from rich.console import Console
@@ -54,7 +54,7 @@ def picture(title: str, drawing: str) -> None:
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar on stderr that fills while the block runs; nothing where stderr is not a terminal."""
+    """A progress bar on stderr while the block runs. Nothing if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, note: None
         return
@@ -93,7 +93,7 @@ def _plain_bar(title: str, total: int, width: int = 30) -> Iterator[Advance]:
 def curve(values: Sequence[float], x_label: str, y_label: str, columns: int | None = None, height: int = 12) -> str:
     """Draw positive `values` against their index, on a logarithmic axis, in braille dots.
 
-    No line is longer than `columns`, by default the terminal's; a narrow one gets no numbers beside the curve.
+    No line is longer than `columns`, by default the terminal's width. A narrow curve has no numbers beside it.
     """
     if columns is None:
         columns = _columns()
@@ -118,24 +118,24 @@ def curve(values: Sequence[float], x_label: str, y_label: str, columns: int | No
 
 
 def _dots(y: Array, low: float, high: float, width: int, height: int) -> list[str]:
-    """A line through `y` in rows of characters, each of which has two dots by four."""
+    """A line through `y` in rows of characters. Each character has two by four dots."""
     columns = np.interp(np.linspace(0, len(y) - 1, 2 * width), np.arange(len(y)), y)
     rows = np.rint((high - columns) / ((high - low) or 1.0) * (4 * height - 1)).astype(int)
     dots = np.zeros((4 * height, 2 * width), dtype=bool)
     for column, (start, end) in enumerate(zip(np.r_[rows[0], rows[:-1]], rows, strict=True)):
-        # from where the last column ended, so that a steep fall is a line and not a gap
+        # from where the last column ended, so that a steep line has no gap
         dots[min(start, end) : max(start, end) + 1, column] = True
     characters = BRAILLE + (dots.reshape(height, 4, width, 2) * DOTS[:, np.newaxis]).sum(axis=(1, 3))
     return ["".join(map(chr, row)).replace(chr(BRAILLE), " ").rstrip() for row in characters]
 
 
 def _columns() -> int:
-    """How long a line may be: the terminal's width, less the frame of a picture."""
+    """The longest line: the terminal's width without the frame of a picture."""
     return shutil.get_terminal_size().columns - (4 if sys.stdout.isatty() else 0)
 
 
 def _encodable(text: str) -> str:
-    """The text in characters that stdout can take: where it has no dots and lines, in stars and dashes."""
+    """The text in characters that stdout can encode: if need be, dots and lines become stars and dashes."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
