@@ -20,7 +20,7 @@ import softxent
 
 
 def focal_loss_and_grad(logits, labels, gamma=2.0, out=None):
-    """The loss of each sample, and the gradient of their sum."""
+    """The loss of each sample, and the gradient of their sum; nan where the loss is infinite."""
     loss = softxent.cross_entropy(logits, labels, reduction="none")
     p, q = np.exp(-loss), -np.expm1(-loss)  # q is 1 - p
     ratio = np.divide(loss, q, out=np.ones_like(loss), where=q > 0)  # L / (1 - p), which tends to 1
