@@ -1,4 +1,5 @@
-"""The programs of examples/, each built against the installed package and run; and what the package has for them.
+"""The programs of examples/, each built against the installed package if it must be, and run; and what the package has
+for them.
 
 A tool that is not there is a test that is skipped, by the tool's name.
 """
@@ -136,6 +137,12 @@ def test_ctypes(tmp_path):
 def test_numba(tmp_path):
     pytest.importorskip("numba")
     assert "mean loss" in run(sys.executable, EXAMPLES / "numba/loss.py", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("program", sorted((EXAMPLES / "python").glob("*.py")), ids=lambda program: program.stem)
+def test_python_recipes_hold_what_they_check(program, tmp_path):
+    printed = run(sys.executable, "-W", "error", program, cwd=tmp_path)
+    assert printed.count("\n") == 1
 
 
 # ---- What the package has for them --------------------------------------------------------------------------------
