@@ -106,6 +106,14 @@ def as_real_array(value: npt.ArrayLike, name: str) -> Array:
     )
 
 
+def as_direction(value: npt.ArrayLike, name: str, logits: Array) -> Array:
+    """``value`` as an array of real numbers of the logits' shape."""
+    array = as_real_array(value, name)
+    if array.shape != logits.shape:
+        raise ValueError(f"{name} must have the logits' shape {logits.shape}; got {array.shape}")
+    return array
+
+
 def is_real(dtype: np.dtype[Any]) -> bool:
     """Whether it is of real numbers that are taken here."""
     return dtype.kind in "bui" or dtype.newbyteorder("=") in FLOATS or is_bfloat16(dtype)

@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
 from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from softxent._openmp cimport (
@@ -110,52 +110,126 @@ def use_isa(name):
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# Jobs: what to compute, over which samples, in how many chunks.
+# Operations.
 
 ctypedef int (*OfLabels)(const softxent_block *, ptrdiff_t *) noexcept nogil
 ctypedef int (*OfLogits)(const softxent_block *) noexcept nogil
 
 
-# An operation: the C functions for float64 and float32, of the kind that may meet a bad label or target or of the kind
-# that cannot.
-cdef struct Operation:
-    OfLabels of_labels[2]
-    OfLogits of_logits[2]
-    bint has_losses  # which are summed where no array takes them
-    bint is_square  # it has C^2 entries for each sample
-
-DEF MAX_OPERATIONS = 16
-cdef Operation operations[MAX_OPERATIONS]
-
-# The place of each by the name that the Python floor has for it.
-cdef dict OPERATIONS = {}
+@cython.final
+@cython.auto_pickle(False)
+cdef class Operation:
+    """What a `Call` can compute: the C functions for float64 and float32. Those of labels may meet a bad sample, those
+    of logits cannot: an operation has one kind."""
+    cdef OfLabels of_labels[2]
+    cdef OfLogits of_logits[2]
+    cdef readonly bint has_losses  # a number for each sample, in `loss`; summed where no array takes them
+    cdef bint is_square  # C^2 entries for each sample
 
 
-cdef void add_of_labels(str name, OfLabels f64, OfLabels f32, bint has_losses) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
+cdef Operation of_labels(OfLabels f64, OfLabels f32, bint has_losses=False):
+    cdef Operation new = Operation.__new__(Operation)
     new.of_labels[0], new.of_labels[1], new.has_losses = f64, f32, has_losses
-    OPERATIONS[name] = len(OPERATIONS)
+    return new
 
 
-cdef void add_of_logits(str name, OfLogits f64, OfLogits f32, bint is_square) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
-    new.of_logits[0], new.of_logits[1], new.is_square = f64, f32, is_square
-    OPERATIONS[name] = len(OPERATIONS)
+cdef Operation of_logits(OfLogits f64, OfLogits f32, bint has_losses=False, bint is_square=False):
+    cdef Operation new = Operation.__new__(Operation)
+    new.of_logits[0], new.of_logits[1], new.has_losses, new.is_square = f64, f32, has_losses, is_square
+    return new
 
 
-add_of_labels("cross_entropy", softxent_cross_entropy_f64, softxent_cross_entropy_f32, True)
-add_of_labels("rank", softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, True)
-add_of_labels("hvp", softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32, False)
-add_of_labels("check_target", softxent_check_target_f64, softxent_check_target_f32, False)
-add_of_logits("softmax", softxent_softmax_f64, softxent_softmax_f32, False)
-add_of_logits("log_softmax", softxent_log_softmax_f64, softxent_log_softmax_f32, False)
-add_of_logits("logsumexp", softxent_logsumexp_f64, softxent_logsumexp_f32, False)
-add_of_logits("jvp", softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, False)
-add_of_logits("jacobian", softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, True)
+CROSS_ENTROPY = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, has_losses=True)
+RANK = of_labels(softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, has_losses=True)
+HVP = of_labels(softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32)
+CHECK_TARGET = of_labels(softxent_check_target_f64, softxent_check_target_f32)
+SOFTMAX = of_logits(softxent_softmax_f64, softxent_softmax_f32)
+LOG_SOFTMAX = of_logits(softxent_log_softmax_f64, softxent_log_softmax_f32)
+LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, has_losses=True)
+JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32)
+JACOBIAN = of_logits(softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, has_losses=False, is_square=True)
 
-cdef const Operation *CROSS_ENTROPY = &operations[<int> OPERATIONS["cross_entropy"]]
+cdef Operation plain_operation = CROSS_ENTROPY
 
-cdef dict HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
+HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# The arrays of a call that have an entry, or a row of entries, for each sample.
+
+# What an array holds: floats of the type that is computed in, or halves beside float32; such floats alone; labels; or
+# what has one type only.
+cdef enum Elements:
+    FLOATS
+    WEIGHTS
+    INDICES
+    OF_ONE_TYPE
+
+# It has no content: the table takes the addresses of its fields.
+cdef softxent_block at
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Field:
+    """Where a block keeps one of the arrays: the offsets of its pointer, strides and type in a softxent_block; 0 where
+    the block has no such field."""
+    cdef readonly str name  # in messages
+    cdef readonly bint is_output
+    cdef readonly bint has_classes
+    cdef readonly bint is_real
+    cdef readonly bint may_be_half
+    cdef Elements elements
+    cdef int number
+    cdef ptrdiff_t data, sample_stride, class_stride, type
+
+
+cdef ptrdiff_t offset_of(const void *field) noexcept:
+    return 0 if field == NULL else <const char *> field - <const char *> &at
+
+
+DEF MAX_FIELDS = 16
+cdef list fields = []
+
+
+cdef Field field(str name, Elements elements, const void *data, const void *sample_stride,
+                 const void *class_stride=NULL, const void *type=NULL, bint is_output=False):
+    cdef Field new = Field.__new__(Field)
+    new.name, new.elements, new.is_output, new.number = name, elements, is_output, len(fields)
+    new.has_classes = class_stride != NULL
+    new.is_real, new.may_be_half = elements in (FLOATS, WEIGHTS), elements == FLOATS
+    new.data, new.sample_stride = offset_of(data), offset_of(sample_stride)
+    new.class_stride, new.type = offset_of(class_stride), offset_of(type)
+    fields.append(new)
+    assert len(fields) <= MAX_FIELDS
+    return new
+
+
+cdef Field output(str name, Elements elements, const void *data, const void *sample_stride,
+                  const void *class_stride=NULL, const void *type=NULL):
+    return field(name, elements, data, sample_stride, class_stride, type, is_output=True)
+
+
+# The table, in the order of `Call.arrays`. The Hessian's diagonal has the type of `out`.
+cdef Field LOGITS = field("logits", FLOATS, &at.logits, &at.logits_sample_stride, &at.logits_class_stride,
+                          &at.logits_type)
+cdef Field LABELS = field("labels", INDICES, &at.labels, &at.labels_stride, NULL, &at.label_type)
+field("labels", FLOATS, &at.target, &at.target_sample_stride, &at.target_class_stride, &at.target_type)
+field("grad_output", WEIGHTS, &at.grad_output, &at.grad_output_stride)
+field("v", FLOATS, &at.direction, &at.direction_sample_stride, &at.direction_class_stride, &at.direction_type)
+field("where", OF_ONE_TYPE, &at.where, &at.where_sample_stride, &at.where_class_stride)
+cdef Field SAMPLE_WEIGHT = field("sample_weight", WEIGHTS, &at.sample_weight, &at.sample_weight_stride)
+cdef Field LOSS = output("the losses'", FLOATS, &at.loss, &at.loss_stride, NULL, &at.loss_type)
+cdef Field OUT = output("the gradient's", FLOATS, &at.out, &at.out_sample_stride, &at.out_class_stride, &at.out_type)
+cdef Field HESS = output("the diagonal's", FLOATS, &at.hess, &at.hess_sample_stride, &at.hess_class_stride)
+output("the ranks'", OF_ONE_TYPE, &at.rank, &at.rank_stride)
+output("the top classes'", OF_ONE_TYPE, &at.top, &at.top_stride)
+
+FIELDS = tuple(fields)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Jobs: what to compute, over which samples, in how many chunks.
 
 # The losses are summed chunk by chunk, and then the chunks in order: the number of chunks must not depend on the number
 # of threads. It is bounded, because each chunk's sum is kept. A chunk has some 16 K logits at least: a smaller one
@@ -180,23 +254,6 @@ DEF SERIAL_LOGITS = 32768
 DEF MAX_AXES = 64
 
 
-# The arrays that have an entry, or a row of them, for each sample.
-cdef enum:
-    LOGITS
-    LABELS
-    TARGET
-    WHERE
-    SAMPLE_WEIGHT
-    DIRECTION
-    GRAD_OUTPUT
-    LOSS
-    OUT
-    HESS
-    RANKS
-    TOPS
-    N_ARRAYS
-
-
 # What the chunks of a call have come to. A call may be done in several runs, of pieces of its samples. Then a chunk may
 # begin in one of them and end in another.
 cdef struct Sums:
@@ -205,19 +262,30 @@ cdef struct Sums:
     double unfinished[4]
 
 
-# The block describes the first sample and the strides of the last sample axis. There is one axis at least; along it an
-# array has so many bytes from one sample to the next.
+# An array of a job: its first entry, the bytes of an entry, and the bytes from one sample to the next along each sample
+# axis; and where a block keeps its pointer and stride.
+cdef struct View:
+    ptrdiff_t data_offset, stride_offset
+    char *data
+    Py_ssize_t itemsize
+    Py_ssize_t steps[MAX_AXES]
+
+
+# The block describes the first sample and the strides of the last sample axis. There is one axis at least.
 cdef struct Job:
     softxent_block block
     softxent_options options
-    const Operation *operation
+    OfLabels of_labels
+    OfLogits of_logits
+    bint has_losses
     bint f32
     Py_ssize_t n_samples
     Py_ssize_t n_logits
     Py_ssize_t chunk_samples
     int n_axes
     Py_ssize_t shape[MAX_AXES]
-    Py_ssize_t steps[N_ARRAYS][MAX_AXES]
+    int n_views
+    View views[MAX_FIELDS]
 
 
 # What a chunk leaves: four sums of its losses, and its first sample with a bad label or target, or -1.
@@ -226,8 +294,9 @@ cdef struct Chunk:
     Py_ssize_t bad_sample
 
 
-# Of samples whose axes are told later; those of `n_all` samples are divided into chunks.
-cdef void start_job(Job *job, const Operation *operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
+# Begins the description of a job: its axes and arrays are added later. The chunks are those of all `n_all` samples, of
+# which a piece has `n_samples`.
+cdef void start_job(Job *job, Operation operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
                     Py_ssize_t n_classes) except *:
     memset(&job.block, 0, sizeof(softxent_block))
     memset(&job.options, 0, sizeof(softxent_options))
@@ -236,12 +305,25 @@ cdef void start_job(Job *job, const Operation *operation, bint f32, Py_ssize_t n
     job.block.n_classes = n_classes
     job.block.grad_scale = 1.0
     job.options.size = sizeof(softxent_options)
-    job.operation = operation
+    job.of_labels = operation.of_labels[f32]
+    job.of_logits = operation.of_logits[f32]
+    job.has_losses = operation.has_losses
     job.f32 = f32
     job.n_samples = n_samples
     cdef Py_ssize_t sample_logits = n_classes * n_classes if operation.is_square else n_classes
     job.n_logits = n_samples * sample_logits
     job.chunk_samples = chunk_samples(n_all, sample_logits)
+    job.n_views = 0
+
+
+# Adds an array to a job, and returns its view, whose steps are not told yet.
+cdef inline View *add_view(Job *job, Field field, cnp.ndarray array) noexcept:
+    cdef View *view = &job.views[job.n_views]
+    job.n_views += 1
+    view.data_offset, view.stride_offset = field.data, field.sample_stride
+    view.data, view.itemsize = <char *> cnp.PyArray_DATA(array), cnp.PyArray_ITEMSIZE(array)
+    memcpy(<char *> &job.block + field.data, &view.data, sizeof(view.data))
+    return view
 
 
 cdef Py_ssize_t chunk_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
@@ -251,44 +333,28 @@ cdef Py_ssize_t chunk_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) no
 
 
 cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *bad_sample) noexcept nogil:
-    if job.operation.of_labels[job.f32] != NULL:
-        return job.operation.of_labels[job.f32](b, bad_sample)
-    return job.operation.of_logits[job.f32](b)
-
-
-cdef inline void *moved(const void *p, const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
-    cdef Py_ssize_t offset = 0
-    cdef int i
-    if p == NULL:
-        return NULL
-    for i in range(n_axes):
-        offset += index[i] * steps[i]
-    return <char *> p + offset
+    if job.of_labels != NULL:
+        return job.of_labels(b, bad_sample)
+    return job.of_logits(b)
 
 
 # Makes `b` the block of samples from `begin` on, to `end` or to the end of the last axis; returns their number.
 cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef Py_ssize_t index[MAX_AXES]
     cdef Py_ssize_t left = begin
-    cdef int n = job.n_axes, i
-    for i in range(n - 1, 0, -1):
-        index[i] = left % job.shape[i]
-        left //= job.shape[i]
+    cdef int n = job.n_axes, i, axis
+    cdef char *first
+    for axis in range(n - 1, 0, -1):
+        index[axis] = left % job.shape[axis]
+        left //= job.shape[axis]
     index[0] = left
     b[0] = job.block
     b.n_samples = min(end - begin, job.shape[n - 1] - index[n - 1])
-    b.logits = moved(b.logits, job.steps[LOGITS], index, n)
-    b.labels = moved(b.labels, job.steps[LABELS], index, n)
-    b.target = moved(b.target, job.steps[TARGET], index, n)
-    b.where = <const unsigned char *> moved(b.where, job.steps[WHERE], index, n)
-    b.sample_weight = moved(b.sample_weight, job.steps[SAMPLE_WEIGHT], index, n)
-    b.direction = moved(b.direction, job.steps[DIRECTION], index, n)
-    b.grad_output = moved(b.grad_output, job.steps[GRAD_OUTPUT], index, n)
-    b.loss = moved(b.loss, job.steps[LOSS], index, n)
-    b.out = moved(b.out, job.steps[OUT], index, n)
-    b.hess = moved(b.hess, job.steps[HESS], index, n)
-    b.rank = <int64_t *> moved(b.rank, job.steps[RANKS], index, n)
-    b.top = <int64_t *> moved(b.top, job.steps[TOPS], index, n)
+    for i in range(job.n_views):
+        first = job.views[i].data
+        for axis in range(n):
+            first += index[axis] * job.views[i].steps[axis]
+        memcpy(<char *> b + job.views[i].data_offset, &first, sizeof(first))
     return b.n_samples
 
 
@@ -322,7 +388,7 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
     cdef softxent_block b
     cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
-    cdef bint summed = job.operation.has_losses and job.block.loss == NULL
+    cdef bint summed = job.has_losses and job.block.loss == NULL
     chunk.bad_sample = -1
     while begin < end:
         n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
@@ -649,45 +715,62 @@ cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
     return BadSample(tuple(index))
 
 
-# Makes one axis of two where in every array the second continues the first.
-cdef void fold_axes(Job *job, int n_arrays, const int *which) noexcept:
+# Ends the description of a job: makes one axis of two where in every array the second continues the first, and tells
+# the block the strides of the last one.
+cdef void end_job(Job *job) noexcept:
     cdef int last = 0, axis, i
+    cdef ptrdiff_t stride
     cdef bint go_on
     for axis in range(1, job.n_axes):
         go_on = True
-        for i in range(n_arrays):
-            go_on &= job.steps[which[i]][last] == job.steps[which[i]][axis] * job.shape[axis]
+        for i in range(job.n_views):
+            go_on &= job.views[i].steps[last] == job.views[i].steps[axis] * job.shape[axis]
         if go_on:
             job.shape[last] *= job.shape[axis]
         else:
             last += 1
             job.shape[last] = job.shape[axis]
-        for i in range(n_arrays):
-            job.steps[which[i]][last] = job.steps[which[i]][axis]
+        for i in range(job.n_views):
+            job.views[i].steps[last] = job.views[i].steps[axis]
     job.n_axes = last + 1
+    for i in range(job.n_views):
+        stride = job.views[i].steps[last] // job.views[i].itemsize
+        memcpy(<char *> &job.block + job.views[i].stride_offset, &stride, sizeof(stride))
 
 
-# The axes that a job's samples have, and the arrays that have them.
+# The axes that a job's samples have in the first of its arrays.
 cdef struct Axes:
     int class_axis
     int n
     int order[MAX_AXES]
-    int n_arrays
-    int arrays[N_ARRAYS]
-
-
-cdef inline void set_steps(Job *job, Axes *axes, int which, cnp.ndarray array, bint has_classes) noexcept:
-    cdef int i, axis
-    job.steps[which][0] = 0
-    for i in range(axes.n):
-        axis = axes.order[i]
-        job.steps[which][i] = cnp.PyArray_STRIDE(array, axis - (not has_classes and axis > axes.class_axis))
-    axes.arrays[axes.n_arrays] = which
-    axes.n_arrays += 1
 
 
 cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
+
+
+# Adds an array to a job; False where it is of a type that the kernels do not take.
+cdef bint add_array(Job *job, const Axes *axes, Field field, cnp.ndarray array) except -1:
+    cdef char *block = <char *> &job.block
+    cdef int type = 0, i, axis
+    cdef ptrdiff_t stride
+    if field.elements == INDICES:
+        type = label_type_of(array)
+    elif field.is_real:
+        type = element_type(array, job.f32, field.may_be_half)
+    if type < 0:
+        return False
+    cdef View *view = add_view(job, field, array)
+    view.steps[0] = 0
+    for i in range(axes.n):
+        axis = axes.order[i]
+        view.steps[i] = cnp.PyArray_STRIDE(array, axis - (not field.has_classes and axis > axes.class_axis))
+    if field.type:
+        memcpy(block + field.type, &type, sizeof(type))
+    if field.has_classes:
+        stride = stride_of(array, axes.class_axis)
+        memcpy(block + field.class_stride, &stride, sizeof(stride))
+    return True
 
 
 @cython.final
@@ -697,23 +780,28 @@ cdef class Call:
 
     What is None, or 0, is left out. Labels are native integers, `where` bools, rank and top native int64 and the class
     weights contiguous reals of the type that is computed in. The others may be of any type: where it is one that the
-    kernels do not take, the methods return None and have done nothing.
+    kernels do not take, the methods decline and have done nothing. Then they are given `arrays` of a piece of the
+    samples instead, all that the call has in the order of `FIELDS`, the class axis behind those of samples.
     """
     cdef public int class_axis
     cdef public bint f32
-    cdef public cnp.ndarray logits, labels, target, where, sample_weight, direction, grad_output, class_weight
+    cdef public cnp.ndarray logits, labels, target, grad_output, direction, where, sample_weight
     cdef public cnp.ndarray loss, out, hess, rank, top
+    cdef public cnp.ndarray class_weight
     cdef public cnp.ndarray given_class_weight  # by the user: outputs may not overlap it
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
-    cdef public str hess_kind
+    cdef public int hess_kind
     cdef public bint accumulate
-    cdef public Py_ssize_t n_all
     cdef Sums sums
 
     def __cinit__(self):
         self.grad_scale = 1
-        self.hess_kind = "exact"
+
+    cpdef list arrays(self):
+        """The arrays in the order of `FIELDS`."""
+        return [self.logits, self.labels, self.target, self.grad_output, self.direction, self.where,
+                self.sample_weight, self.loss, self.out, self.hess, self.rank, self.top]
 
     # What is usual is checked here, quickly. Where one of these declines, it has done nothing, and the Python floor
     # finds out what to do, or what is wrong.
@@ -792,8 +880,7 @@ cdef class Call:
             return False
         if not is_nested(a):
             return False
-        for other in (self.logits, self.labels, self.target, self.where, self.sample_weight, self.direction,
-                      self.grad_output, self.given_class_weight, self.loss, self.out, self.hess):
+        for other in (*self.arrays(), self.given_class_weight):
             if other is None or are_apart(a, other):
                 continue
             if not (may_be_logits and other is self.logits and is_same_view(a, other)):
@@ -818,49 +905,19 @@ cdef class Call:
         """The number of samples in the logits."""
         return cnp.PyArray_SIZE(self.logits) // cnp.PyArray_DIM(self.logits, self.class_axis)
 
-    # Makes the job; False where an array is in a type that the kernels do not take.
-    cdef bint describe(self, Job *job, const Operation *operation) except -1:
-        cdef Axes axes
-        self.start(job, &axes, operation, self.logits, self.class_axis)
-        self.set_labels(job, &axes)
-        if not (self.set_weights(job, &axes) and self.set_inputs(job, &axes) and self.set_outputs(job, &axes)):
-            return False
-        fold_axes(job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(job)
-        return True
-
-    # Of the samples that are in `first`.
-    cdef int start(self, Job *job, Axes *axes, const Operation *operation, cnp.ndarray first,
-                   int class_axis) except -1:
-        cdef Py_ssize_t n_samples = 1
+    # Begins a job of the samples that are in `first`.
+    cdef int start(self, Job *job, Axes *axes, Operation operation, cnp.ndarray first, int class_axis) except -1:
+        cdef Py_ssize_t n_samples = 1, n_classes = cnp.PyArray_DIM(self.logits, self.class_axis)
         cdef int i
         axes.class_axis = class_axis
         axes.n = order_axes(first, class_axis, axes.order)
-        axes.n_arrays = 0
+        job.shape[0] = 1
+        job.n_axes = max(axes.n, 1)
         for i in range(axes.n):
             job.shape[i] = cnp.PyArray_DIM(first, axes.order[i])
             n_samples *= job.shape[i]
-        start_job(job, operation, self.f32, n_samples, self.n_all or n_samples,
-                  cnp.PyArray_DIM(self.logits, self.class_axis))
-        job.n_axes = max(axes.n, 1)
-        if axes.n == 0:
-            job.shape[0] = 1
-        return 0
-
-    cdef int set_labels(self, Job *job, Axes *axes) except -1:
-        if self.labels is not None:
-            set_steps(job, axes, LABELS, self.labels, False)
-            job.block.labels = cnp.PyArray_DATA(self.labels)
-            job.block.label_type = label_type_of(self.labels)
-            set_ignore_index(job, self.ignore_index)
-        return 0
-
-    cdef bint set_weights(self, Job *job, Axes *axes) except -1:
-        if self.sample_weight is not None:
-            if element_type(self.sample_weight, self.f32, False) < 0:
-                return False
-            set_steps(job, axes, SAMPLE_WEIGHT, self.sample_weight, False)
-            job.block.sample_weight = cnp.PyArray_DATA(self.sample_weight)
+        start_job(job, operation, self.f32, n_samples, cnp.PyArray_SIZE(self.logits) // n_classes, n_classes)
+        set_ignore_index(job, self.ignore_index)
         if self.class_weight is not None:
             job.options.class_weight = cnp.PyArray_DATA(self.class_weight)
         job.options.label_smoothing = self.label_smoothing
@@ -869,108 +926,44 @@ cdef class Call:
         job.options.z_loss = self.z_loss
         job.options.log_base = self.log_base
         job.block.options = &job.options
+        job.block.hess_kind = self.hess_kind
+        job.block.accumulate = self.accumulate
+        job.block.grad_scale = self.grad_scale
+        return 0
+
+    # Makes the job; False where an array is of a type that the kernels do not take.
+    cdef bint describe(self, Job *job, Operation operation, list arrays, int class_axis) except -1:
+        cdef Axes axes
+        cdef Field field
+        cdef cnp.ndarray out = arrays[OUT.number], hess = arrays[HESS.number]
+        self.start(job, &axes, operation, arrays[LOGITS.number], class_axis)
+        for field in fields:
+            if arrays[field.number] is not None and not add_array(job, &axes, field, arrays[field.number]):
+                return False
+        if hess is not None and element_type(hess, self.f32, True) != job.block.out_type:
+            return False
+        if operation.is_square:
+            job.block.out_row_stride = job.block.out_class_stride
+            job.block.out_class_stride = stride_of(out, class_axis + 1)
+        end_job(job)
         return True
 
-    cdef bint set_inputs(self, Job *job, Axes *axes) except -1:
-        cdef softxent_block *b = &job.block
-        cdef int class_axis = self.class_axis
-        set_steps(job, axes, LOGITS, self.logits, True)
-        b.logits = cnp.PyArray_DATA(self.logits)
-        b.logits_type = element_type(self.logits, self.f32, True)
-        b.logits_class_stride = stride_of(self.logits, class_axis)
-        if self.target is not None:
-            set_steps(job, axes, TARGET, self.target, True)
-            b.target = cnp.PyArray_DATA(self.target)
-            b.target_type = element_type(self.target, self.f32, True)
-            b.target_class_stride = stride_of(self.target, class_axis)
-        if self.where is not None:
-            set_steps(job, axes, WHERE, self.where, True)
-            b.where = <const unsigned char *> cnp.PyArray_DATA(self.where)
-            b.where_class_stride = stride_of(self.where, class_axis)
-        if self.direction is not None:
-            set_steps(job, axes, DIRECTION, self.direction, True)
-            b.direction = cnp.PyArray_DATA(self.direction)
-            b.direction_type = element_type(self.direction, self.f32, True)
-            b.direction_class_stride = stride_of(self.direction, class_axis)
-        if self.grad_output is not None:
-            if element_type(self.grad_output, self.f32, False) < 0:
-                return False
-            set_steps(job, axes, GRAD_OUTPUT, self.grad_output, False)
-            b.grad_output = cnp.PyArray_DATA(self.grad_output)
-        return b.logits_type >= 0 and b.target_type >= 0 and b.direction_type >= 0
-
-    cdef bint set_outputs(self, Job *job, Axes *axes) except -1:
-        cdef softxent_block *b = &job.block
-        cdef int class_axis = self.class_axis
-        if self.loss is not None:
-            set_steps(job, axes, LOSS, self.loss, False)
-            b.loss = cnp.PyArray_DATA(self.loss)
-            b.loss_type = element_type(self.loss, self.f32, True)
-        if self.out is not None:
-            set_steps(job, axes, OUT, self.out, True)
-            b.out = cnp.PyArray_DATA(self.out)
-            b.out_type = element_type(self.out, self.f32, True)
-            b.out_row_stride = stride_of(self.out, class_axis)
-            b.out_class_stride = stride_of(self.out, class_axis + job.operation.is_square)
-        if self.hess is not None:
-            set_steps(job, axes, HESS, self.hess, True)
-            b.hess = cnp.PyArray_DATA(self.hess)
-            b.hess_class_stride = stride_of(self.hess, class_axis)
-            b.hess_kind = HESS_KINDS[self.hess_kind]
-            if element_type(self.hess, self.f32, True) != b.out_type:
-                return False
-        if self.rank is not None:
-            set_steps(job, axes, RANKS, self.rank, False)
-            set_steps(job, axes, TOPS, self.top, False)
-            b.rank = <int64_t *> cnp.PyArray_DATA(self.rank)
-            b.top = <int64_t *> cnp.PyArray_DATA(self.top)
-        b.accumulate = self.accumulate
-        b.grad_scale = self.grad_scale
-        return b.loss_type >= 0 and b.out_type >= 0
-
-    cdef void set_sample_strides(self, Job *job) noexcept:
-        cdef softxent_block *b = &job.block
-        cdef int last = job.n_axes - 1
-        if b.labels != NULL:
-            b.labels_stride = job.steps[LABELS][last] // cnp.PyArray_ITEMSIZE(self.labels)
-        if b.sample_weight != NULL:
-            b.sample_weight_stride = job.steps[SAMPLE_WEIGHT][last] // cnp.PyArray_ITEMSIZE(self.sample_weight)
-        if b.logits == NULL:
-            return
-        b.logits_sample_stride = job.steps[LOGITS][last] // cnp.PyArray_ITEMSIZE(self.logits)
-        if b.target != NULL:
-            b.target_sample_stride = job.steps[TARGET][last] // cnp.PyArray_ITEMSIZE(self.target)
-        if b.where != NULL:
-            b.where_sample_stride = job.steps[WHERE][last]
-        if b.direction != NULL:
-            b.direction_sample_stride = job.steps[DIRECTION][last] // cnp.PyArray_ITEMSIZE(self.direction)
-        if b.grad_output != NULL:
-            b.grad_output_stride = job.steps[GRAD_OUTPUT][last] // cnp.PyArray_ITEMSIZE(self.grad_output)
-        if b.loss != NULL:
-            b.loss_stride = job.steps[LOSS][last] // cnp.PyArray_ITEMSIZE(self.loss)
-        if b.out != NULL:
-            b.out_sample_stride = job.steps[OUT][last] // cnp.PyArray_ITEMSIZE(self.out)
-        if b.hess != NULL:
-            b.hess_sample_stride = job.steps[HESS][last] // cnp.PyArray_ITEMSIZE(self.hess)
-        if b.rank != NULL:
-            b.rank_stride = job.steps[RANKS][last] // 8
-            b.top_stride = job.steps[TOPS][last] // 8
-
-    def run(self, str op, int n_threads):
-        """What `op` names, of every sample. False if the kernels do not take the arrays' types; BadSample.
-
-        To be done in pieces: `n_all` is the number of samples in all, and the arrays are those of one piece at a time.
-        """
+    def run(self, Operation operation not None, int n_threads, list arrays=None):
+        """Does it for every sample. False if the kernels do not take the arrays' types; BadSample."""
         cdef Job job
         cdef Sums none
-        cdef int number = OPERATIONS[op]
+        cdef int class_axis = self.class_axis
         cdef Py_ssize_t bad
-        if not self.describe(&job, &operations[number]):
+        if arrays is None:
+            arrays = self.arrays()
+        else:
+            class_axis = cnp.PyArray_NDIM(<cnp.ndarray> arrays[LOGITS.number]) - 1
+        if not self.describe(&job, operation, arrays, class_axis):
             return False
         memset(&none, 0, sizeof(Sums))
-        bad = run(&job, n_threads, &self.sums if job.operation.has_losses else &none)
+        bad = run(&job, n_threads, &self.sums if job.has_losses else &none)
         if bad >= 0:
-            raise bad_sample(self.logits, self.class_axis, bad)
+            raise bad_sample(arrays[LOGITS.number], class_axis, bad)
         return True
 
     @property
@@ -982,39 +975,42 @@ cdef class Call:
         """The number of labels that are not ignored; BadSample."""
         cdef Job job
         cdef Axes axes
-        self.start(&job, &axes, CROSS_ENTROPY, self.labels, cnp.PyArray_NDIM(self.labels))
-        self.set_labels(&job, &axes)
-        fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
+        cdef int n_axes = cnp.PyArray_NDIM(self.labels)
+        self.start(&job, &axes, plain_operation, self.labels, n_axes)
+        add_array(&job, &axes, LABELS, self.labels)
+        end_job(&job)
         cdef Count count = count_labels(&job, n_threads)
         if count.bad_sample >= 0:
-            raise bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
+            raise bad_sample(self.labels, n_axes, count.bad_sample)
         return count.counted
 
-    def total_weight(self):
+    def total_weight(self, list arrays=None):
         """The labels' class weights times the samples' weights, summed over those not ignored; for a target the sum of
         the samples' weights. None if the kernels do not take the weights' type; BadSample."""
         cdef Job job
         cdef Axes axes
         cdef double total = 0
         cdef Py_ssize_t bad
-        cdef cnp.ndarray first = self.sample_weight if self.labels is None else self.labels
-        self.start(&job, &axes, CROSS_ENTROPY, first, cnp.PyArray_NDIM(first))
-        self.set_labels(&job, &axes)
-        if not self.set_weights(&job, &axes):
-            return None
-        if self.labels is None:  # it is enough that there is a target
+        if arrays is None:
+            arrays = self.arrays()
+        cdef cnp.ndarray labels = arrays[LABELS.number], weights = arrays[SAMPLE_WEIGHT.number]
+        cdef cnp.ndarray first = weights if labels is None else labels
+        cdef int n_axes = cnp.PyArray_NDIM(first)
+        self.start(&job, &axes, plain_operation, first, n_axes)
+        if labels is None:  # it is enough that there is a target
             job.block.target = cnp.PyArray_DATA(self.target)
-            memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
-        fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
+        else:
+            add_array(&job, &axes, LABELS, labels)
+        if weights is not None and not add_array(&job, &axes, SAMPLE_WEIGHT, weights):
+            return None
+        end_job(&job)
         if job.n_samples <= CHUNK_LABELS:  # letting the GIL go costs more than so few
             bad = sum_weights(&job, &total)
         else:
             with nogil:
                 bad = sum_weights(&job, &total)
         if bad >= 0:
-            raise bad_sample(first, cnp.PyArray_NDIM(first), bad)
+            raise bad_sample(first, n_axes, bad)
         return total
 
 
@@ -1086,17 +1082,12 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     cdef Sums sums
     cdef double total, divisor = 1
     memset(&sums, 0, sizeof(Sums))
-    start_job(&job, CROSS_ENTROPY, dtype == cnp.NPY_FLOAT32, n_samples, n_samples, n_classes)
+    start_job(&job, plain_operation, dtype == cnp.NPY_FLOAT32, n_samples, n_samples, n_classes)
     job.n_axes = 1
     job.shape[0] = n_samples
-    job.steps[LOGITS][0] = job.steps[OUT][0] = n_classes * cnp.PyArray_ITEMSIZE(z)
-    job.steps[LABELS][0] = cnp.PyArray_ITEMSIZE(y)
-    job.steps[LOSS][0] = cnp.PyArray_ITEMSIZE(z)
-    job.block.logits = cnp.PyArray_DATA(z)
-    job.block.logits_sample_stride = job.block.out_sample_stride = n_classes
+    add_view(&job, LOGITS, z).steps[0] = n_classes * cnp.PyArray_ITEMSIZE(z)
+    add_view(&job, LABELS, y).steps[0] = cnp.PyArray_ITEMSIZE(y)
     job.block.logits_class_stride = job.block.out_class_stride = 1
-    job.block.labels = cnp.PyArray_DATA(y)
-    job.block.labels_stride = job.block.loss_stride = 1
     job.block.label_type = label_type
     set_ignore_index(&job, ignore_index)
     if with_grad:
@@ -1112,10 +1103,11 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
                 return None
             if not are_apart(gradient, y):
                 return None
-        job.block.out = cnp.PyArray_DATA(gradient)
+        add_view(&job, OUT, gradient).steps[0] = n_classes * cnp.PyArray_ITEMSIZE(z)
     if not (is_mean or is_sum):
         losses = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(z), dtype, 0)
-        job.block.loss = cnp.PyArray_DATA(losses)
+        add_view(&job, LOSS, losses).steps[0] = cnp.PyArray_ITEMSIZE(z)
+    end_job(&job)
     count.counted = n_samples
     count.bad_sample = -1
     # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array
+from ._arrays import Array, as_direction
 from ._labels import label_error
 from ._options import DEFAULTS, Options, unknown_keyword
-from ._problem import Problem, Reduction
+from ._problem import Into, Problem, Reduction
 from ._threads import threads_for
 
 
 class SharedOptions(TypedDict, total=False):
-    """What every loss takes, for the types of their second overloads."""
+    """What every loss takes, for the types of the overloads."""
 
     axis: int
     class_weight: npt.ArrayLike | None
@@ -35,32 +35,21 @@ class SharedOptions(TypedDict, total=False):
 
 
 class LossOptions(SharedOptions, total=False):
-    """What the losses without second derivatives take beside."""
+    """What the losses without second derivatives take."""
 
     softcap: float | None
     z_loss: float
 
 
-# Of each loss the first overload tells all parameters, with reductions that give a number; the second is for "none".
+# The first overload of each loss is for reductions that give a number, the second for "none".
 @overload
 def cross_entropy(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
-    axis: int = -1,
-    class_weight: npt.ArrayLike | None = None,
-    sample_weight: npt.ArrayLike | None = None,
-    where: npt.ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
-    normalizer: float | None = None,
     out: None = None,
-    n_threads: int | None = None,
+    **options: Unpack[LossOptions],
 ) -> float: ...
 @overload
 def cross_entropy(
@@ -198,9 +187,7 @@ def cross_entropy(
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    if out is not None:
-        problem.write_losses_to(out)
-    return problem.solve()
+    return problem.solve(losses=out)
 
 
 @overload
@@ -208,22 +195,11 @@ def cross_entropy_and_grad(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
-    axis: int = -1,
-    class_weight: npt.ArrayLike | None = None,
-    sample_weight: npt.ArrayLike | None = None,
-    where: npt.ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
-    normalizer: float | None = None,
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
     accumulate: bool = False,
-    n_threads: int | None = None,
+    **options: Unpack[LossOptions],
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy_and_grad(
@@ -342,9 +318,12 @@ def cross_entropy_and_grad(
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    problem.multiply_gradient(grad_output)
-    problem.write_gradient_to(out, accumulate)
-    return problem.solve(), problem.call.out
+    if grad_output is not None:
+        problem.multiply_gradient(grad_output)
+    if accumulate and out is None:
+        raise ValueError("accumulate=True adds to out; give out")
+    problem.call.accumulate = bool(accumulate)
+    return problem.solve(out=Into(out)), problem.call.out
 
 
 @overload
@@ -352,20 +331,9 @@ def cross_entropy_and_rank(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
-    axis: int = -1,
-    class_weight: npt.ArrayLike | None = None,
-    sample_weight: npt.ArrayLike | None = None,
-    where: npt.ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
-    normalizer: float | None = None,
     out: None = None,
-    n_threads: int | None = None,
+    **options: Unpack[LossOptions],
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_and_rank(
@@ -445,21 +413,9 @@ def cross_entropy_and_rank(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_and_rank, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-    )
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
-    if out is not None:
-        problem.write_losses_to(out)
-    problem.write_ranks()
-    return problem.solve("rank"), problem.call.rank, problem.call.top
+    return problem.solve(_kernels.RANK, losses=out), problem.call.rank, problem.call.top
 
 
 @overload
@@ -467,19 +423,10 @@ def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
-    axis: int = -1,
-    class_weight: npt.ArrayLike | None = None,
-    sample_weight: npt.ArrayLike | None = None,
-    where: npt.ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
-    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
-    normalizer: float | None = None,
     out: tuple[Array | None, Array | None] | None = None,
-    n_threads: int | None = None,
     kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
+    **options: Unpack[SharedOptions],
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_grad_hess(
@@ -556,19 +503,13 @@ def cross_entropy_grad_hess(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_grad_hess, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
-    problem.write_gradient_to(grad_out)
-    problem.write_hessian_to(hess_out, kind)
-    return problem.solve(), problem.call.out, problem.call.hess
+    if not isinstance(kind, str) or kind not in _kernels.HESS_KINDS:
+        raise ValueError(f"kind must be 'exact', 'xgboost' or 'lightgbm'; got {kind!r}")
+    problem.call.hess_kind = _kernels.HESS_KINDS[kind]
+    return problem.solve(out=Into(grad_out), hess=Into(hess_out)), problem.call.out, problem.call.hess
 
 
 def cross_entropy_hvp(
@@ -626,17 +567,10 @@ def cross_entropy_hvp(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_hvp, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
-    problem.multiply_hessian(v, out)
-    problem.solve("hvp")
+    problem.call.direction = as_direction(v, "v", problem.call.logits)
+    problem.solve(_kernels.HVP, out=Into(out))
     product: Array = problem.call.out
     return product
 

@@ -7,7 +7,8 @@ from typing import Never
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_real_array, result_dtype, sample_shape
+from . import _kernels
+from ._arrays import Array, as_direction, result_dtype, sample_shape
 from ._options import check_scale, check_where, unknown_keyword
 from ._pieces import call_of, compute, output
 from ._threads import threads_for
@@ -76,7 +77,7 @@ def softmax(
     """
     if unknown:
         raise unknown_keyword(softmax, unknown)
-    return _run("softmax", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.SOFTMAX, logits, axis, where, temperature, out, n_threads)
 
 
 def log_softmax(
@@ -115,7 +116,7 @@ def log_softmax(
     """
     if unknown:
         raise unknown_keyword(log_softmax, unknown)
-    return _run("log_softmax", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.LOG_SOFTMAX, logits, axis, where, temperature, out, n_threads)
 
 
 def logsumexp(
@@ -157,7 +158,7 @@ def logsumexp(
     """
     if unknown:
         raise unknown_keyword(logsumexp, unknown)
-    return _run("logsumexp", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.LOGSUMEXP, logits, axis, where, temperature, out, n_threads)
 
 
 def softmax_jvp(
@@ -270,24 +271,22 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
     # Its two axes of classes are its last: so is that of the logits.
     call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
-    compute(call, "jacobian", threads)
+    compute(call, _kernels.JACOBIAN, threads)
     return jacobian
 
 
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
     call = call_of(logits, axis)
-    v = as_real_array(vector, name)
-    if v.shape != call.logits.shape:
-        raise ValueError(f"{name} must have the logits' shape {call.logits.shape}; got {v.shape}")
+    v = as_direction(vector, name, call.logits)
     threads = threads_for(n_threads)
     call.direction, call.out = v, output(call, None)
-    compute(call, "jvp", threads)
+    compute(call, _kernels.JVP, threads)
     product: Array = call.out
     return product
 
 
 def _run(
-    op: str,
+    operation: _kernels.Operation,
     logits: npt.ArrayLike,
     axis: int,
     where: npt.ArrayLike | None,
@@ -295,16 +294,16 @@ def _run(
     out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    """What has an entry for each class, or for logsumexp one for each sample."""
+    """What has a number for each sample, or an entry for each class."""
     call = call_of(logits, axis)
     if where is not None:
         call.where = check_where(where, call.logits)
     if type(temperature) is not float or temperature != 1:
         call.temperature = check_scale(temperature, "temperature")
     threads = threads_for(n_threads)
-    if op == "logsumexp":
+    if operation.has_losses:
         result = call.loss = output(call, out, with_classes=False)
     else:
         result = call.out = output(call, out, may_be_logits=True)
-    compute(call, op, threads)
+    compute(call, operation, threads)
     return result
