@@ -14,8 +14,16 @@ class BadSample(Exception): ...
 class Operation:
     @property
     def has_losses(self) -> bool: ...
+    @property
+    def has_out(self) -> bool: ...
+    @property
+    def has_hess(self) -> bool: ...
+    @property
+    def has_ranks(self) -> bool: ...
 
 CROSS_ENTROPY: Operation
+GRAD: Operation
+GRAD_HESS: Operation
 RANK: Operation
 HVP: Operation
 CHECK_TARGET: Operation

@@ -116,38 +116,55 @@ ctypedef int (*OfLabels)(const softxent_block *, ptrdiff_t *) noexcept nogil
 ctypedef int (*OfLogits)(const softxent_block *) noexcept nogil
 
 
+# What an operation writes: a number for each sample, in `loss`, which is summed where no array takes it; an entry for
+# each class, in `out`, or C^2 entries; the diagonal of the Hessian; ranks and top classes.
+cdef enum Results:
+    LOSSES = 1
+    ENTRIES = 2
+    SQUARES = 4
+    DIAGONAL = 8
+    RANKS = 16
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class Operation:
-    """What a `Call` can compute: the C functions for float64 and float32. Those of labels may meet a bad sample, those
-    of logits cannot: an operation has one kind."""
+    """What a `Call` can compute: the C functions for float64 and float32, and what they write. Functions of labels may
+    meet a bad sample, those of logits cannot: an operation has one kind."""
     cdef OfLabels of_labels[2]
     cdef OfLogits of_logits[2]
-    cdef readonly bint has_losses  # a number for each sample, in `loss`; summed where no array takes them
-    cdef bint is_square  # C^2 entries for each sample
+    cdef readonly bint has_losses
+    cdef readonly bint has_out
+    cdef readonly bint has_hess
+    cdef readonly bint has_ranks
+    cdef bint is_square
 
 
-cdef Operation of_labels(OfLabels f64, OfLabels f32, bint has_losses=False):
+cdef Operation of_logits(OfLogits f64, OfLogits f32, int results):
     cdef Operation new = Operation.__new__(Operation)
-    new.of_labels[0], new.of_labels[1], new.has_losses = f64, f32, has_losses
+    new.of_logits[0], new.of_logits[1] = f64, f32
+    new.has_losses, new.has_out, new.is_square = results & LOSSES, results & (ENTRIES | SQUARES), results & SQUARES
+    new.has_hess, new.has_ranks = results & DIAGONAL, results & RANKS
     return new
 
 
-cdef Operation of_logits(OfLogits f64, OfLogits f32, bint has_losses=False, bint is_square=False):
-    cdef Operation new = Operation.__new__(Operation)
-    new.of_logits[0], new.of_logits[1], new.has_losses, new.is_square = f64, f32, has_losses, is_square
+cdef Operation of_labels(OfLabels f64, OfLabels f32, int results):
+    cdef Operation new = of_logits(NULL, NULL, results)
+    new.of_labels[0], new.of_labels[1] = f64, f32
     return new
 
 
-CROSS_ENTROPY = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, has_losses=True)
-RANK = of_labels(softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, has_losses=True)
-HVP = of_labels(softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32)
-CHECK_TARGET = of_labels(softxent_check_target_f64, softxent_check_target_f32)
-SOFTMAX = of_logits(softxent_softmax_f64, softxent_softmax_f32)
-LOG_SOFTMAX = of_logits(softxent_log_softmax_f64, softxent_log_softmax_f32)
-LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, has_losses=True)
-JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32)
-JACOBIAN = of_logits(softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, has_losses=False, is_square=True)
+CROSS_ENTROPY = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES)
+GRAD = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES | ENTRIES)
+GRAD_HESS = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES | ENTRIES | DIAGONAL)
+RANK = of_labels(softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, LOSSES | RANKS)
+HVP = of_labels(softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32, ENTRIES)
+CHECK_TARGET = of_labels(softxent_check_target_f64, softxent_check_target_f32, 0)
+SOFTMAX = of_logits(softxent_softmax_f64, softxent_softmax_f32, ENTRIES)
+LOG_SOFTMAX = of_logits(softxent_log_softmax_f64, softxent_log_softmax_f32, ENTRIES)
+LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, LOSSES)
+JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, ENTRIES)
+JACOBIAN = of_logits(softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, SQUARES)
 
 cdef Operation plain_operation = CROSS_ENTROPY
 
@@ -880,7 +897,9 @@ cdef class Call:
             return False
         if not is_nested(a):
             return False
-        for other in (*self.arrays(), self.given_class_weight):
+        if self.given_class_weight is not None and not are_apart(a, self.given_class_weight):
+            return False
+        for other in self.arrays():
             if other is None or are_apart(a, other):
                 continue
             if not (may_be_logits and other is self.logits and is_same_view(a, other)):
@@ -934,17 +953,16 @@ cdef class Call:
     # Makes the job; False where an array is of a type that the kernels do not take.
     cdef bint describe(self, Job *job, Operation operation, list arrays, int class_axis) except -1:
         cdef Axes axes
-        cdef Field field
-        cdef cnp.ndarray out = arrays[OUT.number], hess = arrays[HESS.number]
+        cdef int i
         self.start(job, &axes, operation, arrays[LOGITS.number], class_axis)
-        for field in fields:
-            if arrays[field.number] is not None and not add_array(job, &axes, field, arrays[field.number]):
+        for i in range(len(arrays)):
+            if arrays[i] is not None and not add_array(job, &axes, <Field> fields[i], <cnp.ndarray> arrays[i]):
                 return False
-        if hess is not None and element_type(hess, self.f32, True) != job.block.out_type:
+        if job.block.hess != NULL and element_type(arrays[HESS.number], self.f32, True) != job.block.out_type:
             return False
         if operation.is_square:
             job.block.out_row_stride = job.block.out_class_stride
-            job.block.out_class_stride = stride_of(out, class_axis + 1)
+            job.block.out_class_stride = stride_of(arrays[OUT.number], class_axis + 1)
         end_job(job)
         return True
 
@@ -991,9 +1009,8 @@ cdef class Call:
         cdef Axes axes
         cdef double total = 0
         cdef Py_ssize_t bad
-        if arrays is None:
-            arrays = self.arrays()
-        cdef cnp.ndarray labels = arrays[LABELS.number], weights = arrays[SAMPLE_WEIGHT.number]
+        cdef cnp.ndarray labels = self.labels if arrays is None else arrays[LABELS.number]
+        cdef cnp.ndarray weights = self.sample_weight if arrays is None else arrays[SAMPLE_WEIGHT.number]
         cdef cnp.ndarray first = weights if labels is None else labels
         cdef int n_axes = cnp.PyArray_NDIM(first)
         self.start(&job, &axes, plain_operation, first, n_axes)

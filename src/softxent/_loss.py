@@ -15,7 +15,7 @@ from . import _kernels
 from ._arrays import Array, as_direction
 from ._labels import label_error
 from ._options import DEFAULTS, Options, unknown_keyword
-from ._problem import Into, Problem, Reduction
+from ._problem import Problem, Reduction
 from ._threads import threads_for
 
 
@@ -187,7 +187,7 @@ def cross_entropy(
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    return problem.solve(losses=out)
+    return problem.solve(_kernels.CROSS_ENTROPY, losses=out)
 
 
 @overload
@@ -323,7 +323,7 @@ def cross_entropy_and_grad(
     if accumulate and out is None:
         raise ValueError("accumulate=True adds to out; give out")
     problem.call.accumulate = bool(accumulate)
-    return problem.solve(out=Into(out)), problem.call.out
+    return problem.solve(_kernels.GRAD, out=out), problem.call.out
 
 
 @overload
@@ -509,7 +509,8 @@ def cross_entropy_grad_hess(
     if not isinstance(kind, str) or kind not in _kernels.HESS_KINDS:
         raise ValueError(f"kind must be 'exact', 'xgboost' or 'lightgbm'; got {kind!r}")
     problem.call.hess_kind = _kernels.HESS_KINDS[kind]
-    return problem.solve(out=Into(grad_out), hess=Into(hess_out)), problem.call.out, problem.call.hess
+    loss = problem.solve(_kernels.GRAD_HESS, out=grad_out, hess=hess_out)
+    return loss, problem.call.out, problem.call.hess
 
 
 def cross_entropy_hvp(
@@ -570,7 +571,7 @@ def cross_entropy_hvp(
     options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     problem.call.direction = as_direction(v, "v", problem.call.logits)
-    problem.solve(_kernels.HVP, out=Into(out))
+    problem.solve(_kernels.HVP, out=out)
     product: Array = problem.call.out
     return product
 

@@ -6,13 +6,13 @@ The public functions are in ``_loss.py``. How arrays become calls of the kernels
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, check_integer, sample_shape
-from ._kernels import CHECK_TARGET, CROSS_ENTROPY, RANK, BadSample, Operation
+from ._kernels import CHECK_TARGET, BadSample, Operation
 from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
@@ -21,12 +21,6 @@ from ._pieces import call_of, compute, output, total_weight
 TINY_WEIGHT = 2.0**-60
 
 Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
-
-
-class Into(NamedTuple):
-    """A result that is wanted, and where it goes: the user's array, or None for a new one."""
-
-    given: Array | None
 
 
 class Problem:
@@ -78,34 +72,34 @@ class Problem:
         self.call.grad_output = upstream
 
     def solve(
-        self,
-        operation: Operation = CROSS_ENTROPY,
-        *,
-        losses: Array | None = None,
-        out: Into | None = None,
-        hess: Into | None = None,
+        self, operation: Operation, losses: Array | None = None, out: Array | None = None, hess: Array | None = None
     ) -> float | Array:
-        """The loss, if the operation has one, into ``losses`` if given. The other results are in ``call``."""
+        """The loss, if the operation has one. The other results are in ``call``.
+
+        Results go to these arrays of the user's, or to new ones.
+        """
         if losses is not None and self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
-        self.overwrites = any(given is not None for given in (losses, out and out.given, hess and hess.given))
+        self.overwrites = losses is not None or out is not None or hess is not None
         try:
             return self._solve(operation, losses, out, hess)
         except BadSample as bad:
             raise self._bad_sample_error(bad.args[0]) from None
 
-    def _solve(self, operation: Operation, losses: Array | None, out: Into | None, hess: Into | None) -> float | Array:
+    def _solve(
+        self, operation: Operation, losses: Array | None, out: Array | None, hess: Array | None
+    ) -> float | Array:
         call = self.call
-        # Before the call has outputs: nothing of the caller's is overwritten where the target is bad.
+        # Before the call has outputs: nothing of the user's is overwritten where the target is bad.
         if self.overwrites and call.target is not None:
             compute(call, CHECK_TARGET, self.n_threads)
-        if self.reduction == "none" and operation.has_losses:
+        if operation.has_losses and self.reduction == "none":
             call.loss = output(call, losses, with_classes=False)
-        if out is not None:
-            call.out = output(call, out.given, may_be_logits=True)
-        if hess is not None:
-            call.hess = output(call, hess.given)
-        if operation is RANK:
+        if operation.has_out:
+            call.out = output(call, out, may_be_logits=True)
+        if operation.has_hess:
+            call.hess = output(call, hess)
+        if operation.has_ranks:
             call.rank, call.top = (np.empty(sample_shape(call.logits, call.class_axis), np.int64) for _ in range(2))
         is_mean = self.reduction == "mean"
         divisor = self._divisor(is_mean) if is_mean or self.overwrites else 1.0
