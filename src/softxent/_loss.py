@@ -187,7 +187,7 @@ def cross_entropy(
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    return problem.solve(_kernels.CROSS_ENTROPY, losses=out)
+    return problem.solve(_kernels.CROSS_ENTROPY, out)
 
 
 @overload
@@ -415,7 +415,7 @@ def cross_entropy_and_rank(
         raise unknown_keyword(cross_entropy_and_rank, unknown)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
-    return problem.solve(_kernels.RANK, losses=out), problem.call.rank, problem.call.top
+    return problem.solve(_kernels.RANK, out), problem.call.rank, problem.call.top
 
 
 @overload

@@ -93,12 +93,12 @@ class Problem:
         # Before the call has outputs: nothing of the user's is overwritten where the target is bad.
         if self.overwrites and call.target is not None:
             compute(call, CHECK_TARGET, self.n_threads)
-        if operation.has_losses and self.reduction == "none":
-            call.loss = output(call, losses, with_classes=False)
+        if self.reduction == "none" and operation.has_losses:
+            losses = call.loss = output(call, losses, with_classes=False)
         if operation.has_out:
             call.out = output(call, out, may_be_logits=True)
-        if operation.has_hess:
-            call.hess = output(call, hess)
+            if operation.has_hess:  # beside the gradient
+                call.hess = output(call, hess)
         if operation.has_ranks:
             call.rank, call.top = (np.empty(sample_shape(call.logits, call.class_axis), np.int64) for _ in range(2))
         is_mean = self.reduction == "mean"
@@ -107,9 +107,8 @@ class Problem:
             # The mean of nothing is nan, but no logit can change it.
             call.grad_scale = call.grad_scale / divisor if divisor else 0.0
         compute(call, operation, self.n_threads)
-        if call.loss is not None:
-            loss: Array = call.loss
-            return loss
+        if losses is not None:
+            return losses
         total = call.total
         if not is_mean:
             return total
