@@ -1,6 +1,6 @@
 # What _kernels.pyx offers to the Python floor.
 
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy.typing as npt
 
@@ -12,14 +12,10 @@ class BadSample(Exception): ...
 
 @final
 class Operation:
-    @property
-    def has_losses(self) -> bool: ...
-    @property
-    def has_out(self) -> bool: ...
-    @property
-    def has_hess(self) -> bool: ...
-    @property
-    def has_ranks(self) -> bool: ...
+    has_losses: Final[bool]
+    has_out: Final[bool]
+    has_hess: Final[bool]
+    has_ranks: Final[bool]
 
 CROSS_ENTROPY: Operation
 GRAD: Operation
@@ -36,16 +32,11 @@ HESS_KINDS: dict[str, int]
 
 @final
 class Field:
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_output(self) -> bool: ...
-    @property
-    def has_classes(self) -> bool: ...
-    @property
-    def is_real(self) -> bool: ...
-    @property
-    def may_be_half(self) -> bool: ...
+    name: Final[str]
+    is_output: Final[bool]
+    has_classes: Final[bool]
+    is_real: Final[bool]
+    may_be_half: Final[bool]
 
 FIELDS: tuple[Field, ...]
 

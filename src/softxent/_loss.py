@@ -20,7 +20,7 @@ from ._threads import threads_for
 
 
 class SharedOptions(TypedDict, total=False):
-    """What every loss takes, for the types of the overloads."""
+    """What every loss takes, for the types of the second overloads."""
 
     axis: int
     class_weight: npt.ArrayLike | None
@@ -41,15 +41,27 @@ class LossOptions(SharedOptions, total=False):
     z_loss: float
 
 
-# The first overload of each loss is for reductions that give a number, the second for "none".
+# Each loss has two overloads. The first is for reductions that give a number, and names all parameters: type checkers
+# compare it with the function. The second is for "none".
 @overload
 def cross_entropy(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
     out: None = None,
-    **options: Unpack[LossOptions],
+    n_threads: int | None = None,
 ) -> float: ...
 @overload
 def cross_entropy(
@@ -195,11 +207,22 @@ def cross_entropy_and_grad(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
     accumulate: bool = False,
-    **options: Unpack[LossOptions],
+    n_threads: int | None = None,
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy_and_grad(
@@ -331,9 +354,20 @@ def cross_entropy_and_rank(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
     out: None = None,
-    **options: Unpack[LossOptions],
+    n_threads: int | None = None,
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_and_rank(
@@ -423,10 +457,19 @@ def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
     *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
     out: tuple[Array | None, Array | None] | None = None,
+    n_threads: int | None = None,
     kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
-    **options: Unpack[SharedOptions],
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_grad_hess(

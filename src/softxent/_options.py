@@ -49,89 +49,7 @@ def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
 def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
     if call.take_class_weight(value):
         return
-    call.given_class_weight = check_class_weight(value, call.logits.shape[call.class_axis], call.f32)
-    call.class_weight = for_kernels(call.given_class_weight, call.f32)
-
-
-def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    if not call.take_sample_weight(value):
-        call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
-
-
-def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    call.where = check_where(value, call.logits)
-
-
-def set_label_smoothing(call: _kernels.Call, value: float) -> None:
-    call.label_smoothing = check_label_smoothing(value)
-
-
-def set_temperature(call: _kernels.Call, value: float) -> None:
-    call.temperature = check_scale(value, "temperature")
-
-
-def set_softcap(call: _kernels.Call, value: float) -> None:
-    call.softcap = check_scale(value, "softcap")
-
-
-def set_z_loss(call: _kernels.Call, value: float) -> None:
-    call.z_loss = check_z_loss(value)
-
-
-def set_base(call: _kernels.Call, value: float) -> None:
-    call.log_base = check_base(value)
-
-
-# In the order of Options.
-SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
-
-
-def for_kernels(class_weight: Array, f32: bool) -> Array:
-    """The weights, or a copy, as the kernels take them: contiguous and aligned, in the type that is computed in."""
-    dtype = np.dtype(np.float32 if f32 else np.float64)
-    if class_weight.dtype == dtype and class_weight.flags.carray:
-        return class_weight
-    return np.array(class_weight, dtype, order="C")
-
-
-def check_label_smoothing(value: float) -> float:
-    e = value if type(value) is float else as_number(value, "label_smoothing")
-    if not 0 <= e <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
-    return e
-
-
-def check_scale(value: float, name: str) -> float:
-    scale = value if type(value) is float else as_number(value, name)
-    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
-        raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
-    return scale
-
-
-def check_z_loss(value: float) -> float:
-    a = as_number(value, "z_loss")
-    if not 0 <= a < math.inf:
-        raise ValueError(f"z_loss must be at least 0 and finite; got {a}")
-    return a
-
-
-def check_base(value: float) -> float:
-    """The natural logarithm of the base."""
-    b = as_number(value, "base")
-    if not 0 < b < math.inf or b == 1:
-        raise ValueError(f"base must be positive, finite and not 1 (2 for bits, None for nats); got {b}")
-    return math.log(b)
-
-
-def check_normalizer(value: float) -> float:
-    """0 is for the mean of nothing."""
-    n = as_number(value, "normalizer")
-    if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
-        raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
-    return n
-
-
-def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array:
+    n_classes = call.logits.shape[call.class_axis]
     if isinstance(value, str) and value == "balanced":
         raise TypeError(
             "class_weight must hold real numbers; got 'balanced': give len(labels) / (C * numpy.bincount(labels, "
@@ -148,17 +66,81 @@ def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array
         raise ValueError(
             f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}{hint}"
         )
-    check_weights(given, "class_weight", f32)
-    return given
+    check_weights(given, "class_weight", call.f32)
+    call.given_class_weight = given
+    # As the kernels take them: contiguous and aligned, in the type that is computed in.
+    call.class_weight = np.require(given, np.float32 if call.f32 else np.float64, ["C", "A", "W"])
 
 
-def check_sample_weight(value: npt.ArrayLike, shape: tuple[int, ...], f32: bool) -> Array:
+def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if call.take_sample_weight(value):
+        return
+    shape = sample_shape(call.logits, call.class_axis)
     given = as_real_array(value, "sample_weight")
     if given.shape != shape:
         hint = "; None stands for no weights" if given.size == 0 else without_axis("sample_weight", given.shape, shape)
         raise ValueError(f"sample_weight must have the samples' shape {shape}; got {given.shape}{hint}")
-    check_weights(given, "sample_weight", f32)
-    return given
+    check_weights(given, "sample_weight", call.f32)
+    call.sample_weight = given
+
+
+def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.where = check_where(value, call.logits)
+
+
+def set_label_smoothing(call: _kernels.Call, value: float) -> None:
+    e = call.label_smoothing = as_number(value, "label_smoothing")
+    if not 0 <= e <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
+
+
+def set_temperature(call: _kernels.Call, value: float) -> None:
+    call.temperature = check_scale(value, "temperature")
+
+
+def set_softcap(call: _kernels.Call, value: float) -> None:
+    call.softcap = check_scale(value, "softcap")
+
+
+def set_z_loss(call: _kernels.Call, value: float) -> None:
+    a = call.z_loss = as_number(value, "z_loss")
+    if not 0 <= a < math.inf:
+        raise ValueError(f"z_loss must be at least 0 and finite; got {a}")
+
+
+def set_base(call: _kernels.Call, value: float) -> None:
+    b = as_number(value, "base")
+    if not 0 < b < math.inf or b == 1:
+        raise ValueError(f"base must be positive, finite and not 1 (2 for bits, None for nats); got {b}")
+    call.log_base = math.log(b)
+
+
+# In the order of Options.
+SETTERS = (
+    set_class_weight,
+    set_sample_weight,
+    set_where,
+    set_label_smoothing,
+    set_temperature,
+    set_softcap,
+    set_z_loss,
+    set_base,
+)
+
+
+def check_scale(value: float, name: str) -> float:
+    scale = as_number(value, name)
+    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+        raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
+    return scale
+
+
+def check_normalizer(value: float) -> float:
+    """0 is for the mean of nothing."""
+    n = as_number(value, "normalizer")
+    if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
+        raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
+    return n
 
 
 def check_weights(weights: Array, name: str, f32: bool) -> None:
