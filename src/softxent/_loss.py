@@ -41,6 +41,27 @@ class LossOptions(SharedOptions, total=False):
     z_loss: float
 
 
+class UnreducedLoss(LossOptions, total=False):
+    """What ``cross_entropy`` and ``cross_entropy_and_rank`` take with ``reduction="none"``."""
+
+    out: Array | None
+
+
+class UnreducedGradient(LossOptions, total=False):
+    """What ``cross_entropy_and_grad`` takes."""
+
+    grad_output: npt.ArrayLike | None
+    out: Array | None
+    accumulate: bool
+
+
+class UnreducedHessian(SharedOptions, total=False):
+    """What ``cross_entropy_grad_hess`` takes."""
+
+    out: tuple[Array | None, Array | None] | None
+    kind: Literal["exact", "xgboost", "lightgbm"]
+
+
 # Each loss has two overloads. The first is for reductions that give a number, and names all parameters: type checkers
 # compare it with the function. The second is for "none".
 @overload
@@ -65,12 +86,7 @@ def cross_entropy(
 ) -> float: ...
 @overload
 def cross_entropy(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: Array | None = None,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
 ) -> Array: ...
 def cross_entropy(
     logits: npt.ArrayLike,
@@ -226,14 +242,7 @@ def cross_entropy_and_grad(
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy_and_grad(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    grad_output: npt.ArrayLike | None = None,
-    out: Array | None = None,
-    accumulate: bool = False,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedGradient]
 ) -> tuple[Array, Array]: ...
 def cross_entropy_and_grad(
     logits: npt.ArrayLike,
@@ -371,12 +380,7 @@ def cross_entropy_and_rank(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_and_rank(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: Array | None = None,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_and_rank(
     logits: npt.ArrayLike,
@@ -473,13 +477,7 @@ def cross_entropy_grad_hess(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_grad_hess(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: tuple[Array | None, Array | None] | None = None,
-    kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
-    **options: Unpack[SharedOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedHessian]
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_grad_hess(
     logits: npt.ArrayLike,

@@ -116,16 +116,7 @@ def set_base(call: _kernels.Call, value: float) -> None:
 
 
 # In the order of Options.
-SETTERS = (
-    set_class_weight,
-    set_sample_weight,
-    set_where,
-    set_label_smoothing,
-    set_temperature,
-    set_softcap,
-    set_z_loss,
-    set_base,
-)
+SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
 
 
 def check_scale(value: float, name: str) -> float:

@@ -79,7 +79,7 @@ def in_pieces(call: Call, arrays: list[Array | None], do: Callable[[list[Array |
     first = next(a for a in arrays if a is not None)
     class_axis = call.class_axis if first is call.logits else first.ndim
     axes = sample_axes(first, class_axis)
-    views = [in_order(field, a, axes, class_axis) for field, a in zip(FIELDS, arrays, strict=True)]
+    views = [a if a is None else in_order(f, a, axes, class_axis) for f, a in zip(FIELDS, arrays, strict=True)]
     new_types = types_to_convert_to(call, views)
     results = []
     for index in pieces(tuple(first.shape[axis] for axis in axes), piece_samples(call, new_types)):
@@ -112,10 +112,8 @@ def sample_axes(first: Array, class_axis: int) -> list[int]:
     return [axis for axis in range(first.ndim) if axis != class_axis and axis not in order] + order
 
 
-def in_order(field: Field, array: Array | None, axes: list[int], class_axis: int) -> Array | None:
+def in_order(field: Field, array: Array, axes: list[int], class_axis: int) -> Array:
     """A view of the array with its sample axes in this order, the classes after them."""
-    if array is None:
-        return None
     if field.has_classes:
         order = [*axes, class_axis, *range(len(axes) + 1, array.ndim)]
     else:
