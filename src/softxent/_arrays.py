@@ -144,10 +144,7 @@ def as_logits(logits: npt.ArrayLike, axis: int) -> tuple[Array, int]:
     n_axes = z.ndim
     if n_axes == 0:
         raise ValueError("logits must have at least one axis, the classes; got a single number")
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer; got {axis!r}") from None
+    axis = check_integer(axis, "axis")
     if not -n_axes <= axis < n_axes:
         raise np.exceptions.AxisError(axis, n_axes)
     axis %= n_axes

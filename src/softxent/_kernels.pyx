@@ -98,12 +98,8 @@ def use_isa(name):
     """Run the kernels called `name` from now on; None stands for SOFTXENT_ISA or else the fastest."""
     global chosen_isa
     cdef const softxent_isa *found = NULL
-    cdef bytes encoded
-    cdef const char *asked_for = NULL
-    if name is not None:
-        encoded = name.encode()
-        asked_for = encoded
-    if softxent_isa_select(asked_for, &found) != SOFTXENT_OK:
+    cdef bytes encoded = b"" if name is None else name.encode()
+    if softxent_isa_select(NULL if name is None else <const char *> encoded, &found) != SOFTXENT_OK:
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
         raise RuntimeError(f"{asked} is unknown or cannot run here; usable are: {', '.join(usable_isas())}")
     chosen_isa = found
@@ -133,10 +129,7 @@ cdef class Operation:
     meet a bad sample, those of logits cannot: an operation has one kind."""
     cdef OfLabels of_labels[2]
     cdef OfLogits of_logits[2]
-    cdef readonly bint has_losses
-    cdef readonly bint has_out
-    cdef readonly bint has_hess
-    cdef readonly bint has_ranks
+    cdef readonly bint has_losses, has_out, has_hess, has_ranks
     cdef bint is_square
 
 
@@ -192,10 +185,7 @@ cdef class Field:
     """Where a block keeps one of the arrays: the offsets of its pointer, strides and type in a softxent_block; 0 where
     the block has no such field."""
     cdef readonly str name  # in messages
-    cdef readonly bint is_output
-    cdef readonly bint has_classes
-    cdef readonly bint is_real
-    cdef readonly bint may_be_half
+    cdef readonly bint is_output, has_classes, is_real, may_be_half
     cdef Elements elements
     cdef int number
     cdef ptrdiff_t data, sample_stride, class_stride, type
@@ -845,14 +835,12 @@ cdef class Call:
         if not (cnp.PyArray_CheckExact(labels) and is_behaved(labels)):
             return False
         cdef cnp.ndarray y = labels
-        if label_type_of(y) >= 0:
-            if not self.has_shape_of(y, False):
-                return False
+        if label_type_of(y) >= 0 and self.has_shape_of(y, False):
             self.labels = y
-            return True
-        if not (cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True)):
+        elif cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True):
+            self.target = y
+        else:
             return False
-        self.target = y
         return True
 
     def take_sample_weight(self, weights):
@@ -891,11 +879,8 @@ cdef class Call:
         if not cnp.PyArray_CheckExact(out):
             return False
         cdef cnp.ndarray a = out
-        if not (cnp.PyArray_ISWRITEABLE(a) and self.has_shape_of(a, with_classes)):
-            return False
-        if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(self.logits) or not is_behaved(a):
-            return False
-        if not is_nested(a):
+        if not (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(self.logits) and self.has_shape_of(a, with_classes) and
+                cnp.PyArray_ISWRITEABLE(a) and is_behaved(a) and is_nested(a)):
             return False
         if self.given_class_weight is not None and not are_apart(a, self.given_class_weight):
             return False

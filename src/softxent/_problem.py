@@ -121,12 +121,8 @@ class Problem:
         after something of the caller's was overwritten."""
         call, normalizer = self.call, self.normalizer
         has_labels = self.labels is not None
-        counted: float
-        if (
-            is_mean
-            and normalizer is None
-            and (call.sample_weight is not None or (has_labels and call.class_weight is not None))
-        ):
+        is_weighted = call.sample_weight is not None or (has_labels and call.class_weight is not None)
+        if is_mean and normalizer is None and is_weighted:
             counted = total_weight(call)
             if counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
                 counted = total_weight(call)

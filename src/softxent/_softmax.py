@@ -277,11 +277,10 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
 
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
     call = call_of(logits, axis)
-    v = as_direction(vector, name, call.logits)
+    call.direction = as_direction(vector, name, call.logits)
     threads = threads_for(n_threads)
-    call.direction, call.out = v, output(call, None)
+    product = call.out = output(call, None)
     compute(call, _kernels.JVP, threads)
-    product: Array = call.out
     return product
 
 
