@@ -99,7 +99,8 @@ def use_isa(name):
     global chosen_isa
     cdef const softxent_isa *found = NULL
     cdef bytes encoded = b"" if name is None else name.encode()
-    if softxent_isa_select(NULL if name is None else <const char *> encoded, &found) != SOFTXENT_OK:
+    cdef const char *asked_for = encoded
+    if softxent_isa_select(NULL if name is None else asked_for, &found) != SOFTXENT_OK:
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
         raise RuntimeError(f"{asked} is unknown or cannot run here; usable are: {', '.join(usable_isas())}")
     chosen_isa = found

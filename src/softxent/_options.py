@@ -120,7 +120,7 @@ SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
 
 
 def check_scale(value: float, name: str) -> float:
-    scale = as_number(value, name)
+    scale = value if type(value) is float else as_number(value, name)
     if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
         raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
     return scale
