@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=True, autotestdict=False
-"""Which thread takes which samples: blocks of samples spread over threads, and the way from NumPy to them.
+"""The way from NumPy's arrays to the C library: blocks of samples, spread over threads.
 
 Two ways lead to the C library. `plain_cross_entropy` takes the common call (contiguous floats, index labels, no
-option) straight from the public function through the NumPy C-API. A `Call` takes everything else, as the Python floor
-has checked it. Both describe the work in a `Job`, and `run` carries it out.
+option) straight from the public function through the NumPy C-API. A `Call` takes everything else, after the Python
+code has checked it. Both describe the work in a `Job`, and `run` carries it out.
 """
 
 import os
@@ -45,13 +45,16 @@ cdef int openmp_threads = omp_get_max_threads()
 
 
 class BadSample(Exception):
-    """A label is no class, or a target has an entry that is no mass. The argument is the index of the sample, a tuple:
-    of those that are bad, the first in the order in which the kernels go through memory."""
+    """A label is no class, or a target has an entry that is negative or nan.
+
+    The argument is the sample's index, a tuple. Where several samples are bad it is the first in the order in which
+    the kernels go through memory.
+    """
 
 
-# The threads that a call may have of those that it is to have: in a forked child, where the OpenMP runtime of the
-# parent is not usable, and inside another parallel region just the calling one; and where OpenMP's own number has been
-# lowered since the import, as threadpoolctl does, no more than that.
+# How many threads a call may use that asks for `n_threads`. A forked child cannot use the OpenMP runtime of its parent:
+# it gets the calling thread alone, and so does a call inside another parallel region. Where OpenMP's own number has
+# been lowered since the import, as threadpoolctl does, that number is the limit.
 cdef int allowed_threads(int n_threads) noexcept nogil:
     cdef int limit = omp_get_max_threads()
     if softxent_forked or omp_in_parallel():
@@ -60,7 +63,7 @@ cdef int allowed_threads(int n_threads) noexcept nogil:
 
 
 def limit_of_threads(int n_threads):
-    """What is allowed of so many, and what decided it; None if nothing did."""
+    """How many of these threads a call may use, and the reason if they are fewer than it asked for, else None."""
     cdef int allowed = allowed_threads(n_threads)
     if softxent_forked:
         return 1, "a forked child process"
@@ -98,9 +101,12 @@ def use_isa(name):
     """Run the kernels called `name` from now on; None stands for SOFTXENT_ISA or else the fastest."""
     global chosen_isa
     cdef const softxent_isa *found = NULL
-    cdef bytes encoded = b"" if name is None else name.encode()
-    cdef const char *asked_for = encoded
-    if softxent_isa_select(NULL if name is None else asked_for, &found) != SOFTXENT_OK:
+    cdef bytes encoded
+    cdef const char *asked_for = NULL
+    if name is not None:
+        encoded = name.encode()
+        asked_for = encoded
+    if softxent_isa_select(asked_for, &found) != SOFTXENT_OK:
         asked = f"SOFTXENT_ISA={os.environ.get('SOFTXENT_ISA')!r}" if name is None else f"isa {name!r}"
         raise RuntimeError(f"{asked} is unknown or cannot run here; usable are: {', '.join(usable_isas())}")
     chosen_isa = found
@@ -126,8 +132,10 @@ cdef enum Results:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Operation:
-    """What a `Call` can compute: the C functions for float64 and float32, and what they write. Functions of labels may
-    meet a bad sample, those of logits cannot: an operation has one kind."""
+    """What a `Call` can compute: the C functions for float64 and float32, and what they write.
+
+    An operation has functions of one kind. Those of labels may meet a bad sample, those of logits cannot.
+    """
     cdef OfLabels of_labels[2]
     cdef OfLogits of_logits[2]
     cdef readonly bint has_losses, has_out, has_hess, has_ranks
@@ -168,24 +176,25 @@ HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": 
 # ------------------------------------------------------------------------------------------------------------------
 # The arrays of a call that have an entry, or a row of entries, for each sample.
 
-# What an array holds: floats of the type that is computed in, or halves beside float32; such floats alone; labels; or
-# what has one type only.
+# The types that an array may have for the kernels.
 cdef enum Elements:
-    FLOATS
-    WEIGHTS
-    INDICES
-    OF_ONE_TYPE
+    FLOATS  # the type that is computed in; beside float32 also half precision
+    WEIGHTS  # the type that is computed in
+    INDICES  # any native integer
+    OF_ONE_TYPE  # a single type, which the Python code has made sure of
 
-# It has no content: the table takes the addresses of its fields.
+# This block stays empty. The table below finds the offset of each field by its address.
 cdef softxent_block at
 
 
 @cython.final
 @cython.auto_pickle(False)
 cdef class Field:
-    """Where a block keeps one of the arrays: the offsets of its pointer, strides and type in a softxent_block; 0 where
-    the block has no such field."""
-    cdef readonly str name  # in messages
+    """One of the arrays, and where a block keeps it: the offsets of its pointer, strides and type in a softxent_block.
+
+    An offset is 0 where the block has no such field.
+    """
+    cdef readonly str name  # for messages
     cdef readonly bint is_output, has_classes, is_real, may_be_half
     cdef Elements elements
     cdef int number
@@ -218,7 +227,8 @@ cdef Field output(str name, Elements elements, const void *data, const void *sam
     return field(name, elements, data, sample_stride, class_stride, type, is_output=True)
 
 
-# The table, in the order of `Call.arrays`. The Hessian's diagonal has the type of `out`.
+# The table of arrays. A new array needs a line here, and an attribute of `Call` that `Call.arrays` lists at the same
+# place. The Hessian's diagonal has no type of its own: it has that of `out`.
 cdef Field LOGITS = field("logits", FLOATS, &at.logits, &at.logits_sample_stride, &at.logits_class_stride,
                           &at.logits_type)
 cdef Field LABELS = field("labels", INDICES, &at.labels, &at.labels_stride, NULL, &at.label_type)
@@ -239,39 +249,38 @@ FIELDS = tuple(fields)
 # ------------------------------------------------------------------------------------------------------------------
 # Jobs: what to compute, over which samples, in how many chunks.
 
-# The losses are summed chunk by chunk, and then the chunks in order: the number of chunks must not depend on the number
-# of threads. It is bounded, because each chunk's sum is kept. A chunk has some 16 K logits at least: a smaller one
-# takes less time than a thread needs to fetch it.
+# The losses are summed chunk by chunk, and then the chunks' sums in order. So the number of chunks must not depend on
+# the number of threads. It has a limit because each chunk's sum is kept. A chunk has at least some 16 K logits: a
+# smaller one takes less time than a thread needs to fetch it.
 DEF MAX_CHUNKS = 512
 DEF CHUNK_LOGITS = 16384
-# Labels in a chunk when nothing but they are looked at: some 20 microseconds of work.
+# Labels in a chunk of a call that reads labels alone: some 20 microseconds of work.
 DEF CHUNK_LABELS = 65536
-# How often a thread fetches chunks, all being equal. Those that it fetches together lie behind each other: while the
-# kernels work on a sample they ask for the next.
+# How often a thread fetches chunks, if all threads are equally fast. Chunks that are fetched together are neighbours in
+# memory: while the kernels work on a sample they prefetch the next.
 DEF FETCHES = 16
-# Losses that are only to be summed pass through so long a buffer on the stack.
+# Length of the buffer on the stack for losses that are summed and not kept.
 DEF LOSS_BUFFER = 1024
-# After so many logits, tenths of a second or with rare options seconds, Python gets to see whether somebody pressed
-# Ctrl-C.
+# Python checks for Ctrl-C each time so many logits are done. They take tenths of a second; with rare options, seconds.
 DEF ROUND_LOGITS = 1 << 28
-# Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
+# With fewer logits a second thread costs more than it saves: they are some 10 microseconds of work.
 DEF SERIAL_LOGITS = 32768
 
 
-# NumPy's own limit.
+# The most axes that NumPy allows.
 DEF MAX_AXES = 64
 
 
-# What the chunks of a call have come to. A call may be done in several runs, of pieces of its samples. Then a chunk may
-# begin in one of them and end in another.
+# The sums of a call's chunks so far. A call may take several runs, one for each piece of its samples. A chunk may then
+# begin in one run and end in another.
 cdef struct Sums:
     Py_ssize_t n_done
     double loss
     double unfinished[4]
 
 
-# An array of a job: its first entry, the bytes of an entry, and the bytes from one sample to the next along each sample
-# axis; and where a block keeps its pointer and stride.
+# An array of a job: the address of its first entry, the bytes of an entry, and the bytes from one sample to the next
+# along each sample axis. The offsets say where a block keeps its pointer and its stride.
 cdef struct View:
     ptrdiff_t data_offset, stride_offset
     char *data
@@ -279,7 +288,8 @@ cdef struct View:
     Py_ssize_t steps[MAX_AXES]
 
 
-# The block describes the first sample and the strides of the last sample axis. There is one axis at least.
+# What to compute. The block describes the first sample and the strides of the last sample axis. There is at least one
+# axis.
 cdef struct Job:
     softxent_block block
     softxent_options options
@@ -302,8 +312,8 @@ cdef struct Chunk:
     Py_ssize_t bad_sample
 
 
-# Begins the description of a job: its axes and arrays are added later. The chunks are those of all `n_all` samples, of
-# which a piece has `n_samples`.
+# Begins the description of a job, which has no axes and arrays yet. The job is `n_samples` of a call's `n_all` samples;
+# the latter decide how large a chunk is.
 cdef void start_job(Job *job, Operation operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
                     Py_ssize_t n_classes) except *:
     memset(&job.block, 0, sizeof(softxent_block))
@@ -324,7 +334,7 @@ cdef void start_job(Job *job, Operation operation, bint f32, Py_ssize_t n_sample
     job.n_views = 0
 
 
-# Adds an array to a job, and returns its view, whose steps are not told yet.
+# Adds an array to a job, and returns its view. The caller fills in the steps.
 cdef inline View *add_view(Job *job, Field field, cnp.ndarray array) noexcept:
     cdef View *view = &job.views[job.n_views]
     job.n_views += 1
@@ -366,7 +376,8 @@ cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, P
     return b.n_samples
 
 
-# Adds the losses to four sums in turn, the first to number `first % 4`: how they are cut into blocks does not matter.
+# Adds the losses to four sums in turn, the first of them to sum number `first % 4`. So the sums are the same however
+# the losses are cut into blocks.
 cdef inline void add_losses(double *sums, const real *x, Py_ssize_t n, Py_ssize_t first) noexcept nogil:
     cdef double s[4]
     cdef Py_ssize_t i = 0
@@ -390,7 +401,7 @@ cdef inline double total_of(const double *sums) noexcept nogil:
     return (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
-# The samples from `begin` to `end`, of which the first is number `first` of its chunk.
+# Computes the samples from `begin` to `end`. The first of them is number `first` of its chunk.
 cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first) noexcept nogil:
     cdef double losses[LOSS_BUFFER]
     cdef softxent_block b
@@ -415,7 +426,7 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
         first += n
 
 
-# A call's share of the threads that it may have: it divides them with the calls that run at the same time. What has
+# Returns a call's share of the threads that it may use: calls that run at the same time share them. A call that has
 # joined must leave.
 cdef int join_teams(int n_threads) noexcept nogil:
     cdef long others = softxent_add_team(1)
@@ -426,7 +437,7 @@ cdef void leave_teams() noexcept nogil:
     softxent_add_team(-1)
 
 
-# Chunk number `p` of those that the job has samples of: the first may have been begun before.
+# Computes chunk number `p`, counted from the first that the job has samples of. An earlier run may have begun that one.
 cdef void run_nth_chunk(const Job *job, Chunk *chunks, Py_ssize_t p, const Sums *before) noexcept nogil:
     cdef Py_ssize_t step = job.chunk_samples, first = before.n_done % step, begin = p * step - first
     if p == 0:
@@ -436,9 +447,9 @@ cdef void run_nth_chunk(const Job *job, Chunk *chunks, Py_ssize_t p, const Sums 
     run_chunk(job, &chunks[p], max(begin, 0), min(begin + step, job.n_samples), first if p == 0 else 0)
 
 
-# Every chunk, over the threads, in rounds. Adds the losses to `sums` and returns the number of the first bad sample, or
-# -1. The GIL is let go here and not outside: Cython's prange asks there whether it is held, and where there are
-# subinterpreters Python's answer is always yes.
+# Computes every chunk, over the threads, in rounds. Adds the losses to `sums` and returns the number of the first bad
+# sample, or -1. The GIL is released here and not by the caller: otherwise Cython's prange would ask Python whether it
+# is held, and with subinterpreters the answer is always yes.
 cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
     cdef Chunk chunks[MAX_CHUNKS + 1]
     cdef Py_ssize_t step = job.chunk_samples, n_begun = sums.n_done % step
@@ -491,19 +502,19 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
     return -1
 
 
-# None, or a number that a label may have.
+# Sets ignore_index, which is None or a number that a label may have.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
     if ignore_index is not None:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
 
 
-# Whether it is a number that signed labels of 64 bits may have.
+# Whether `x` is an int of at most 64 bits, signed.
 cdef inline bint is_index(object x) except -1:
     return type(x) is int and -2**63 <= x < 2**63
 
 
-# Of the samples from `begin` to `end`, how many labels count; and the first whose label is no class, or -1.
+# How many labels of some samples are not ignored, and the first sample whose label is no class, or -1.
 cdef struct Count:
     Py_ssize_t counted, bad_sample
 
@@ -524,7 +535,7 @@ cdef Count count_chunk(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcep
     return count
 
 
-# Of all samples, over the threads.
+# Counts the labels of all samples, over the threads.
 cdef Count count_labels(const Job *job, int n_threads) noexcept:
     cdef Count counts[MAX_CHUNKS]
     cdef Count all_of_them
@@ -548,7 +559,7 @@ cdef Count count_labels(const Job *job, int n_threads) noexcept:
     return all_of_them
 
 
-# The sum of the weights of the samples that count. Returns the first whose label is no class, or -1.
+# Sums the weights of the samples that are not ignored. Returns the first sample whose label is no class, or -1.
 cdef Py_ssize_t sum_weights(const Job *job, double *total) noexcept nogil:
     cdef double weight = 0
     cdef Py_ssize_t begin = 0, n
@@ -567,7 +578,7 @@ cdef Py_ssize_t sum_weights(const Job *job, double *total) noexcept nogil:
 # ------------------------------------------------------------------------------------------------------------------
 # Arrays: what the kernels can take.
 
-# The number of ml_dtypes' type, once an array of it has been seen: telling names takes long.
+# NumPy's number for the dtype of ml_dtypes, once an array of it has been seen. To compare names takes longer.
 cdef int bfloat16_number = -1
 
 
@@ -583,9 +594,9 @@ cdef inline bint is_bfloat16(cnp.ndarray array) except -1:
 
 
 cpdef bint is_behaved(cnp.ndarray array) except -1:
-    """Whether it is in native byte order, aligned, and its strides are whole elements.
+    """Whether an array is in native byte order, aligned, and all its strides are multiples of its itemsize.
 
-    Strides of aligned arrays are not, where the processor wants less alignment than an element is long.
+    The last does not follow from alignment: some processors want less alignment than an element is long.
     """
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(array)
     cdef int axis
@@ -597,8 +608,8 @@ cpdef bint is_behaved(cnp.ndarray array) except -1:
     return True
 
 
-# The C library's name for the elements of an array that it can take, or -1. Where it takes halves, beside float, it
-# widens them itself.
+# The C library's name for the element type of an array, or -1 if it cannot read the array. Half precision it can read
+# beside float32.
 cdef int element_type(cnp.ndarray array, bint f32, bint may_be_half) except -2:
     cdef int number = cnp.PyArray_TYPE(array)
     if not is_behaved(array):
@@ -628,7 +639,7 @@ cdef inline void extent_of(cnp.ndarray array, uintptr_t *low, uintptr_t *high) n
 
 
 cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether one lies behind the other in memory. If not they may be interleaved, and share no byte all the same."""
+    """Whether one array lies behind the other in memory. Interleaved arrays share no byte, but are not apart."""
     cdef uintptr_t a_low = 0, a_high = 0, b_low = 0, b_high = 0
     extent_of(a, &a_low, &a_high)
     extent_of(b, &b_low, &b_high)
@@ -636,7 +647,7 @@ cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 
 cpdef bint is_same_view(cnp.ndarray a, cnp.ndarray b) except -1:
-    """Whether both are the same entries of the same memory, in the same order."""
+    """Whether both arrays are the same entries of the same memory, in the same order."""
     cdef int axis
     if cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or not cnp.PyArray_SAMESHAPE(a, b):
         return False
@@ -654,14 +665,14 @@ cdef inline bint all_lie_in(const real *x, Py_ssize_t n, double high) noexcept n
     return not outside
 
 
-# Whether these are contiguous floats of the type that is computed in, all from 0 to the largest.
+# Whether an array holds contiguous floats of the type that is computed in, all of them finite and at least 0.
 cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
     cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
     cdef void *data = cnp.PyArray_DATA(array)
     cdef bint result
     if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         return False
-    if n <= CHUNK_LABELS:  # letting the GIL go costs more than so few
+    if n <= CHUNK_LABELS:  # releasing the GIL costs more than the work
         return all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     with nogil:
         result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
@@ -671,7 +682,7 @@ cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
 # ------------------------------------------------------------------------------------------------------------------
 # The general call.
 
-# The axes of samples that have more than one, the farthest steps in `array` first; returns how many.
+# Lists the sample axes of `array` that are longer than 1, those with the largest strides first. Returns their number.
 cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
     cdef int n = 0, axis, i
     for axis in range(cnp.PyArray_NDIM(array)):
@@ -687,9 +698,9 @@ cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
 
 
 cpdef bint is_nested(cnp.ndarray array) noexcept:
-    """Whether each axis steps over all that the axes with shorter steps reach: then no entries share memory.
+    """Whether each stride is larger than all that the axes with smaller strides span: then no entries share memory.
 
-    If not they may be interleaved, and share none all the same.
+    Entries of interleaved axes may share no memory either, but are not nested.
     """
     cdef int order[MAX_AXES]
     cdef int n, i
@@ -706,12 +717,12 @@ cpdef bint is_nested(cnp.ndarray array) noexcept:
 
 
 def sample_axes(cnp.ndarray array, int class_axis):
-    """The axes of samples in the order in which a `Call` goes through them, but for those of one sample."""
+    """The sample axes that are longer than 1, in the order in which a `Call` goes through them."""
     cdef int order[MAX_AXES]
     return [order[i] for i in range(order_axes(array, class_axis, order))]
 
 
-# The error for a sample's number, in the order of the axes of samples of `array`.
+# The error for sample number `number`, counted in the order in which a `Call` goes through `array`.
 cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
     cdef int order[MAX_AXES]
     cdef int n = order_axes(array, class_axis, order), i
@@ -723,8 +734,8 @@ cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
     return BadSample(tuple(index))
 
 
-# Ends the description of a job: makes one axis of two where in every array the second continues the first, and tells
-# the block the strides of the last one.
+# Ends the description of a job. Joins two axes to one where the second continues the first in every array, and writes
+# the strides of the last axis into the block.
 cdef void end_job(Job *job) noexcept:
     cdef int last = 0, axis, i
     cdef ptrdiff_t stride
@@ -746,7 +757,7 @@ cdef void end_job(Job *job) noexcept:
         memcpy(<char *> &job.block + job.views[i].stride_offset, &stride, sizeof(stride))
 
 
-# The axes that a job's samples have in the first of its arrays.
+# The class axis and the sample axes of the array that decides the order of a job's samples.
 cdef struct Axes:
     int class_axis
     int n
@@ -757,7 +768,7 @@ cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
-# Adds an array to a job; False where it is of a type that the kernels do not take.
+# Adds an array to a job. False if the kernels cannot read its type.
 cdef bint add_array(Job *job, const Axes *axes, Field field, cnp.ndarray array) except -1:
     cdef char *block = <char *> &job.block
     cdef int type = 0, i, axis
@@ -784,19 +795,19 @@ cdef bint add_array(Job *job, const Axes *axes, Field field, cnp.ndarray array) 
 @cython.final
 @cython.auto_pickle(False)
 cdef class Call:
-    """A call as the Python floor has checked it: its arrays, as the user gave them, and its numbers.
+    """A call that the Python code has checked: its arrays, as the user gave them, and its numbers.
 
-    What is None, or 0, is left out. Labels are native integers, `where` bools, rank and top native int64 and the class
-    weights contiguous reals of the type that is computed in. The others may be of any type: where it is one that the
-    kernels do not take, the methods decline and have done nothing. Then they are given `arrays` of a piece of the
-    samples instead, all that the call has in the order of `FIELDS`, the class axis behind those of samples.
+    What is None, or 0, is left out. Labels are native integers, `where` is bool, rank and top are native int64, and the
+    class weights are contiguous floats of the type that is computed in. The other arrays may have any type. If the
+    kernels cannot read one, the methods say so and do nothing. They can then be given `arrays` for one piece of the
+    samples after the other: a list in the order of `FIELDS`, with the class axis behind the sample axes.
     """
     cdef public int class_axis
     cdef public bint f32
     cdef public cnp.ndarray logits, labels, target, grad_output, direction, where, sample_weight
     cdef public cnp.ndarray loss, out, hess, rank, top
     cdef public cnp.ndarray class_weight
-    cdef public cnp.ndarray given_class_weight  # by the user: outputs may not overlap it
+    cdef public cnp.ndarray given_class_weight  # as the user gave it: no output may overlap it
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
     cdef public int hess_kind
@@ -811,11 +822,11 @@ cdef class Call:
         return [self.logits, self.labels, self.target, self.grad_output, self.direction, self.where,
                 self.sample_weight, self.loss, self.out, self.hess, self.rank, self.top]
 
-    # What is usual is checked here, quickly. Where one of these declines, it has done nothing, and the Python floor
-    # finds out what to do, or what is wrong.
+    # The methods below check the usual arguments quickly. If one of them returns False, it has done nothing, and the
+    # Python code finds out what to do, or what is wrong.
 
     def take_logits(self, logits, axis):
-        """Takes them if they are native floats in an array, and the axis is one of its."""
+        """Take the logits if they are an array of native floats, and `axis` is one of its axes."""
         if not (cnp.PyArray_CheckExact(logits) and type(axis) is int):
             return False
         cdef cnp.ndarray z = logits
@@ -832,7 +843,7 @@ cdef class Call:
         return True
 
     def take_labels(self, labels):
-        """Takes them if they are native integers of the samples' shape, or native floats of the logits'."""
+        """Take the labels if they are native integers of the samples' shape, or native floats of the logits'."""
         if not (cnp.PyArray_CheckExact(labels) and is_behaved(labels)):
             return False
         cdef cnp.ndarray y = labels
@@ -845,7 +856,7 @@ cdef class Call:
         return True
 
     def take_sample_weight(self, weights):
-        """Takes them if they are good ones in an array of the type that is computed in, contiguous."""
+        """Take sample weights that are valid, contiguous, and of the type that is computed in."""
         if not (cnp.PyArray_CheckExact(weights) and self.has_shape_of(weights, False) and
                 are_weights(weights, self.f32)):
             return False
@@ -853,7 +864,7 @@ cdef class Call:
         return True
 
     def take_class_weight(self, weights):
-        """The same for these."""
+        """Take class weights that are valid, contiguous, and of the type that is computed in."""
         if not (cnp.PyArray_CheckExact(weights) and cnp.PyArray_NDIM(weights) == 1 and
                 cnp.PyArray_DIM(weights, 0) == cnp.PyArray_DIM(self.logits, self.class_axis) and
                 are_weights(weights, self.f32)):
@@ -861,7 +872,7 @@ cdef class Call:
         self.class_weight = self.given_class_weight = weights
         return True
 
-    # Of the logits or of the samples.
+    # Whether an array has the shape of the logits, or of the samples.
     cdef bint has_shape_of(self, cnp.ndarray array, bint with_classes) noexcept:
         cdef int n_axes = cnp.PyArray_NDIM(self.logits), axis, i = 0
         if cnp.PyArray_NDIM(array) != n_axes - (not with_classes):
@@ -875,8 +886,11 @@ cdef class Call:
         return True
 
     def can_write(self, out, bint with_classes, bint may_be_logits):
-        """Whether results can go there: of the logits' type, of their shape or of the samples', and apart from all
-        arrays of the call, but that it may be the very logits."""
+        """Whether results can be written to `out`.
+
+        It must have the logits' type, the shape of the logits or of the samples, and be apart from all arrays of the
+        call. With `may_be_logits` it may be the logits themselves.
+        """
         if not cnp.PyArray_CheckExact(out):
             return False
         cdef cnp.ndarray a = out
@@ -893,7 +907,7 @@ cdef class Call:
         return True
 
     def new_output(self, bint with_classes):
-        """An array for results; None where the logits are not contiguous native floats."""
+        """A new array for results; None if the logits are not contiguous native floats."""
         cdef cnp.ndarray z = self.logits
         cdef cnp.npy_intp shape[MAX_AXES]
         cdef int n_axes = cnp.PyArray_NDIM(z), number = cnp.PyArray_TYPE(z), axis, n = 0
@@ -936,7 +950,7 @@ cdef class Call:
         job.block.grad_scale = self.grad_scale
         return 0
 
-    # Makes the job; False where an array is of a type that the kernels do not take.
+    # Describes the job. False if the kernels cannot read the type of an array.
     cdef bint describe(self, Job *job, Operation operation, list arrays, int class_axis) except -1:
         cdef Axes axes
         cdef int i
@@ -953,7 +967,10 @@ cdef class Call:
         return True
 
     def run(self, Operation operation not None, int n_threads, list arrays=None):
-        """Does it for every sample. False if the kernels do not take the arrays' types; BadSample."""
+        """Do the operation for every sample. False if the kernels cannot read the arrays' types.
+
+        Raises BadSample.
+        """
         cdef Job job
         cdef Sums none
         cdef int class_axis = self.class_axis
@@ -972,11 +989,11 @@ cdef class Call:
 
     @property
     def total(self):
-        """The sum of the losses so far, but for those that were written to `loss`."""
+        """The sum of the losses so far, without those that were written to `loss`."""
         return self.sums.loss + total_of(self.sums.unfinished)
 
     def count_labels(self, int n_threads):
-        """The number of labels that are not ignored; BadSample."""
+        """The number of labels that are not ignored. Raises BadSample."""
         cdef Job job
         cdef Axes axes
         cdef int n_axes = cnp.PyArray_NDIM(self.labels)
@@ -989,8 +1006,11 @@ cdef class Call:
         return count.counted
 
     def total_weight(self, list arrays=None):
-        """The labels' class weights times the samples' weights, summed over those not ignored; for a target the sum of
-        the samples' weights. None if the kernels do not take the weights' type; BadSample."""
+        """The sum of the sample weights times the class weights of the labels, over the samples that are not ignored.
+
+        For a target it is the sum of the sample weights. None if the kernels cannot read the weights' type. Raises
+        BadSample.
+        """
         cdef Job job
         cdef Axes axes
         cdef double total = 0
@@ -1000,14 +1020,14 @@ cdef class Call:
         cdef cnp.ndarray first = weights if labels is None else labels
         cdef int n_axes = cnp.PyArray_NDIM(first)
         self.start(&job, &axes, plain_operation, first, n_axes)
-        if labels is None:  # it is enough that there is a target
+        if labels is None:  # the C function asks for a target, but does not read it
             job.block.target = cnp.PyArray_DATA(self.target)
         else:
             add_array(&job, &axes, LABELS, labels)
         if weights is not None and not add_array(&job, &axes, SAMPLE_WEIGHT, weights):
             return None
         end_job(&job)
-        if job.n_samples <= CHUNK_LABELS:  # letting the GIL go costs more than so few
+        if job.n_samples <= CHUNK_LABELS:  # releasing the GIL costs more than the work
             bad = sum_weights(&job, &total)
         else:
             with nogil:
@@ -1025,12 +1045,12 @@ cdef inline bint is_plain(object array) noexcept:
 
 
 cdef inline bint is_divisor(object x) noexcept:
-    """Whether it is a float, positive and normal, as is one over it."""
+    """Whether `x` is a float, and both it and `1 / x` are positive normal numbers."""
     return type(x) is float and 2 * DBL_MIN <= <double> x <= DBL_MAX / 4
 
 
 cdef inline bint is_default(object option, object default) noexcept:
-    """Whether it is the very default, or a float of its value; nothing else, whatever it may be equal to."""
+    """Whether an option is the default itself, or a float of the same value. Nothing else counts, equal or not."""
     return option is default or (type(option) is float and type(default) is float and
                                  PyFloat_AS_DOUBLE(option) == PyFloat_AS_DOUBLE(default))
 
@@ -1044,7 +1064,7 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
 
 
 def not_defaults(options, tuple defaults not None):
-    """The places of those that are not at their defaults."""
+    """The positions of the options that are not at their defaults."""
     cdef tuple given = tuple(options)
     return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
@@ -1052,7 +1072,7 @@ def not_defaults(options, tuple defaults not None):
 def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
                         object reduction, object normalizer, object out, tuple options not None,
                         tuple defaults not None):
-    """The call that most calls are; None if this is not one: the general way does it, or says what is wrong.
+    """The plain call, as most calls are. None for any other: a `Call` then does it, or the checks say what is wrong.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
     or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the
@@ -1113,7 +1133,7 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     end_job(&job)
     count.counted = n_samples
     count.bad_sample = -1
-    # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
+    # The mean needs to know how many labels count. An array of the user's must not be touched if a label is bad.
     if out is not None or job.block.use_ignore_index:
         count = count_labels(&job, n_threads)
     if count.bad_sample >= 0:

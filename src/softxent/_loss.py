@@ -1,7 +1,7 @@
 """The losses that the user calls: cross_entropy, its gradient, its labels' ranks, its Hessian's diagonal and products.
 
-The plain call is tried first, in one step down (``_kernels.plain_cross_entropy``); everything else, and every error,
-goes through ``_problem.Problem``. The arithmetic is in the C library.
+The two most used functions first try the plain call, ``_kernels.plain_cross_entropy``. All other calls, and most
+errors, go through ``_problem.Problem``. The arithmetic is in the C library.
 """
 
 from __future__ import annotations

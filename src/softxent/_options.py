@@ -1,5 +1,5 @@
-"""The options of a loss: what the user gave, and what becomes of it for the kernels. What they mean is told by the
-docstring of ``cross_entropy``; how they are computed, by the C library."""
+"""The options of a loss: checks of what the user gave. What they mean is in the docstring of ``cross_entropy``; how
+they are computed, in the C library."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy.typing as npt
 from . import _kernels
 from ._arrays import Array, as_array, as_number, as_real_array, sample_shape, without_axis
 
-# What the kernels' arithmetic bears: a logit over the temperature, or over the softcap, is still an ordinary number.
+# The range of temperature and softcap: a logit divided by one of them is still a normal number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
 
-# The largest weight, by whether it is computed in float32.
+# The largest weight that is allowed, for computation in float32 (True) and in float64 (False).
 LARGEST_WEIGHT = {is_f32: float(np.finfo(np.float32 if is_f32 else np.float64).max) for is_f32 in (False, True)}
 
-# Below the smallest normal number, one over it would be infinite.
+# The smallest normal number. One divided by less may be infinite.
 LEAST_NORMALIZER = float(np.finfo(np.float64).tiny)
 
 
 class Options(NamedTuple):
-    """The options that the plain call leaves at their defaults, as the user gives them."""
+    """The options as the user gives them. In a plain call all of them are at their defaults."""
 
     class_weight: npt.ArrayLike | None = None
     sample_weight: npt.ArrayLike | None = None
@@ -40,8 +40,10 @@ DEFAULTS = tuple(Options())
 
 
 def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
-    """Checks the options, in the order of ``Options``, and hands those that are given to the call, whose logits are
-    known."""
+    """Check the options, which are in the order of ``Options``, and set those that are given in the call.
+
+    The call must have its logits.
+    """
     for i in _kernels.not_defaults(options, DEFAULTS):
         SETTERS[i](call, options[i])
 
@@ -68,7 +70,7 @@ def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
         )
     check_weights(given, "class_weight", call.f32)
     call.given_class_weight = given
-    # As the kernels take them: contiguous and aligned, in the type that is computed in.
+    # The kernels want them contiguous, aligned, and in the type that is computed in.
     call.class_weight = np.require(given, np.float32 if call.f32 else np.float64, ["C", "A", "W"])
 
 
@@ -127,7 +129,7 @@ def check_scale(value: float, name: str) -> float:
 
 
 def check_normalizer(value: float) -> float:
-    """0 is for the mean of nothing."""
+    """A normalizer as a float. 0 is allowed, for the mean of no samples."""
     n = as_number(value, "normalizer")
     if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
         raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
@@ -135,7 +137,7 @@ def check_normalizer(value: float) -> float:
 
 
 def check_weights(weights: Array, name: str, f32: bool) -> None:
-    """None is negative, nan, or too large for the dtype that is computed in."""
+    """Raise an error if a weight is negative, nan, or too large for the dtype that is computed in."""
     most = LARGEST_WEIGHT[f32]
     with np.errstate(all="ignore"):
         if not weights.size or (weights.min() >= 0 and weights.max() <= most):  # not so if one is nan
@@ -160,7 +162,7 @@ def check_where(value: npt.ArrayLike, logits: Array) -> Array:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Keywords that are others' words: PyTorch's, TensorFlow's, Keras', JAX's, scikit-learn's and SciPy's.
+# Names that PyTorch, TensorFlow, Keras, JAX, scikit-learn and SciPy have for our parameters.
 
 OUR_WORDS = {
     "logits": "a input inputs logit predictions preds scores x y_pred",

@@ -1,4 +1,4 @@
-"""From arrays of any type to calls of the kernels: converted piece by piece where they must be.
+"""From arrays of any type to calls of the kernels: arrays are converted, piece by piece, where they must be.
 
 The kernels take native float32 or float64 (and float16 and bfloat16 beside float32) in any strides. Arrays in another
 dtype, byte order or alignment are converted in pieces of bounded size: nothing of the logits' size is ever made.
@@ -26,10 +26,10 @@ from ._arrays import (
 )
 from ._kernels import FIELDS, BadSample, Call, Field, Operation
 
-# Logits in a piece that is converted: it stays in the second-level cache. Where so many are of few samples there may be
-# more, up to a vector's width of samples: the kernels take as many at once if the classes do not lie side by side.
+# Logits in a piece that is converted: it stays in the second-level cache. Where so many are less than 16 samples, a piece
+# may have more: the kernels take a vector's width of samples at once if the classes do not lie side by side.
 PIECE_LOGITS, MOST_LOGITS, PIECE_SAMPLES = 1 << 16, 1 << 18, 16
-# Samples in a piece of which nothing but the weights is converted.
+# Samples in a piece if only weights are converted.
 PIECE_WEIGHTS = 1 << 16
 
 
@@ -43,7 +43,7 @@ def call_of(logits: npt.ArrayLike, axis: int) -> Call:
 
 
 def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be_logits: bool = False) -> Array:
-    """What the user gave for results, if these can go there; or a new array."""
+    """The user's array for results, if they can be written to it; or a new array."""
     z = call.logits
     if given is None:
         new = call.new_output(with_classes)
@@ -57,13 +57,13 @@ def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be
 
 
 def compute(call: Call, operation: Operation, n_threads: int) -> None:
-    """Do it for arrays of any type. After a ``BadSample`` the outputs hold some of the results."""
+    """Do the operation for arrays of any type. After a ``BadSample`` the outputs hold some of the results."""
     if not call.run(operation, n_threads) and call.logits.size:
         in_pieces(call, call.arrays(), lambda arrays: call.run(operation, n_threads, arrays))
 
 
 def total_weight(call: Call) -> float:
-    """The labels' class weights times the samples' weights, summed over those not ignored, for weights of any type."""
+    """``Call.total_weight`` for weights of any type."""
     total = call.total_weight()
     if total is None:
         arrays = [a if a is call.labels or a is call.sample_weight else None for a in call.arrays()]
@@ -72,9 +72,10 @@ def total_weight(call: Call) -> float:
 
 
 def in_pieces(call: Call, arrays: list[Array | None], do: Callable[[list[Array | None]], Any]) -> list[Any]:
-    """Do it for one piece of the samples after the other: with these arrays of the call, as the kernels take them.
+    """Call ``do`` for one piece of the samples after the other, with these arrays in types that the kernels can read.
 
-    What a piece has written is put into its place when it is done. Returns what ``do`` returns.
+    The first array decides the order of the samples. What a piece has written is copied into the outputs when the piece
+    is done. Returns the results of ``do``.
     """
     first = next(a for a in arrays if a is not None)
     class_axis = call.class_axis if first is call.logits else first.ndim
@@ -104,7 +105,7 @@ def in_pieces(call: Call, arrays: list[Array | None], do: Callable[[list[Array |
 
 
 def sample_axes(first: Array, class_axis: int) -> list[int]:
-    """The axes of samples, in the order in which the kernels go through them.
+    """The sample axes, in the order in which the kernels go through them.
 
     The losses are summed in that order: it decides the sum's last bit.
     """
@@ -118,14 +119,14 @@ def in_order(field: Field, array: Array, axes: list[int], class_axis: int) -> Ar
         order = [*axes, class_axis, *range(len(axes) + 1, array.ndim)]
     else:
         order = [axis - (axis > class_axis) for axis in axes]
-    return np.asarray(array).transpose(order)  # of a plain array: a subclass may have its own idea of axes
+    return np.asarray(array).transpose(order)  # a subclass may have its own idea of axes
 
 
 def types_to_convert_to(call: Call, arrays: list[Array | None]) -> list[np.dtype[Any] | None]:
-    """For each array that the kernels cannot take as it is, the dtype in which they can.
+    """For each array that the kernels cannot read as it is, a dtype that they can read; else None.
 
-    A half type stays what it is wherever it may: results of the kernels for halves differ from others in the last bit.
-    The Hessian's diagonal has the gradient's type.
+    Half precision is kept wherever the kernels can read it: a result may differ in its last bit between their versions
+    for half precision and for float32. The Hessian's diagonal must have the gradient's type.
     """
     working = np.dtype(np.float32 if call.f32 else np.float64)
 
@@ -154,9 +155,9 @@ def piece_samples(call: Call, new_types: list[np.dtype[Any] | None]) -> int:
 
 
 def pieces(shape: tuple[int, ...], n_samples: int) -> Iterator[Any]:
-    """Indices of samples, in order, that together are all of this shape; so many in a piece at most."""
+    """Indices that cut samples of this shape into pieces, in order, each of at most ``n_samples`` samples."""
     if not shape:
-        yield (...,)  # it makes a view of one entry too
+        yield (...,)  # this index makes a view of a single entry too
         return
     step = max(1, n_samples // max(1, math.prod(shape[1:])))
     for begin in range(0, shape[0], step):
@@ -165,9 +166,9 @@ def pieces(shape: tuple[int, ...], n_samples: int) -> Iterator[Any]:
 
 
 def converted(array: Array, dtype: np.dtype[Any]) -> Array:
-    """A copy in ``dtype``; what is too large for it becomes infinite without a warning.
+    """A copy in ``dtype``, in C order. Numbers that are too large for it become infinite, without a warning.
 
-    In C order, whatever the size of the piece: a sample's bits depend on the stride of its classes.
+    The order is the same for pieces of any size: a sample's bits depend on the stride of its classes.
     """
     with np.errstate(all="ignore"):
         return np.array(array, dtype=dtype, order="C")

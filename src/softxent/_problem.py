@@ -1,4 +1,4 @@
-"""One general call of a loss: its arguments checked, its outputs allocated, and then computed, once.
+"""One general call of a loss: checks its arguments, allocates its outputs, and computes it.
 
 The public functions are in ``_loss.py``. How arrays become calls of the kernels is in ``_pieces.py``.
 """
@@ -17,14 +17,14 @@ from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
-# A mean of weights below this is taken of multiples of them.
+# If all weights are below this, a mean multiplies them by a power of two.
 TINY_WEIGHT = 2.0**-60
 
 Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 
 
 class Problem:
-    """A loss to be computed; ``solve`` does it. Whatever else the kernels are to know may be set in ``call``."""
+    """A loss to be computed, by ``solve``. What only some losses have, such as a direction, is set in ``call``."""
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class Problem:
     def solve(
         self, operation: Operation, losses: Array | None = None, out: Array | None = None, hess: Array | None = None
     ) -> float | Array:
-        """The loss, if the operation has one. The other results are in ``call``.
+        """Compute the operation. Returns its loss, if it has one; other results are in ``call``.
 
-        Results go to these arrays of the user's, or to new ones.
+        ``losses``, ``out`` and ``hess`` are arrays of the user's for results; None stands for a new array.
         """
         if losses is not None and self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
@@ -90,7 +90,7 @@ class Problem:
         self, operation: Operation, losses: Array | None, out: Array | None, hess: Array | None
     ) -> float | Array:
         call = self.call
-        # Before the call has outputs: nothing of the user's is overwritten where the target is bad.
+        # The target is checked before the call has outputs: if it is bad, no array of the user's is overwritten.
         if self.overwrites and call.target is not None:
             compute(call, CHECK_TARGET, self.n_threads)
         if self.reduction == "none" and operation.has_losses:
@@ -117,8 +117,11 @@ class Problem:
         return total / divisor
 
     def _divisor(self, is_mean: bool) -> float:
-        """What a mean divides by. A bad label is found here where its samples are counted, or where it would be found
-        after something of the caller's was overwritten."""
+        """What a mean divides by.
+
+        A bad label is found here if labels are counted. They are also counted before an array of the user's is
+        overwritten.
+        """
         call, normalizer = self.call, self.normalizer
         has_labels = self.labels is not None
         is_weighted = call.sample_weight is not None or (has_labels and call.class_weight is not None)
@@ -141,12 +144,14 @@ class Problem:
         return normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
 
     def _lift_weights(self) -> bool:
-        """Multiplies tiny weights by a power of two, which a mean does not see: products with them could leave the
-        range of the dtype. Returns whether there were such."""
+        """Multiply tiny weights by a power of two, and return whether there were any.
+
+        A mean does not change by it. Without it, products with the weights could leave the range of the dtype.
+        """
         call = self.call
         of_classes, of_samples = tiny_exponent(call.given_class_weight), tiny_exponent(call.sample_weight)
         if of_classes:
-            # They do not weigh the z_loss.
+            # Class weights do not weigh the z_loss, but the mean divides it by their sum.
             call.z_loss = math.ldexp(call.z_loss, min(-of_classes, 1023 - math.frexp(call.z_loss)[1]))
             call.class_weight = lifted(call.given_class_weight, of_classes, call.f32)
         if of_samples:

@@ -1,4 +1,4 @@
-"""The softmax family and the softmax's derivatives: what the user asked, checked, allocated and handed down."""
+"""The softmax family and the softmax's derivatives: the public functions, their checks and their results' arrays."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
         jacobian = np.empty(shape, result_dtype(z.dtype))
     except ValueError:  # NumPy's, for more bytes than an address can say
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
-    # Its two axes of classes are its last: so is that of the logits.
+    # The Jacobian's two class axes are its last ones. The logits' class axis is moved there too.
     call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
     compute(call, _kernels.JACOBIAN, threads)
     return jacobian
@@ -293,7 +293,7 @@ def _run(
     out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    """What has a number for each sample, or an entry for each class."""
+    """Compute an operation that writes one number for each sample, or one for each class."""
     call = call_of(logits, axis)
     if where is not None:
         call.where = check_where(where, call.logits)
