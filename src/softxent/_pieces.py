@@ -26,8 +26,8 @@ from ._arrays import (
 )
 from ._kernels import FIELDS, BadSample, Call, Field, Operation
 
-# Logits in a piece that is converted: it stays in the second-level cache. Where so many are less than 16 samples, a piece
-# may have more: the kernels take a vector's width of samples at once if the classes do not lie side by side.
+# Logits in a piece that is converted: it stays in the second-level cache. Where so many are less than 16 samples, a
+# piece may have more: the kernels take a vector's width of samples at once if the classes do not lie side by side.
 PIECE_LOGITS, MOST_LOGITS, PIECE_SAMPLES = 1 << 16, 1 << 18, 16
 # Samples in a piece if only weights are converted.
 PIECE_WEIGHTS = 1 << 16
