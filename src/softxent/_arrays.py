@@ -1,6 +1,6 @@
-"""What the user gave, as arrays: dtypes, the class axis, and whether an `out` will do.
+"""The user's arguments as arrays: checks of their dtypes, of the class axis, and of an ``out``.
 
-How the kernels are handed what is here is in ``_pieces.py``; what is computed, in ``_loss.py`` and ``_softmax.py``.
+How arrays reach the kernels is in ``_pieces.py``; what is computed from them, in ``_loss.py`` and ``_softmax.py``.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from . import _kernels
 
 Array = npt.NDArray[Any]
 
-# In native byte order.
+# The floats that are computed with, in native byte order.
 FLOATS = frozenset(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 HALVES = frozenset([np.dtype(np.float16)])  # and ml_dtypes' type
 
 
-# What says no more than its numbers do: NumPy's arrays of these types, and single entries.
+# Types that carry nothing but numbers: NumPy's arrays of these types, and single entries.
 PLAIN_ARRAYS = (np.ndarray, np.memmap, np.recarray)
 PLAIN_ENTRIES = (float, int, complex, str, bytes, type(None), np.generic)
 
-# What would do for a masked array. For other arguments: 0 in place of what is masked.
+# What to give in place of a masked array, by argument. For all others it is the array with 0 where it is masked.
 WITHOUT_MASK = {
     "logits": "give logits.data, and where=~numpy.ma.getmaskarray(logits), or sample_weight=0 for whole samples",
     "labels": "give labels.filled(-100) with ignore_index=-100; for a distribution labels.filled(0) and where=",
@@ -35,9 +35,10 @@ WITHOUT_MASK = {
 
 
 def as_array(value: npt.ArrayLike, name: str) -> Array:
-    """``value`` as a plain array, or an error that knows the argument's name.
+    """``value`` as a plain array, or an error that names the argument.
 
-    What carries more than numbers (a mask, units, a gradient, a graph of work to do) is refused: it would be lost.
+    A value that carries more than numbers (a mask, units, a gradient, a graph of work to do) is refused, because the
+    rest would be lost.
     """
     if type(value) is np.ndarray:
         return value
@@ -48,15 +49,15 @@ def as_array(value: npt.ArrayLike, name: str) -> Array:
         raise ValueError(
             f"{name} must be an array, or lists of one length; got {type(value).__name__}: {error}"
         ) from None
-    except (TypeError, RuntimeError) as error:  # of a type that will not be made an array
+    except (TypeError, RuntimeError) as error:  # a type that cannot be made an array
         raise TypeError(f"{name} cannot be read as a NumPy array; got {type(value).__name__}: {error}") from None
-    if array is not value:  # what a type of another package makes of itself may be masked
+    if array is not value:  # a type of another package may make a masked array of itself
         refuse_what_says_more(array, name)
     return np.asarray(array)
 
 
 def refuse_what_says_more(value: Any, name: str) -> None:
-    """A TypeError for what is not an array of numbers alone, or has such a thing among its items."""
+    """Raise a TypeError if a value, or one of its items, carries more than numbers."""
     kind = type(value)
     if kind in PLAIN_ARRAYS or issubclass(kind, PLAIN_ENTRIES):
         return
@@ -72,8 +73,10 @@ def refuse_what_says_more(value: Any, name: str) -> None:
 
 
 def what_it_says_more(value: Any, name: str) -> str | None:
-    """What a value of an unusual type is, and what would do; None if it is like an array. Types of other packages are
-    known by what they have: the packages are not needed."""
+    """What a value of an unusual type carries beside numbers, and what to give instead; None if it is like an array.
+
+    Types of other packages are recognised by their attributes, so that the packages need not be imported.
+    """
     kind = type(value)
     if isinstance(value, np.ma.MaskedArray):
         return f"a masked array, whose mask would be lost: {WITHOUT_MASK.get(name, f'give {name}.filled(0)')}"
@@ -106,18 +109,26 @@ def as_real_array(value: npt.ArrayLike, name: str) -> Array:
     )
 
 
+def as_direction(value: npt.ArrayLike, name: str, logits: Array) -> Array:
+    """``value`` as an array of real numbers of the logits' shape."""
+    array = as_real_array(value, name)
+    if array.shape != logits.shape:
+        raise ValueError(f"{name} must have the logits' shape {logits.shape}; got {array.shape}")
+    return array
+
+
 def is_real(dtype: np.dtype[Any]) -> bool:
-    """Whether it is of real numbers that are taken here."""
+    """Whether arrays of this dtype hold real numbers that we take."""
     return dtype.kind in "bui" or dtype.newbyteorder("=") in FLOATS or is_bfloat16(dtype)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """ml_dtypes' type, known by its name: that package is not needed here. NumPy takes long to tell names."""
+    """Whether it is the dtype of ml_dtypes, known by its name. The itemsize comes first, as NumPy's names are slow."""
     return dtype.itemsize == 2 and dtype.name == "bfloat16"
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of losses and gradients: the logits' own if it is a float's, else float64."""
+    """The dtype of losses and gradients: that of the logits if it is a float, else float64."""
     if dtype in FLOATS:
         return dtype
     if dtype.kind == "f" or is_bfloat16(dtype):
@@ -136,10 +147,7 @@ def as_logits(logits: npt.ArrayLike, axis: int) -> tuple[Array, int]:
     n_axes = z.ndim
     if n_axes == 0:
         raise ValueError("logits must have at least one axis, the classes; got a single number")
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer; got {axis!r}") from None
+    axis = check_integer(axis, "axis")
     if not -n_axes <= axis < n_axes:
         raise np.exceptions.AxisError(axis, n_axes)
     axis %= n_axes
@@ -149,13 +157,13 @@ def as_logits(logits: npt.ArrayLike, axis: int) -> tuple[Array, int]:
 
 
 def sample_shape(logits: Array, class_axis: int) -> tuple[int, ...]:
-    """The shape without the class axis."""
+    """The logits' shape without the class axis."""
     shape = logits.shape
     return shape[:class_axis] + shape[class_axis + 1 :]
 
 
 def new_output(logits: Array, class_axis: int, with_classes: bool) -> Array:
-    """An array for results of the logits' shape, in the same order in memory; or of the samples'."""
+    """A new array for results: of the logits' shape and their order in memory, or of the samples' shape."""
     dtype = result_dtype(logits.dtype)
     if with_classes:
         return np.empty_like(logits, dtype=dtype, subok=False)
@@ -172,7 +180,7 @@ def check_out(
 ) -> Array:
     """``out`` itself, if results of this shape for logits of this dtype can be written to it.
 
-    It may not overlap the inputs, but that it may be the array ``may_be``, entry by entry.
+    It may not overlap the inputs, unless it is the array ``may_be`` itself, entry by entry.
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(
@@ -196,7 +204,7 @@ def check_out(
 
 
 def check_out_dtype(dtype: np.dtype[Any], result: np.dtype[Any]) -> None:
-    """The results' own, in any byte order; or float32 for those that would be halves: it is what they are formed in."""
+    """Raise a TypeError unless ``dtype`` is that of the results, in any byte order, or float32 for half precision."""
     native = dtype.newbyteorder("=")
     if native == result or (native == np.float32 and result.itemsize == 2):
         return
@@ -204,7 +212,7 @@ def check_out_dtype(dtype: np.dtype[Any], result: np.dtype[Any]) -> None:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Whether they share memory; where that is too hard to tell, yes."""
+    """Whether two arrays share memory. If that is too hard to find out, the answer is yes."""
     try:
         return bool(np.shares_memory(a, b, max_work=100_000))  # type: ignore[arg-type]  # the stub is too narrow
     except np.exceptions.TooHardError:
@@ -212,11 +220,11 @@ def overlap(a: Array, b: Array) -> bool:
 
 
 def shares_with_itself(array: Array) -> bool:
-    """Whether two of its entries share memory; where that is too hard to tell, yes."""
+    """Whether two entries of an array share memory. If that is too hard to find out, the answer is yes."""
     if _kernels.is_nested(array):
         return False
-    # Of two entries, let this be the first axis in which they differ. In those before it they have the same index,
-    # which may as well be 0, as all places are alike; and so may the lesser of their indices along this one.
+    # Two entries differ first in some axis. Along the axes before it they have the same index, which may be taken as 0,
+    # because all indices are alike there. For the same reason the smaller index along the axis itself may be 0.
     for _ in range(array.ndim):
         if overlap(array[:1], array[1:]):
             return True
@@ -225,7 +233,7 @@ def shares_with_itself(array: Array) -> bool:
 
 
 def without_axis(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """For the end of a message: how to get the wanted shape, if that is to leave out an axis of length 1."""
+    """The end of a message: how to get the wanted shape, if it lacks only an axis of length 1."""
     for axis, length in enumerate(shape):
         if length == 1 and shape[:axis] + shape[axis + 1 :] == wanted:
             return f"; use {name}[{', '.join([':'] * axis + ['0'])}]"
@@ -233,7 +241,7 @@ def without_axis(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> 
 
 
 def as_number(value: float, name: str) -> float:
-    """``value`` as a float, if it is one real number."""
+    """``value`` as a float, or a TypeError if it is not one real number."""
     if type(value) is float:
         return value
     array = as_array(value, name)

@@ -1,6 +1,6 @@
 # What _kernels.pyx offers to the Python floor.
 
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy.typing as npt
 
@@ -9,6 +9,36 @@ _Array = npt.NDArray[Any]
 OPENMP_VERSION: int
 
 class BadSample(Exception): ...
+
+@final
+class Operation:
+    has_losses: Final[bool]
+    has_out: Final[bool]
+    has_hess: Final[bool]
+    has_ranks: Final[bool]
+
+CROSS_ENTROPY: Operation
+GRAD: Operation
+GRAD_HESS: Operation
+RANK: Operation
+HVP: Operation
+CHECK_TARGET: Operation
+SOFTMAX: Operation
+LOG_SOFTMAX: Operation
+LOGSUMEXP: Operation
+JVP: Operation
+JACOBIAN: Operation
+HESS_KINDS: dict[str, int]
+
+@final
+class Field:
+    name: Final[str]
+    is_output: Final[bool]
+    has_classes: Final[bool]
+    is_real: Final[bool]
+    may_be_half: Final[bool]
+
+FIELDS: tuple[Field, ...]
 
 def limit_of_threads(n_threads: int) -> tuple[int, str | None]: ...
 def usable_isas() -> list[str]: ...
@@ -45,22 +75,20 @@ class Call:
     log_base: float
     grad_scale: float
     ignore_index: int | None
-    hess_kind: str
+    hess_kind: int
     accumulate: bool
-    n_all: int
+    def arrays(self) -> list[_Array | None]: ...
     def take_logits(self, logits: object, axis: object) -> bool: ...
     def take_labels(self, labels: object) -> bool: ...
     def take_sample_weight(self, weights: object) -> bool: ...
     def take_class_weight(self, weights: object) -> bool: ...
     def can_write(self, out: object, with_classes: bool, may_be_logits: bool) -> bool: ...
     def new_output(self, with_classes: bool) -> _Array | None: ...
-    @property
-    def n_samples(self) -> int: ...
-    def run(self, op: str, n_threads: int) -> bool: ...
-    @property
-    def total(self) -> float: ...
+    n_samples: Final[int]
+    def run(self, operation: Operation, n_threads: int, arrays: list[_Array | None] | None = None) -> bool: ...
+    total: Final[float]
     def count_labels(self, n_threads: int) -> int: ...
-    def total_weight(self) -> float | None: ...
+    def total_weight(self, arrays: list[_Array | None] | None = None) -> float | None: ...
 
 def not_defaults(options: tuple[object, ...], defaults: tuple[object, ...]) -> list[int]: ...
 def plain_cross_entropy(

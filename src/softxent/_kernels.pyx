@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=True, autotestdict=False
-"""Which thread takes which samples: blocks of samples spread over threads, and the way from NumPy to them.
+"""The way from NumPy's arrays to the C library: blocks of samples, spread over threads.
 
 Two ways lead to the C library. `plain_cross_entropy` takes the common call (contiguous floats, index labels, no
-option) straight from the public function through the NumPy C-API. A `Call` takes everything else, as the Python floor
-has checked it. Both describe the work in a `Job`, and `run` carries it out.
+option) straight from the public function through the NumPy C-API. A `Call` takes everything else, after the Python
+code has checked it. Both describe the work in a `Job`, and `run` carries it out.
 """
 
 import os
@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
 from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from softxent._openmp cimport (
@@ -45,13 +45,16 @@ cdef int openmp_threads = omp_get_max_threads()
 
 
 class BadSample(Exception):
-    """A label is no class, or a target has an entry that is no mass. The argument is the index of the sample, a tuple:
-    of those that are bad, the first in the order in which the kernels go through memory."""
+    """A label is no class, or a target has an entry that is negative or nan.
+
+    The argument is the sample's index, a tuple. Where several samples are bad it is the first in the order in which
+    the kernels go through memory.
+    """
 
 
-# The threads that a call may have of those that it is to have: in a forked child, where the OpenMP runtime of the
-# parent is not usable, and inside another parallel region just the calling one; and where OpenMP's own number has been
-# lowered since the import, as threadpoolctl does, no more than that.
+# How many threads a call may use that asks for `n_threads`. A forked child cannot use the OpenMP runtime of its parent:
+# it gets the calling thread alone, and so does a call inside another parallel region. Where OpenMP's own number has
+# been lowered since the import, as threadpoolctl does, that number is the limit.
 cdef int allowed_threads(int n_threads) noexcept nogil:
     cdef int limit = omp_get_max_threads()
     if softxent_forked or omp_in_parallel():
@@ -60,7 +63,7 @@ cdef int allowed_threads(int n_threads) noexcept nogil:
 
 
 def limit_of_threads(int n_threads):
-    """What is allowed of so many, and what decided it; None if nothing did."""
+    """How many of these threads a call may use, and the reason if they are fewer than it asked for, else None."""
     cdef int allowed = allowed_threads(n_threads)
     if softxent_forked:
         return 1, "a forked child process"
@@ -110,114 +113,197 @@ def use_isa(name):
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# Jobs: what to compute, over which samples, in how many chunks.
+# Operations.
 
 ctypedef int (*OfLabels)(const softxent_block *, ptrdiff_t *) noexcept nogil
 ctypedef int (*OfLogits)(const softxent_block *) noexcept nogil
 
 
-# An operation: the C functions for float64 and float32, of the kind that may meet a bad label or target or of the kind
-# that cannot.
-cdef struct Operation:
-    OfLabels of_labels[2]
-    OfLogits of_logits[2]
-    bint has_losses  # which are summed where no array takes them
-    bint is_square  # it has C^2 entries for each sample
-
-DEF MAX_OPERATIONS = 16
-cdef Operation operations[MAX_OPERATIONS]
-
-# The place of each by the name that the Python floor has for it.
-cdef dict OPERATIONS = {}
+# What an operation writes: a number for each sample, in `loss`, which is summed where no array takes it; an entry for
+# each class, in `out`, or C^2 entries; the diagonal of the Hessian; ranks and top classes.
+cdef enum Results:
+    LOSSES = 1
+    ENTRIES = 2
+    SQUARES = 4
+    DIAGONAL = 8
+    RANKS = 16
 
 
-cdef void add_of_labels(str name, OfLabels f64, OfLabels f32, bint has_losses) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
-    new.of_labels[0], new.of_labels[1], new.has_losses = f64, f32, has_losses
-    OPERATIONS[name] = len(OPERATIONS)
+@cython.final
+@cython.auto_pickle(False)
+cdef class Operation:
+    """What a `Call` can compute: the C functions for float64 and float32, and what they write.
+
+    An operation has functions of one kind. Those of labels may meet a bad sample, those of logits cannot.
+    """
+    cdef OfLabels of_labels[2]
+    cdef OfLogits of_logits[2]
+    cdef readonly bint has_losses, has_out, has_hess, has_ranks
+    cdef bint is_square
 
 
-cdef void add_of_logits(str name, OfLogits f64, OfLogits f32, bint is_square) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
-    new.of_logits[0], new.of_logits[1], new.is_square = f64, f32, is_square
-    OPERATIONS[name] = len(OPERATIONS)
+cdef Operation of_logits(OfLogits f64, OfLogits f32, int results):
+    cdef Operation new = Operation.__new__(Operation)
+    new.of_logits[0], new.of_logits[1] = f64, f32
+    new.has_losses, new.has_out, new.is_square = results & LOSSES, results & (ENTRIES | SQUARES), results & SQUARES
+    new.has_hess, new.has_ranks = results & DIAGONAL, results & RANKS
+    return new
 
 
-add_of_labels("cross_entropy", softxent_cross_entropy_f64, softxent_cross_entropy_f32, True)
-add_of_labels("rank", softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, True)
-add_of_labels("hvp", softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32, False)
-add_of_labels("check_target", softxent_check_target_f64, softxent_check_target_f32, False)
-add_of_logits("softmax", softxent_softmax_f64, softxent_softmax_f32, False)
-add_of_logits("log_softmax", softxent_log_softmax_f64, softxent_log_softmax_f32, False)
-add_of_logits("logsumexp", softxent_logsumexp_f64, softxent_logsumexp_f32, False)
-add_of_logits("jvp", softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, False)
-add_of_logits("jacobian", softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, True)
+cdef Operation of_labels(OfLabels f64, OfLabels f32, int results):
+    cdef Operation new = of_logits(NULL, NULL, results)
+    new.of_labels[0], new.of_labels[1] = f64, f32
+    return new
 
-cdef const Operation *CROSS_ENTROPY = &operations[<int> OPERATIONS["cross_entropy"]]
 
-cdef dict HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
+CROSS_ENTROPY = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES)
+GRAD = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES | ENTRIES)
+GRAD_HESS = of_labels(softxent_cross_entropy_f64, softxent_cross_entropy_f32, LOSSES | ENTRIES | DIAGONAL)
+RANK = of_labels(softxent_cross_entropy_and_rank_f64, softxent_cross_entropy_and_rank_f32, LOSSES | RANKS)
+HVP = of_labels(softxent_cross_entropy_hvp_f64, softxent_cross_entropy_hvp_f32, ENTRIES)
+CHECK_TARGET = of_labels(softxent_check_target_f64, softxent_check_target_f32, 0)
+SOFTMAX = of_logits(softxent_softmax_f64, softxent_softmax_f32, ENTRIES)
+LOG_SOFTMAX = of_logits(softxent_log_softmax_f64, softxent_log_softmax_f32, ENTRIES)
+LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, LOSSES)
+JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, ENTRIES)
+JACOBIAN = of_logits(softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, SQUARES)
 
-# The losses are summed chunk by chunk, and then the chunks in order: the number of chunks must not depend on the number
-# of threads. It is bounded, because each chunk's sum is kept. A chunk has some 16 K logits at least: a smaller one
-# takes less time than a thread needs to fetch it.
+cdef Operation plain_operation = CROSS_ENTROPY
+
+HESS_KINDS = {"exact": SOFTXENT_EXACT, "xgboost": SOFTXENT_XGBOOST, "lightgbm": SOFTXENT_LIGHTGBM}
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# The arrays of a call that have an entry, or a row of entries, for each sample.
+
+# The types that an array may have for the kernels.
+cdef enum Elements:
+    FLOATS  # the type that is computed in; beside float32 also half precision
+    WEIGHTS  # the type that is computed in
+    INDICES  # any native integer
+    OF_ONE_TYPE  # a single type, which the Python code has made sure of
+
+# This block stays empty. The table below finds the offset of each field by its address.
+cdef softxent_block at
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Field:
+    """One of the arrays, and where a block keeps it: the offsets of its pointer, strides and type in a softxent_block.
+
+    An offset is 0 where the block has no such field.
+    """
+    cdef readonly str name  # for messages
+    cdef readonly bint is_output, has_classes, is_real, may_be_half
+    cdef Elements elements
+    cdef int number
+    cdef ptrdiff_t data, sample_stride, class_stride, type
+
+
+cdef ptrdiff_t offset_of(const void *field) noexcept:
+    return 0 if field == NULL else <const char *> field - <const char *> &at
+
+
+DEF MAX_FIELDS = 16
+cdef list fields = []
+
+
+cdef Field field(str name, Elements elements, const void *data, const void *sample_stride,
+                 const void *class_stride=NULL, const void *type=NULL, bint is_output=False):
+    cdef Field new = Field.__new__(Field)
+    new.name, new.elements, new.is_output, new.number = name, elements, is_output, len(fields)
+    new.has_classes = class_stride != NULL
+    new.is_real, new.may_be_half = elements in (FLOATS, WEIGHTS), elements == FLOATS
+    new.data, new.sample_stride = offset_of(data), offset_of(sample_stride)
+    new.class_stride, new.type = offset_of(class_stride), offset_of(type)
+    fields.append(new)
+    assert len(fields) <= MAX_FIELDS
+    return new
+
+
+cdef Field output(str name, Elements elements, const void *data, const void *sample_stride,
+                  const void *class_stride=NULL, const void *type=NULL):
+    return field(name, elements, data, sample_stride, class_stride, type, is_output=True)
+
+
+# The table of arrays. A new array needs a line here, and an attribute of `Call` that `Call.arrays` lists at the same
+# place. The Hessian's diagonal has no type of its own: it has that of `out`.
+cdef Field LOGITS = field("logits", FLOATS, &at.logits, &at.logits_sample_stride, &at.logits_class_stride,
+                          &at.logits_type)
+cdef Field LABELS = field("labels", INDICES, &at.labels, &at.labels_stride, NULL, &at.label_type)
+field("labels", FLOATS, &at.target, &at.target_sample_stride, &at.target_class_stride, &at.target_type)
+field("grad_output", WEIGHTS, &at.grad_output, &at.grad_output_stride)
+field("v", FLOATS, &at.direction, &at.direction_sample_stride, &at.direction_class_stride, &at.direction_type)
+field("where", OF_ONE_TYPE, &at.where, &at.where_sample_stride, &at.where_class_stride)
+cdef Field SAMPLE_WEIGHT = field("sample_weight", WEIGHTS, &at.sample_weight, &at.sample_weight_stride)
+cdef Field LOSS = output("the losses'", FLOATS, &at.loss, &at.loss_stride, NULL, &at.loss_type)
+cdef Field OUT = output("the gradient's", FLOATS, &at.out, &at.out_sample_stride, &at.out_class_stride, &at.out_type)
+cdef Field HESS = output("the diagonal's", FLOATS, &at.hess, &at.hess_sample_stride, &at.hess_class_stride)
+output("the ranks'", OF_ONE_TYPE, &at.rank, &at.rank_stride)
+output("the top classes'", OF_ONE_TYPE, &at.top, &at.top_stride)
+
+FIELDS = tuple(fields)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Jobs: what to compute, over which samples, in how many chunks.
+
+# The losses are summed chunk by chunk, and then the chunks' sums in order. So the number of chunks must not depend on
+# the number of threads. It has a limit because each chunk's sum is kept. A chunk has at least some 16 K logits: a
+# smaller one takes less time than a thread needs to fetch it.
 DEF MAX_CHUNKS = 512
 DEF CHUNK_LOGITS = 16384
-# Labels in a chunk when nothing but they are looked at: some 20 microseconds of work.
+# Labels in a chunk of a call that reads labels alone: some 20 microseconds of work.
 DEF CHUNK_LABELS = 65536
-# How often a thread fetches chunks, all being equal. Those that it fetches together lie behind each other: while the
-# kernels work on a sample they ask for the next.
+# How often a thread fetches chunks, if all threads are equally fast. Chunks that are fetched together are neighbours in
+# memory: while the kernels work on a sample they prefetch the next.
 DEF FETCHES = 16
-# Losses that are only to be summed pass through so long a buffer on the stack.
+# Length of the buffer on the stack for losses that are summed and not kept.
 DEF LOSS_BUFFER = 1024
-# After so many logits, tenths of a second or with rare options seconds, Python gets to see whether somebody pressed
-# Ctrl-C.
+# Python checks for Ctrl-C each time so many logits are done. They take tenths of a second; with rare options, seconds.
 DEF ROUND_LOGITS = 1 << 28
-# Below so many logits a second thread costs more than it brings: some 10 microseconds of work.
+# With fewer logits a second thread costs more than it saves: they are some 10 microseconds of work.
 DEF SERIAL_LOGITS = 32768
 
 
-# NumPy's own limit.
+# The most axes that NumPy allows.
 DEF MAX_AXES = 64
 
 
-# The arrays that have an entry, or a row of them, for each sample.
-cdef enum:
-    LOGITS
-    LABELS
-    TARGET
-    WHERE
-    SAMPLE_WEIGHT
-    DIRECTION
-    GRAD_OUTPUT
-    LOSS
-    OUT
-    HESS
-    RANKS
-    TOPS
-    N_ARRAYS
-
-
-# What the chunks of a call have come to. A call may be done in several runs, of pieces of its samples. Then a chunk may
-# begin in one of them and end in another.
+# The sums of a call's chunks so far. A call may take several runs, one for each piece of its samples. A chunk may then
+# begin in one run and end in another.
 cdef struct Sums:
     Py_ssize_t n_done
     double loss
     double unfinished[4]
 
 
-# The block describes the first sample and the strides of the last sample axis. There is one axis at least; along it an
-# array has so many bytes from one sample to the next.
+# An array of a job: the address of its first entry, the bytes of an entry, and the bytes from one sample to the next
+# along each sample axis. The offsets say where a block keeps its pointer and its stride.
+cdef struct View:
+    ptrdiff_t data_offset, stride_offset
+    char *data
+    Py_ssize_t itemsize
+    Py_ssize_t steps[MAX_AXES]
+
+
+# What to compute. The block describes the first sample and the strides of the last sample axis. There is at least one
+# axis.
 cdef struct Job:
     softxent_block block
     softxent_options options
-    const Operation *operation
+    OfLabels of_labels
+    OfLogits of_logits
+    bint has_losses
     bint f32
     Py_ssize_t n_samples
     Py_ssize_t n_logits
     Py_ssize_t chunk_samples
     int n_axes
     Py_ssize_t shape[MAX_AXES]
-    Py_ssize_t steps[N_ARRAYS][MAX_AXES]
+    int n_views
+    View views[MAX_FIELDS]
 
 
 # What a chunk leaves: four sums of its losses, and its first sample with a bad label or target, or -1.
@@ -226,8 +312,9 @@ cdef struct Chunk:
     Py_ssize_t bad_sample
 
 
-# Of samples whose axes are told later; those of `n_all` samples are divided into chunks.
-cdef void start_job(Job *job, const Operation *operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
+# Begins the description of a job, which has no axes and arrays yet. The job is `n_samples` of a call's `n_all` samples;
+# the latter decide how large a chunk is.
+cdef void start_job(Job *job, Operation operation, bint f32, Py_ssize_t n_samples, Py_ssize_t n_all,
                     Py_ssize_t n_classes) except *:
     memset(&job.block, 0, sizeof(softxent_block))
     memset(&job.options, 0, sizeof(softxent_options))
@@ -236,12 +323,25 @@ cdef void start_job(Job *job, const Operation *operation, bint f32, Py_ssize_t n
     job.block.n_classes = n_classes
     job.block.grad_scale = 1.0
     job.options.size = sizeof(softxent_options)
-    job.operation = operation
+    job.of_labels = operation.of_labels[f32]
+    job.of_logits = operation.of_logits[f32]
+    job.has_losses = operation.has_losses
     job.f32 = f32
     job.n_samples = n_samples
     cdef Py_ssize_t sample_logits = n_classes * n_classes if operation.is_square else n_classes
     job.n_logits = n_samples * sample_logits
     job.chunk_samples = chunk_samples(n_all, sample_logits)
+    job.n_views = 0
+
+
+# Adds an array to a job, and returns its view. The caller fills in the steps.
+cdef inline View *add_view(Job *job, Field field, cnp.ndarray array) noexcept:
+    cdef View *view = &job.views[job.n_views]
+    job.n_views += 1
+    view.data_offset, view.stride_offset = field.data, field.sample_stride
+    view.data, view.itemsize = <char *> cnp.PyArray_DATA(array), cnp.PyArray_ITEMSIZE(array)
+    memcpy(<char *> &job.block + field.data, &view.data, sizeof(view.data))
+    return view
 
 
 cdef Py_ssize_t chunk_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) noexcept nogil:
@@ -251,48 +351,33 @@ cdef Py_ssize_t chunk_samples(Py_ssize_t n_samples, Py_ssize_t sample_logits) no
 
 
 cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *bad_sample) noexcept nogil:
-    if job.operation.of_labels[job.f32] != NULL:
-        return job.operation.of_labels[job.f32](b, bad_sample)
-    return job.operation.of_logits[job.f32](b)
-
-
-cdef inline void *moved(const void *p, const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
-    cdef Py_ssize_t offset = 0
-    cdef int i
-    if p == NULL:
-        return NULL
-    for i in range(n_axes):
-        offset += index[i] * steps[i]
-    return <char *> p + offset
+    if job.of_labels != NULL:
+        return job.of_labels(b, bad_sample)
+    return job.of_logits(b)
 
 
 # Makes `b` the block of samples from `begin` on, to `end` or to the end of the last axis; returns their number.
 cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef Py_ssize_t index[MAX_AXES]
     cdef Py_ssize_t left = begin
-    cdef int n = job.n_axes, i
-    for i in range(n - 1, 0, -1):
-        index[i] = left % job.shape[i]
-        left //= job.shape[i]
+    cdef int n = job.n_axes, i, axis
+    cdef char *first
+    for axis in range(n - 1, 0, -1):
+        index[axis] = left % job.shape[axis]
+        left //= job.shape[axis]
     index[0] = left
     b[0] = job.block
     b.n_samples = min(end - begin, job.shape[n - 1] - index[n - 1])
-    b.logits = moved(b.logits, job.steps[LOGITS], index, n)
-    b.labels = moved(b.labels, job.steps[LABELS], index, n)
-    b.target = moved(b.target, job.steps[TARGET], index, n)
-    b.where = <const unsigned char *> moved(b.where, job.steps[WHERE], index, n)
-    b.sample_weight = moved(b.sample_weight, job.steps[SAMPLE_WEIGHT], index, n)
-    b.direction = moved(b.direction, job.steps[DIRECTION], index, n)
-    b.grad_output = moved(b.grad_output, job.steps[GRAD_OUTPUT], index, n)
-    b.loss = moved(b.loss, job.steps[LOSS], index, n)
-    b.out = moved(b.out, job.steps[OUT], index, n)
-    b.hess = moved(b.hess, job.steps[HESS], index, n)
-    b.rank = <int64_t *> moved(b.rank, job.steps[RANKS], index, n)
-    b.top = <int64_t *> moved(b.top, job.steps[TOPS], index, n)
+    for i in range(job.n_views):
+        first = job.views[i].data
+        for axis in range(n):
+            first += index[axis] * job.views[i].steps[axis]
+        memcpy(<char *> b + job.views[i].data_offset, &first, sizeof(first))
     return b.n_samples
 
 
-# Adds the losses to four sums in turn, the first to number `first % 4`: how they are cut into blocks does not matter.
+# Adds the losses to four sums in turn, the first of them to sum number `first % 4`. So the sums are the same however
+# the losses are cut into blocks.
 cdef inline void add_losses(double *sums, const real *x, Py_ssize_t n, Py_ssize_t first) noexcept nogil:
     cdef double s[4]
     cdef Py_ssize_t i = 0
@@ -316,13 +401,13 @@ cdef inline double total_of(const double *sums) noexcept nogil:
     return (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
-# The samples from `begin` to `end`, of which the first is number `first` of its chunk.
+# Computes the samples from `begin` to `end`. The first of them is number `first` of its chunk.
 cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first) noexcept nogil:
     cdef double losses[LOSS_BUFFER]
     cdef softxent_block b
     cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
-    cdef bint summed = job.operation.has_losses and job.block.loss == NULL
+    cdef bint summed = job.has_losses and job.block.loss == NULL
     chunk.bad_sample = -1
     while begin < end:
         n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
@@ -341,7 +426,7 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
         first += n
 
 
-# A call's share of the threads that it may have: it divides them with the calls that run at the same time. What has
+# Returns a call's share of the threads that it may use: calls that run at the same time share them. A call that has
 # joined must leave.
 cdef int join_teams(int n_threads) noexcept nogil:
     cdef long others = softxent_add_team(1)
@@ -352,7 +437,7 @@ cdef void leave_teams() noexcept nogil:
     softxent_add_team(-1)
 
 
-# Chunk number `p` of those that the job has samples of: the first may have been begun before.
+# Computes chunk number `p`, counted from the first that the job has samples of. An earlier run may have begun that one.
 cdef void run_nth_chunk(const Job *job, Chunk *chunks, Py_ssize_t p, const Sums *before) noexcept nogil:
     cdef Py_ssize_t step = job.chunk_samples, first = before.n_done % step, begin = p * step - first
     if p == 0:
@@ -362,9 +447,9 @@ cdef void run_nth_chunk(const Job *job, Chunk *chunks, Py_ssize_t p, const Sums 
     run_chunk(job, &chunks[p], max(begin, 0), min(begin + step, job.n_samples), first if p == 0 else 0)
 
 
-# Every chunk, over the threads, in rounds. Adds the losses to `sums` and returns the number of the first bad sample, or
-# -1. The GIL is let go here and not outside: Cython's prange asks there whether it is held, and where there are
-# subinterpreters Python's answer is always yes.
+# Computes every chunk, over the threads, in rounds. Adds the losses to `sums` and returns the number of the first bad
+# sample, or -1. The GIL is released here and not by the caller: otherwise Cython's prange would ask Python whether it
+# is held, and with subinterpreters the answer is always yes.
 cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
     cdef Chunk chunks[MAX_CHUNKS + 1]
     cdef Py_ssize_t step = job.chunk_samples, n_begun = sums.n_done % step
@@ -417,19 +502,19 @@ cdef int label_type_of(cnp.ndarray labels) noexcept:
     return -1
 
 
-# None, or a number that a label may have.
+# Sets ignore_index, which is None or a number that a label may have.
 cdef inline void set_ignore_index(Job *job, ignore_index) except *:
     if ignore_index is not None:
         job.block.use_ignore_index = 1
         job.block.ignore_index = ignore_index
 
 
-# Whether it is a number that signed labels of 64 bits may have.
+# Whether `x` is an int of at most 64 bits, signed.
 cdef inline bint is_index(object x) except -1:
     return type(x) is int and -2**63 <= x < 2**63
 
 
-# Of the samples from `begin` to `end`, how many labels count; and the first whose label is no class, or -1.
+# How many labels of some samples are not ignored, and the first sample whose label is no class, or -1.
 cdef struct Count:
     Py_ssize_t counted, bad_sample
 
@@ -450,7 +535,7 @@ cdef Count count_chunk(const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcep
     return count
 
 
-# Of all samples, over the threads.
+# Counts the labels of all samples, over the threads.
 cdef Count count_labels(const Job *job, int n_threads) noexcept:
     cdef Count counts[MAX_CHUNKS]
     cdef Count all_of_them
@@ -474,7 +559,7 @@ cdef Count count_labels(const Job *job, int n_threads) noexcept:
     return all_of_them
 
 
-# The sum of the weights of the samples that count. Returns the first whose label is no class, or -1.
+# Sums the weights of the samples that are not ignored. Returns the first sample whose label is no class, or -1.
 cdef Py_ssize_t sum_weights(const Job *job, double *total) noexcept nogil:
     cdef double weight = 0
     cdef Py_ssize_t begin = 0, n
@@ -493,7 +578,7 @@ cdef Py_ssize_t sum_weights(const Job *job, double *total) noexcept nogil:
 # ------------------------------------------------------------------------------------------------------------------
 # Arrays: what the kernels can take.
 
-# The number of ml_dtypes' type, once an array of it has been seen: telling names takes long.
+# NumPy's number for the dtype of ml_dtypes, once an array of it has been seen. To compare names takes longer.
 cdef int bfloat16_number = -1
 
 
@@ -509,9 +594,9 @@ cdef inline bint is_bfloat16(cnp.ndarray array) except -1:
 
 
 cpdef bint is_behaved(cnp.ndarray array) except -1:
-    """Whether it is in native byte order, aligned, and its strides are whole elements.
+    """Whether an array is in native byte order, aligned, and all its strides are multiples of its itemsize.
 
-    Strides of aligned arrays are not, where the processor wants less alignment than an element is long.
+    The last does not follow from alignment: some processors want less alignment than an element is long.
     """
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(array)
     cdef int axis
@@ -523,8 +608,8 @@ cpdef bint is_behaved(cnp.ndarray array) except -1:
     return True
 
 
-# The C library's name for the elements of an array that it can take, or -1. Where it takes halves, beside float, it
-# widens them itself.
+# The C library's name for the element type of an array, or -1 if it cannot read the array. Half precision it can read
+# beside float32.
 cdef int element_type(cnp.ndarray array, bint f32, bint may_be_half) except -2:
     cdef int number = cnp.PyArray_TYPE(array)
     if not is_behaved(array):
@@ -554,7 +639,7 @@ cdef inline void extent_of(cnp.ndarray array, uintptr_t *low, uintptr_t *high) n
 
 
 cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether one lies behind the other in memory. If not they may be interleaved, and share no byte all the same."""
+    """Whether one array lies behind the other in memory. Interleaved arrays share no byte, but are not apart."""
     cdef uintptr_t a_low = 0, a_high = 0, b_low = 0, b_high = 0
     extent_of(a, &a_low, &a_high)
     extent_of(b, &b_low, &b_high)
@@ -562,7 +647,7 @@ cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 
 cpdef bint is_same_view(cnp.ndarray a, cnp.ndarray b) except -1:
-    """Whether both are the same entries of the same memory, in the same order."""
+    """Whether both arrays are the same entries of the same memory, in the same order."""
     cdef int axis
     if cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or not cnp.PyArray_SAMESHAPE(a, b):
         return False
@@ -580,14 +665,14 @@ cdef inline bint all_lie_in(const real *x, Py_ssize_t n, double high) noexcept n
     return not outside
 
 
-# Whether these are contiguous floats of the type that is computed in, all from 0 to the largest.
+# Whether an array holds contiguous floats of the type that is computed in, all of them finite and at least 0.
 cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
     cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
     cdef void *data = cnp.PyArray_DATA(array)
     cdef bint result
     if element_type(array, f32, False) < 0 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         return False
-    if n <= CHUNK_LABELS:  # letting the GIL go costs more than so few
+    if n <= CHUNK_LABELS:  # releasing the GIL costs more than the work
         return all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
     with nogil:
         result = all_lie_in(<float *> data, n, FLT_MAX) if f32 else all_lie_in(<double *> data, n, DBL_MAX)
@@ -597,7 +682,7 @@ cdef bint are_weights(cnp.ndarray array, bint f32) except -1:
 # ------------------------------------------------------------------------------------------------------------------
 # The general call.
 
-# The axes of samples that have more than one, the farthest steps in `array` first; returns how many.
+# Lists the sample axes of `array` that are longer than 1, those with the largest strides first. Returns their number.
 cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
     cdef int n = 0, axis, i
     for axis in range(cnp.PyArray_NDIM(array)):
@@ -613,9 +698,9 @@ cdef int order_axes(cnp.ndarray array, int class_axis, int *order) noexcept:
 
 
 cpdef bint is_nested(cnp.ndarray array) noexcept:
-    """Whether each axis steps over all that the axes with shorter steps reach: then no entries share memory.
+    """Whether each stride is larger than all that the axes with smaller strides span: then no entries share memory.
 
-    If not they may be interleaved, and share none all the same.
+    Entries of interleaved axes may share no memory either, but are not nested.
     """
     cdef int order[MAX_AXES]
     cdef int n, i
@@ -632,12 +717,12 @@ cpdef bint is_nested(cnp.ndarray array) noexcept:
 
 
 def sample_axes(cnp.ndarray array, int class_axis):
-    """The axes of samples in the order in which a `Call` goes through them, but for those of one sample."""
+    """The sample axes that are longer than 1, in the order in which a `Call` goes through them."""
     cdef int order[MAX_AXES]
     return [order[i] for i in range(order_axes(array, class_axis, order))]
 
 
-# The error for a sample's number, in the order of the axes of samples of `array`.
+# The error for sample number `number`, counted in the order in which a `Call` goes through `array`.
 cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
     cdef int order[MAX_AXES]
     cdef int n = order_axes(array, class_axis, order), i
@@ -649,77 +734,99 @@ cdef object bad_sample(cnp.ndarray array, int class_axis, Py_ssize_t number):
     return BadSample(tuple(index))
 
 
-# Makes one axis of two where in every array the second continues the first.
-cdef void fold_axes(Job *job, int n_arrays, const int *which) noexcept:
+# Ends the description of a job. Joins two axes to one where the second continues the first in every array, and writes
+# the strides of the last axis into the block.
+cdef void end_job(Job *job) noexcept:
     cdef int last = 0, axis, i
+    cdef ptrdiff_t stride
     cdef bint go_on
     for axis in range(1, job.n_axes):
         go_on = True
-        for i in range(n_arrays):
-            go_on &= job.steps[which[i]][last] == job.steps[which[i]][axis] * job.shape[axis]
+        for i in range(job.n_views):
+            go_on &= job.views[i].steps[last] == job.views[i].steps[axis] * job.shape[axis]
         if go_on:
             job.shape[last] *= job.shape[axis]
         else:
             last += 1
             job.shape[last] = job.shape[axis]
-        for i in range(n_arrays):
-            job.steps[which[i]][last] = job.steps[which[i]][axis]
+        for i in range(job.n_views):
+            job.views[i].steps[last] = job.views[i].steps[axis]
     job.n_axes = last + 1
+    for i in range(job.n_views):
+        stride = job.views[i].steps[last] // job.views[i].itemsize
+        memcpy(<char *> &job.block + job.views[i].stride_offset, &stride, sizeof(stride))
 
 
-# The axes that a job's samples have, and the arrays that have them.
+# The class axis and the sample axes of the array that decides the order of a job's samples.
 cdef struct Axes:
     int class_axis
     int n
     int order[MAX_AXES]
-    int n_arrays
-    int arrays[N_ARRAYS]
-
-
-cdef inline void set_steps(Job *job, Axes *axes, int which, cnp.ndarray array, bint has_classes) noexcept:
-    cdef int i, axis
-    job.steps[which][0] = 0
-    for i in range(axes.n):
-        axis = axes.order[i]
-        job.steps[which][i] = cnp.PyArray_STRIDE(array, axis - (not has_classes and axis > axes.class_axis))
-    axes.arrays[axes.n_arrays] = which
-    axes.n_arrays += 1
 
 
 cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
     return cnp.PyArray_STRIDE(array, axis) // cnp.PyArray_ITEMSIZE(array)
 
 
+# Adds an array to a job. False if the kernels cannot read its type.
+cdef bint add_array(Job *job, const Axes *axes, Field field, cnp.ndarray array) except -1:
+    cdef char *block = <char *> &job.block
+    cdef int type = 0, i, axis
+    cdef ptrdiff_t stride
+    if field.elements == INDICES:
+        type = label_type_of(array)
+    elif field.is_real:
+        type = element_type(array, job.f32, field.may_be_half)
+    if type < 0:
+        return False
+    cdef View *view = add_view(job, field, array)
+    view.steps[0] = 0
+    for i in range(axes.n):
+        axis = axes.order[i]
+        view.steps[i] = cnp.PyArray_STRIDE(array, axis - (not field.has_classes and axis > axes.class_axis))
+    if field.type:
+        memcpy(block + field.type, &type, sizeof(type))
+    if field.has_classes:
+        stride = stride_of(array, axes.class_axis)
+        memcpy(block + field.class_stride, &stride, sizeof(stride))
+    return True
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class Call:
-    """A call as the Python floor has checked it: its arrays, as the user gave them, and its numbers.
+    """A call that the Python code has checked: its arrays, as the user gave them, and its numbers.
 
-    What is None, or 0, is left out. Labels are native integers, `where` bools, rank and top native int64 and the class
-    weights contiguous reals of the type that is computed in. The others may be of any type: where it is one that the
-    kernels do not take, the methods return None and have done nothing.
+    What is None, or 0, is left out. Labels are native integers, `where` is bool, rank and top are native int64, and the
+    class weights are contiguous floats of the type that is computed in. The other arrays may have any type. If the
+    kernels cannot read one, the methods say so and do nothing. They can then be given `arrays` for one piece of the
+    samples after the other: a list in the order of `FIELDS`, with the class axis behind the sample axes.
     """
     cdef public int class_axis
     cdef public bint f32
-    cdef public cnp.ndarray logits, labels, target, where, sample_weight, direction, grad_output, class_weight
+    cdef public cnp.ndarray logits, labels, target, grad_output, direction, where, sample_weight
     cdef public cnp.ndarray loss, out, hess, rank, top
-    cdef public cnp.ndarray given_class_weight  # by the user: outputs may not overlap it
+    cdef public cnp.ndarray class_weight
+    cdef public cnp.ndarray given_class_weight  # as the user gave it: no output may overlap it
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
-    cdef public str hess_kind
+    cdef public int hess_kind
     cdef public bint accumulate
-    cdef public Py_ssize_t n_all
     cdef Sums sums
 
     def __cinit__(self):
         self.grad_scale = 1
-        self.hess_kind = "exact"
 
-    # What is usual is checked here, quickly. Where one of these declines, it has done nothing, and the Python floor
-    # finds out what to do, or what is wrong.
+    cpdef list arrays(self):
+        """The arrays in the order of `FIELDS`."""
+        return [self.logits, self.labels, self.target, self.grad_output, self.direction, self.where,
+                self.sample_weight, self.loss, self.out, self.hess, self.rank, self.top]
+
+    # The methods below check the usual arguments quickly. If one of them returns False, it has done nothing, and the
+    # Python code finds out what to do, or what is wrong.
 
     def take_logits(self, logits, axis):
-        """Takes them if they are native floats in an array, and the axis is one of its."""
+        """Take the logits if they are an array of native floats, and `axis` is one of its axes."""
         if not (cnp.PyArray_CheckExact(logits) and type(axis) is int):
             return False
         cdef cnp.ndarray z = logits
@@ -736,22 +843,20 @@ cdef class Call:
         return True
 
     def take_labels(self, labels):
-        """Takes them if they are native integers of the samples' shape, or native floats of the logits'."""
+        """Take the labels if they are native integers of the samples' shape, or native floats of the logits'."""
         if not (cnp.PyArray_CheckExact(labels) and is_behaved(labels)):
             return False
         cdef cnp.ndarray y = labels
-        if label_type_of(y) >= 0:
-            if not self.has_shape_of(y, False):
-                return False
+        if label_type_of(y) >= 0 and self.has_shape_of(y, False):
             self.labels = y
-            return True
-        if not (cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True)):
+        elif cnp.PyArray_TYPE(y) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and self.has_shape_of(y, True):
+            self.target = y
+        else:
             return False
-        self.target = y
         return True
 
     def take_sample_weight(self, weights):
-        """Takes them if they are good ones in an array of the type that is computed in, contiguous."""
+        """Take sample weights that are valid, contiguous, and of the type that is computed in."""
         if not (cnp.PyArray_CheckExact(weights) and self.has_shape_of(weights, False) and
                 are_weights(weights, self.f32)):
             return False
@@ -759,7 +864,7 @@ cdef class Call:
         return True
 
     def take_class_weight(self, weights):
-        """The same for these."""
+        """Take class weights that are valid, contiguous, and of the type that is computed in."""
         if not (cnp.PyArray_CheckExact(weights) and cnp.PyArray_NDIM(weights) == 1 and
                 cnp.PyArray_DIM(weights, 0) == cnp.PyArray_DIM(self.logits, self.class_axis) and
                 are_weights(weights, self.f32)):
@@ -767,7 +872,7 @@ cdef class Call:
         self.class_weight = self.given_class_weight = weights
         return True
 
-    # Of the logits or of the samples.
+    # Whether an array has the shape of the logits, or of the samples.
     cdef bint has_shape_of(self, cnp.ndarray array, bint with_classes) noexcept:
         cdef int n_axes = cnp.PyArray_NDIM(self.logits), axis, i = 0
         if cnp.PyArray_NDIM(array) != n_axes - (not with_classes):
@@ -781,19 +886,20 @@ cdef class Call:
         return True
 
     def can_write(self, out, bint with_classes, bint may_be_logits):
-        """Whether results can go there: of the logits' type, of their shape or of the samples', and apart from all
-        arrays of the call, but that it may be the very logits."""
+        """Whether results can be written to `out`.
+
+        It must have the logits' type, the shape of the logits or of the samples, and be apart from all arrays of the
+        call. With `may_be_logits` it may be the logits themselves.
+        """
         if not cnp.PyArray_CheckExact(out):
             return False
         cdef cnp.ndarray a = out
-        if not (cnp.PyArray_ISWRITEABLE(a) and self.has_shape_of(a, with_classes)):
+        if not (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(self.logits) and self.has_shape_of(a, with_classes) and
+                cnp.PyArray_ISWRITEABLE(a) and is_behaved(a) and is_nested(a)):
             return False
-        if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(self.logits) or not is_behaved(a):
+        if self.given_class_weight is not None and not are_apart(a, self.given_class_weight):
             return False
-        if not is_nested(a):
-            return False
-        for other in (self.logits, self.labels, self.target, self.where, self.sample_weight, self.direction,
-                      self.grad_output, self.given_class_weight, self.loss, self.out, self.hess):
+        for other in self.arrays():
             if other is None or are_apart(a, other):
                 continue
             if not (may_be_logits and other is self.logits and is_same_view(a, other)):
@@ -801,7 +907,7 @@ cdef class Call:
         return True
 
     def new_output(self, bint with_classes):
-        """An array for results; None where the logits are not contiguous native floats."""
+        """A new array for results; None if the logits are not contiguous native floats."""
         cdef cnp.ndarray z = self.logits
         cdef cnp.npy_intp shape[MAX_AXES]
         cdef int n_axes = cnp.PyArray_NDIM(z), number = cnp.PyArray_TYPE(z), axis, n = 0
@@ -818,49 +924,19 @@ cdef class Call:
         """The number of samples in the logits."""
         return cnp.PyArray_SIZE(self.logits) // cnp.PyArray_DIM(self.logits, self.class_axis)
 
-    # Makes the job; False where an array is in a type that the kernels do not take.
-    cdef bint describe(self, Job *job, const Operation *operation) except -1:
-        cdef Axes axes
-        self.start(job, &axes, operation, self.logits, self.class_axis)
-        self.set_labels(job, &axes)
-        if not (self.set_weights(job, &axes) and self.set_inputs(job, &axes) and self.set_outputs(job, &axes)):
-            return False
-        fold_axes(job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(job)
-        return True
-
-    # Of the samples that are in `first`.
-    cdef int start(self, Job *job, Axes *axes, const Operation *operation, cnp.ndarray first,
-                   int class_axis) except -1:
-        cdef Py_ssize_t n_samples = 1
+    # Begins a job of the samples that are in `first`.
+    cdef int start(self, Job *job, Axes *axes, Operation operation, cnp.ndarray first, int class_axis) except -1:
+        cdef Py_ssize_t n_samples = 1, n_classes = cnp.PyArray_DIM(self.logits, self.class_axis)
         cdef int i
         axes.class_axis = class_axis
         axes.n = order_axes(first, class_axis, axes.order)
-        axes.n_arrays = 0
+        job.shape[0] = 1
+        job.n_axes = max(axes.n, 1)
         for i in range(axes.n):
             job.shape[i] = cnp.PyArray_DIM(first, axes.order[i])
             n_samples *= job.shape[i]
-        start_job(job, operation, self.f32, n_samples, self.n_all or n_samples,
-                  cnp.PyArray_DIM(self.logits, self.class_axis))
-        job.n_axes = max(axes.n, 1)
-        if axes.n == 0:
-            job.shape[0] = 1
-        return 0
-
-    cdef int set_labels(self, Job *job, Axes *axes) except -1:
-        if self.labels is not None:
-            set_steps(job, axes, LABELS, self.labels, False)
-            job.block.labels = cnp.PyArray_DATA(self.labels)
-            job.block.label_type = label_type_of(self.labels)
-            set_ignore_index(job, self.ignore_index)
-        return 0
-
-    cdef bint set_weights(self, Job *job, Axes *axes) except -1:
-        if self.sample_weight is not None:
-            if element_type(self.sample_weight, self.f32, False) < 0:
-                return False
-            set_steps(job, axes, SAMPLE_WEIGHT, self.sample_weight, False)
-            job.block.sample_weight = cnp.PyArray_DATA(self.sample_weight)
+        start_job(job, operation, self.f32, n_samples, cnp.PyArray_SIZE(self.logits) // n_classes, n_classes)
+        set_ignore_index(job, self.ignore_index)
         if self.class_weight is not None:
             job.options.class_weight = cnp.PyArray_DATA(self.class_weight)
         job.options.label_smoothing = self.label_smoothing
@@ -869,152 +945,95 @@ cdef class Call:
         job.options.z_loss = self.z_loss
         job.options.log_base = self.log_base
         job.block.options = &job.options
+        job.block.hess_kind = self.hess_kind
+        job.block.accumulate = self.accumulate
+        job.block.grad_scale = self.grad_scale
+        return 0
+
+    # Describes the job. False if the kernels cannot read the type of an array.
+    cdef bint describe(self, Job *job, Operation operation, list arrays, int class_axis) except -1:
+        cdef Axes axes
+        cdef int i
+        self.start(job, &axes, operation, arrays[LOGITS.number], class_axis)
+        for i in range(len(arrays)):
+            if arrays[i] is not None and not add_array(job, &axes, <Field> fields[i], <cnp.ndarray> arrays[i]):
+                return False
+        if job.block.hess != NULL and element_type(arrays[HESS.number], self.f32, True) != job.block.out_type:
+            return False
+        if operation.is_square:
+            job.block.out_row_stride = job.block.out_class_stride
+            job.block.out_class_stride = stride_of(arrays[OUT.number], class_axis + 1)
+        end_job(job)
         return True
 
-    cdef bint set_inputs(self, Job *job, Axes *axes) except -1:
-        cdef softxent_block *b = &job.block
-        cdef int class_axis = self.class_axis
-        set_steps(job, axes, LOGITS, self.logits, True)
-        b.logits = cnp.PyArray_DATA(self.logits)
-        b.logits_type = element_type(self.logits, self.f32, True)
-        b.logits_class_stride = stride_of(self.logits, class_axis)
-        if self.target is not None:
-            set_steps(job, axes, TARGET, self.target, True)
-            b.target = cnp.PyArray_DATA(self.target)
-            b.target_type = element_type(self.target, self.f32, True)
-            b.target_class_stride = stride_of(self.target, class_axis)
-        if self.where is not None:
-            set_steps(job, axes, WHERE, self.where, True)
-            b.where = <const unsigned char *> cnp.PyArray_DATA(self.where)
-            b.where_class_stride = stride_of(self.where, class_axis)
-        if self.direction is not None:
-            set_steps(job, axes, DIRECTION, self.direction, True)
-            b.direction = cnp.PyArray_DATA(self.direction)
-            b.direction_type = element_type(self.direction, self.f32, True)
-            b.direction_class_stride = stride_of(self.direction, class_axis)
-        if self.grad_output is not None:
-            if element_type(self.grad_output, self.f32, False) < 0:
-                return False
-            set_steps(job, axes, GRAD_OUTPUT, self.grad_output, False)
-            b.grad_output = cnp.PyArray_DATA(self.grad_output)
-        return b.logits_type >= 0 and b.target_type >= 0 and b.direction_type >= 0
+    def run(self, Operation operation not None, int n_threads, list arrays=None):
+        """Do the operation for every sample. False if the kernels cannot read the arrays' types.
 
-    cdef bint set_outputs(self, Job *job, Axes *axes) except -1:
-        cdef softxent_block *b = &job.block
-        cdef int class_axis = self.class_axis
-        if self.loss is not None:
-            set_steps(job, axes, LOSS, self.loss, False)
-            b.loss = cnp.PyArray_DATA(self.loss)
-            b.loss_type = element_type(self.loss, self.f32, True)
-        if self.out is not None:
-            set_steps(job, axes, OUT, self.out, True)
-            b.out = cnp.PyArray_DATA(self.out)
-            b.out_type = element_type(self.out, self.f32, True)
-            b.out_row_stride = stride_of(self.out, class_axis)
-            b.out_class_stride = stride_of(self.out, class_axis + job.operation.is_square)
-        if self.hess is not None:
-            set_steps(job, axes, HESS, self.hess, True)
-            b.hess = cnp.PyArray_DATA(self.hess)
-            b.hess_class_stride = stride_of(self.hess, class_axis)
-            b.hess_kind = HESS_KINDS[self.hess_kind]
-            if element_type(self.hess, self.f32, True) != b.out_type:
-                return False
-        if self.rank is not None:
-            set_steps(job, axes, RANKS, self.rank, False)
-            set_steps(job, axes, TOPS, self.top, False)
-            b.rank = <int64_t *> cnp.PyArray_DATA(self.rank)
-            b.top = <int64_t *> cnp.PyArray_DATA(self.top)
-        b.accumulate = self.accumulate
-        b.grad_scale = self.grad_scale
-        return b.loss_type >= 0 and b.out_type >= 0
-
-    cdef void set_sample_strides(self, Job *job) noexcept:
-        cdef softxent_block *b = &job.block
-        cdef int last = job.n_axes - 1
-        if b.labels != NULL:
-            b.labels_stride = job.steps[LABELS][last] // cnp.PyArray_ITEMSIZE(self.labels)
-        if b.sample_weight != NULL:
-            b.sample_weight_stride = job.steps[SAMPLE_WEIGHT][last] // cnp.PyArray_ITEMSIZE(self.sample_weight)
-        if b.logits == NULL:
-            return
-        b.logits_sample_stride = job.steps[LOGITS][last] // cnp.PyArray_ITEMSIZE(self.logits)
-        if b.target != NULL:
-            b.target_sample_stride = job.steps[TARGET][last] // cnp.PyArray_ITEMSIZE(self.target)
-        if b.where != NULL:
-            b.where_sample_stride = job.steps[WHERE][last]
-        if b.direction != NULL:
-            b.direction_sample_stride = job.steps[DIRECTION][last] // cnp.PyArray_ITEMSIZE(self.direction)
-        if b.grad_output != NULL:
-            b.grad_output_stride = job.steps[GRAD_OUTPUT][last] // cnp.PyArray_ITEMSIZE(self.grad_output)
-        if b.loss != NULL:
-            b.loss_stride = job.steps[LOSS][last] // cnp.PyArray_ITEMSIZE(self.loss)
-        if b.out != NULL:
-            b.out_sample_stride = job.steps[OUT][last] // cnp.PyArray_ITEMSIZE(self.out)
-        if b.hess != NULL:
-            b.hess_sample_stride = job.steps[HESS][last] // cnp.PyArray_ITEMSIZE(self.hess)
-        if b.rank != NULL:
-            b.rank_stride = job.steps[RANKS][last] // 8
-            b.top_stride = job.steps[TOPS][last] // 8
-
-    def run(self, str op, int n_threads):
-        """What `op` names, of every sample. False if the kernels do not take the arrays' types; BadSample.
-
-        To be done in pieces: `n_all` is the number of samples in all, and the arrays are those of one piece at a time.
+        Raises BadSample.
         """
         cdef Job job
         cdef Sums none
-        cdef int number = OPERATIONS[op]
+        cdef int class_axis = self.class_axis
         cdef Py_ssize_t bad
-        if not self.describe(&job, &operations[number]):
+        if arrays is None:
+            arrays = self.arrays()
+        else:
+            class_axis = cnp.PyArray_NDIM(<cnp.ndarray> arrays[LOGITS.number]) - 1
+        if not self.describe(&job, operation, arrays, class_axis):
             return False
         memset(&none, 0, sizeof(Sums))
-        bad = run(&job, n_threads, &self.sums if job.operation.has_losses else &none)
+        bad = run(&job, n_threads, &self.sums if job.has_losses else &none)
         if bad >= 0:
-            raise bad_sample(self.logits, self.class_axis, bad)
+            raise bad_sample(arrays[LOGITS.number], class_axis, bad)
         return True
 
     @property
     def total(self):
-        """The sum of the losses so far, but for those that were written to `loss`."""
+        """The sum of the losses so far, without those that were written to `loss`."""
         return self.sums.loss + total_of(self.sums.unfinished)
 
     def count_labels(self, int n_threads):
-        """The number of labels that are not ignored; BadSample."""
+        """The number of labels that are not ignored. Raises BadSample."""
         cdef Job job
         cdef Axes axes
-        self.start(&job, &axes, CROSS_ENTROPY, self.labels, cnp.PyArray_NDIM(self.labels))
-        self.set_labels(&job, &axes)
-        fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
+        cdef int n_axes = cnp.PyArray_NDIM(self.labels)
+        self.start(&job, &axes, plain_operation, self.labels, n_axes)
+        add_array(&job, &axes, LABELS, self.labels)
+        end_job(&job)
         cdef Count count = count_labels(&job, n_threads)
         if count.bad_sample >= 0:
-            raise bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
+            raise bad_sample(self.labels, n_axes, count.bad_sample)
         return count.counted
 
-    def total_weight(self):
-        """The labels' class weights times the samples' weights, summed over those not ignored; for a target the sum of
-        the samples' weights. None if the kernels do not take the weights' type; BadSample."""
+    def total_weight(self, list arrays=None):
+        """The sum of the sample weights times the class weights of the labels, over the samples that are not ignored.
+
+        For a target it is the sum of the sample weights. None if the kernels cannot read the weights' type. Raises
+        BadSample.
+        """
         cdef Job job
         cdef Axes axes
         cdef double total = 0
         cdef Py_ssize_t bad
-        cdef cnp.ndarray first = self.sample_weight if self.labels is None else self.labels
-        self.start(&job, &axes, CROSS_ENTROPY, first, cnp.PyArray_NDIM(first))
-        self.set_labels(&job, &axes)
-        if not self.set_weights(&job, &axes):
-            return None
-        if self.labels is None:  # it is enough that there is a target
+        cdef cnp.ndarray labels = self.labels if arrays is None else arrays[LABELS.number]
+        cdef cnp.ndarray weights = self.sample_weight if arrays is None else arrays[SAMPLE_WEIGHT.number]
+        cdef cnp.ndarray first = weights if labels is None else labels
+        cdef int n_axes = cnp.PyArray_NDIM(first)
+        self.start(&job, &axes, plain_operation, first, n_axes)
+        if labels is None:  # the C function asks for a target, but does not read it
             job.block.target = cnp.PyArray_DATA(self.target)
-            memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
-        fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
-        if job.n_samples <= CHUNK_LABELS:  # letting the GIL go costs more than so few
+        else:
+            add_array(&job, &axes, LABELS, labels)
+        if weights is not None and not add_array(&job, &axes, SAMPLE_WEIGHT, weights):
+            return None
+        end_job(&job)
+        if job.n_samples <= CHUNK_LABELS:  # releasing the GIL costs more than the work
             bad = sum_weights(&job, &total)
         else:
             with nogil:
                 bad = sum_weights(&job, &total)
         if bad >= 0:
-            raise bad_sample(first, cnp.PyArray_NDIM(first), bad)
+            raise bad_sample(first, n_axes, bad)
         return total
 
 
@@ -1026,12 +1045,12 @@ cdef inline bint is_plain(object array) noexcept:
 
 
 cdef inline bint is_divisor(object x) noexcept:
-    """Whether it is a float, positive and normal, as is one over it."""
+    """Whether `x` is a float, and both it and `1 / x` are positive normal numbers."""
     return type(x) is float and 2 * DBL_MIN <= <double> x <= DBL_MAX / 4
 
 
 cdef inline bint is_default(object option, object default) noexcept:
-    """Whether it is the very default, or a float of its value; nothing else, whatever it may be equal to."""
+    """Whether an option is the default itself, or a float of the same value. Nothing else counts, equal or not."""
     return option is default or (type(option) is float and type(default) is float and
                                  PyFloat_AS_DOUBLE(option) == PyFloat_AS_DOUBLE(default))
 
@@ -1045,7 +1064,7 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
 
 
 def not_defaults(options, tuple defaults not None):
-    """The places of those that are not at their defaults."""
+    """The positions of the options that are not at their defaults."""
     cdef tuple given = tuple(options)
     return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
@@ -1053,7 +1072,7 @@ def not_defaults(options, tuple defaults not None):
 def plain_cross_entropy(bint with_grad, int n_threads, object logits, object labels, object axis, object ignore_index,
                         object reduction, object normalizer, object out, tuple options not None,
                         tuple defaults not None):
-    """The call that most calls are; None if this is not one: the general way does it, or says what is wrong.
+    """The plain call, as most calls are. None for any other: a `Call` then does it, or the checks say what is wrong.
 
     float32 or float64 logits and integer labels in native, C-contiguous arrays, the class axis last, ignore_index None
     or an int of 64 bits, a normalizer that is None or a positive, normal float, `out` None or such an array for the
@@ -1086,17 +1105,12 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
     cdef Sums sums
     cdef double total, divisor = 1
     memset(&sums, 0, sizeof(Sums))
-    start_job(&job, CROSS_ENTROPY, dtype == cnp.NPY_FLOAT32, n_samples, n_samples, n_classes)
+    start_job(&job, plain_operation, dtype == cnp.NPY_FLOAT32, n_samples, n_samples, n_classes)
     job.n_axes = 1
     job.shape[0] = n_samples
-    job.steps[LOGITS][0] = job.steps[OUT][0] = n_classes * cnp.PyArray_ITEMSIZE(z)
-    job.steps[LABELS][0] = cnp.PyArray_ITEMSIZE(y)
-    job.steps[LOSS][0] = cnp.PyArray_ITEMSIZE(z)
-    job.block.logits = cnp.PyArray_DATA(z)
-    job.block.logits_sample_stride = job.block.out_sample_stride = n_classes
+    add_view(&job, LOGITS, z).steps[0] = n_classes * cnp.PyArray_ITEMSIZE(z)
+    add_view(&job, LABELS, y).steps[0] = cnp.PyArray_ITEMSIZE(y)
     job.block.logits_class_stride = job.block.out_class_stride = 1
-    job.block.labels = cnp.PyArray_DATA(y)
-    job.block.labels_stride = job.block.loss_stride = 1
     job.block.label_type = label_type
     set_ignore_index(&job, ignore_index)
     if with_grad:
@@ -1112,13 +1126,14 @@ def plain_cross_entropy(bint with_grad, int n_threads, object logits, object lab
                 return None
             if not are_apart(gradient, y):
                 return None
-        job.block.out = cnp.PyArray_DATA(gradient)
+        add_view(&job, OUT, gradient).steps[0] = n_classes * cnp.PyArray_ITEMSIZE(z)
     if not (is_mean or is_sum):
         losses = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(z), dtype, 0)
-        job.block.loss = cnp.PyArray_DATA(losses)
+        add_view(&job, LOSS, losses).steps[0] = cnp.PyArray_ITEMSIZE(z)
+    end_job(&job)
     count.counted = n_samples
     count.bad_sample = -1
-    # Known beforehand: how many count, and that the caller's array is not touched because of a bad label.
+    # The mean needs to know how many labels count. An array of the user's must not be touched if a label is bad.
     if out is not None or job.block.use_ignore_index:
         count = count_labels(&job, n_threads)
     if count.bad_sample >= 0:

@@ -1,7 +1,7 @@
 """Labels as the user gave them: class indices or a target distribution, checked, and the errors that are about them.
 
-What is looked at here is what can be told before anything is computed. Each class index is checked by the kernel where
-it uses it, and so is each entry of a target of floats. How a loss is computed from them is in ``_problem.py``.
+Only shapes, dtypes and integer targets are checked here. Each class index, and each entry of a target of floats, is
+checked by the kernel that uses it. How a loss is computed from labels is in ``_problem.py``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from . import _kernels
 from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
 from ._pieces import pieces
 
-# Samples of an integer target whose sums are taken at once: half a megabyte of them.
+# Samples of an integer target that are checked at once: their sums take half a megabyte.
 PIECE_SUMS = 1 << 16
 
 
 def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:
-    """Class indices, or a target distribution: told by the number of axes."""
+    """Class indices or a target distribution, the other being None. The number of axes decides which."""
     array = as_array(labels, "labels")
     if array.dtype.kind in "OUSMm":
         raise TypeError(f"labels must hold real numbers (class indices or a distribution); got dtype {array.dtype}")
@@ -39,7 +39,7 @@ def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> t
 
 
 def as_target(array: Array, logits: Array, class_axis: int) -> Array:
-    """A target distribution. Integers are masses only where they are one-hot, counts or several classes are not."""
+    """A target distribution. Integers must be one-hot: counts, or several classes of a sample, are no distribution."""
     target = as_real_array(array, "labels")
     if target.shape != logits.shape:
         raise ValueError(
@@ -52,23 +52,25 @@ def as_target(array: Array, logits: Array, class_axis: int) -> Array:
 
 
 def native(labels: Array) -> Array:
-    """A copy in native byte order and C order: NumPy before 2.2 crashes where it compares others with numbers that are
-    out of the dtype's range."""
+    """A copy in native byte order and C order.
+
+    NumPy before 2.2 crashes if it compares an array in another byte order with a number out of the dtype's range.
+    """
     return labels.astype(labels.dtype.newbyteorder("="), order="C")
 
 
 def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | None]:
-    """The same class indices and the same ignored one, as signed numbers where they are not below 2^63."""
+    """Class indices and ignore_index for the kernels, which compare signed numbers of 64 bits."""
     if ignore_index is None or not np.iinfo(labels.dtype).min <= ignore_index <= np.iinfo(labels.dtype).max:
-        return labels, None  # no label can be equal to it
+        return labels, None  # no label can be equal to ignore_index
     if ignore_index < 2**63:
         return labels, ignore_index
-    # The kernels compare signed numbers: -1 for 2^64 - 1, and no class is negative.
+    # As a signed number 2^64 - 1 is -1. No class is negative, so that no two labels become equal.
     return labels.view(np.int64), ignore_index - 2**64
 
 
 def check_one_hot(target: Array, class_axis: int) -> None:
-    """Each sample of this integer or bool target is 1 for one class and 0 for the others, or it is a ValueError."""
+    """Raise a ValueError unless each sample of an integer or bool target is 1 for one class and 0 for the others."""
     rows = np.moveaxis(np.asarray(target), class_axis, -1)
     for index in pieces(rows.shape[:-1], PIECE_SUMS):
         piece = rows[index]
@@ -94,7 +96,7 @@ def label_error(labels: Array, index: tuple[int, ...], n_classes: int, ignore_in
 
 
 def count_from_1(labels: Array, n_classes: int, ignore_index: int | None) -> bool:
-    """Whether the labels that count lie in 1 to ``n_classes``."""
+    """Whether all labels that are not ignored lie in 1 to ``n_classes``."""
     counted = labels if ignore_index is None else labels[labels != ignore_index]
     return counted.size > 1 and bool(counted.min() > 0 and counted.max() == n_classes)
 
@@ -144,7 +146,7 @@ def target_error(target: Array, sample: tuple[int, ...], class_axis: int) -> Val
 
 
 def shape_hint(labels: Array, logits: Array, class_axis: int) -> str:
-    """What would do, for the end of a message about the labels' shape."""
+    """The end of a message about the labels' shape: what would fit."""
     for axis in range(logits.ndim):
         if labels.ndim and sample_shape(logits, axis) == labels.shape:
             return f"; axis={axis} fits"
@@ -154,7 +156,7 @@ def shape_hint(labels: Array, logits: Array, class_axis: int) -> str:
 
 
 def holds_whole_numbers(array: Array) -> bool:
-    """Whether each entry is an integer's value, in whatever type."""
+    """Whether each entry has the value of an integer, whatever the dtype."""
     if array.dtype.kind in "bc":
         return array.dtype.kind == "b"
     with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
 """The losses that the user calls: cross_entropy, its gradient, its labels' ranks, its Hessian's diagonal and products.
 
-The plain call is tried first, in one step down (``_kernels.plain_cross_entropy``); everything else, and every error,
-goes through ``_problem.Problem``. The arithmetic is in the C library.
+The two most used functions first try the plain call, ``_kernels.plain_cross_entropy``. All other calls, and most
+errors, go through ``_problem.Problem``. The arithmetic is in the C library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array
+from ._arrays import Array, as_direction
 from ._labels import label_error
 from ._options import DEFAULTS, Options, unknown_keyword
 from ._problem import Problem, Reduction
@@ -20,7 +20,7 @@ from ._threads import threads_for
 
 
 class SharedOptions(TypedDict, total=False):
-    """What every loss takes, for the types of their second overloads."""
+    """What every loss takes, for the types of the second overloads."""
 
     axis: int
     class_weight: npt.ArrayLike | None
@@ -35,13 +35,35 @@ class SharedOptions(TypedDict, total=False):
 
 
 class LossOptions(SharedOptions, total=False):
-    """What the losses without second derivatives take beside."""
+    """What the losses without second derivatives take."""
 
     softcap: float | None
     z_loss: float
 
 
-# Of each loss the first overload tells all parameters, with reductions that give a number; the second is for "none".
+class UnreducedLoss(LossOptions, total=False):
+    """What ``cross_entropy`` and ``cross_entropy_and_rank`` take with ``reduction="none"``."""
+
+    out: Array | None
+
+
+class UnreducedGradient(LossOptions, total=False):
+    """What ``cross_entropy_and_grad`` takes."""
+
+    grad_output: npt.ArrayLike | None
+    out: Array | None
+    accumulate: bool
+
+
+class UnreducedHessian(SharedOptions, total=False):
+    """What ``cross_entropy_grad_hess`` takes."""
+
+    out: tuple[Array | None, Array | None] | None
+    kind: Literal["exact", "xgboost", "lightgbm"]
+
+
+# Each loss has two overloads. The first is for reductions that give a number, and names all parameters: type checkers
+# compare it with the function. The second is for "none".
 @overload
 def cross_entropy(
     logits: npt.ArrayLike,
@@ -64,12 +86,7 @@ def cross_entropy(
 ) -> float: ...
 @overload
 def cross_entropy(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: Array | None = None,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
 ) -> Array: ...
 def cross_entropy(
     logits: npt.ArrayLike,
@@ -198,9 +215,7 @@ def cross_entropy(
         if loss is not None:
             return loss  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    if out is not None:
-        problem.write_losses_to(out)
-    return problem.solve()
+    return problem.solve(_kernels.CROSS_ENTROPY, out)
 
 
 @overload
@@ -227,14 +242,7 @@ def cross_entropy_and_grad(
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy_and_grad(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    grad_output: npt.ArrayLike | None = None,
-    out: Array | None = None,
-    accumulate: bool = False,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedGradient]
 ) -> tuple[Array, Array]: ...
 def cross_entropy_and_grad(
     logits: npt.ArrayLike,
@@ -342,9 +350,12 @@ def cross_entropy_and_grad(
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    problem.multiply_gradient(grad_output)
-    problem.write_gradient_to(out, accumulate)
-    return problem.solve(), problem.call.out
+    if grad_output is not None:
+        problem.multiply_gradient(grad_output)
+    if accumulate and out is None:
+        raise ValueError("accumulate=True adds to out; give out")
+    problem.call.accumulate = bool(accumulate)
+    return problem.solve(_kernels.GRAD, out=out), problem.call.out
 
 
 @overload
@@ -369,12 +380,7 @@ def cross_entropy_and_rank(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_and_rank(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: Array | None = None,
-    **options: Unpack[LossOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_and_rank(
     logits: npt.ArrayLike,
@@ -445,21 +451,9 @@ def cross_entropy_and_rank(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_and_rank, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        base=base,
-    )
+    options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
-    if out is not None:
-        problem.write_losses_to(out)
-    problem.write_ranks()
-    return problem.solve("rank"), problem.call.rank, problem.call.top
+    return problem.solve(_kernels.RANK, out), problem.call.rank, problem.call.top
 
 
 @overload
@@ -483,13 +477,7 @@ def cross_entropy_grad_hess(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_grad_hess(
-    logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    reduction: Literal["none"],
-    out: tuple[Array | None, Array | None] | None = None,
-    kind: Literal["exact", "xgboost", "lightgbm"] = "exact",
-    **options: Unpack[SharedOptions],
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedHessian]
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
@@ -556,19 +544,14 @@ def cross_entropy_grad_hess(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_grad_hess, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
     grad_out, hess_out = _pair(out)
-    problem.write_gradient_to(grad_out)
-    problem.write_hessian_to(hess_out, kind)
-    return problem.solve(), problem.call.out, problem.call.hess
+    if not isinstance(kind, str) or kind not in _kernels.HESS_KINDS:
+        raise ValueError(f"kind must be 'exact', 'xgboost' or 'lightgbm'; got {kind!r}")
+    problem.call.hess_kind = _kernels.HESS_KINDS[kind]
+    loss = problem.solve(_kernels.GRAD_HESS, out=grad_out, hess=hess_out)
+    return loss, problem.call.out, problem.call.hess
 
 
 def cross_entropy_hvp(
@@ -626,17 +609,10 @@ def cross_entropy_hvp(
     """
     if unknown:
         raise unknown_keyword(cross_entropy_hvp, unknown)
-    options = Options(
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        where=where,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        base=base,
-    )
+    options = Options(class_weight, sample_weight, where, label_smoothing, temperature, base=base)
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads_for(n_threads), options)
-    problem.multiply_hessian(v, out)
-    problem.solve("hvp")
+    problem.call.direction = as_direction(v, "v", problem.call.logits)
+    problem.solve(_kernels.HVP, out=out)
     product: Array = problem.call.out
     return product
 

@@ -1,5 +1,5 @@
-"""The options of a loss: what the user gave, and what becomes of it for the kernels. What they mean is told by the
-docstring of ``cross_entropy``; how they are computed, by the C library."""
+"""The options of a loss: checks of what the user gave. What they mean is in the docstring of ``cross_entropy``; how
+they are computed, in the C library."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy.typing as npt
 from . import _kernels
 from ._arrays import Array, as_array, as_number, as_real_array, sample_shape, without_axis
 
-# What the kernels' arithmetic bears: a logit over the temperature, or over the softcap, is still an ordinary number.
+# The range of temperature and softcap: a logit divided by one of them is still a normal number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
 
-# The largest weight, by whether it is computed in float32.
+# The largest weight that is allowed, for computation in float32 (True) and in float64 (False).
 LARGEST_WEIGHT = {is_f32: float(np.finfo(np.float32 if is_f32 else np.float64).max) for is_f32 in (False, True)}
 
-# Below the smallest normal number, one over it would be infinite.
+# The smallest normal number. One divided by less may be infinite.
 LEAST_NORMALIZER = float(np.finfo(np.float64).tiny)
 
 
 class Options(NamedTuple):
-    """The options that the plain call leaves at their defaults, as the user gives them."""
+    """The options as the user gives them. In a plain call all of them are at their defaults."""
 
     class_weight: npt.ArrayLike | None = None
     sample_weight: npt.ArrayLike | None = None
@@ -40,8 +40,10 @@ DEFAULTS = tuple(Options())
 
 
 def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
-    """Checks the options, in the order of ``Options``, and hands those that are given to the call, whose logits are
-    known."""
+    """Check the options, which are in the order of ``Options``, and set those that are given in the call.
+
+    The call must have its logits.
+    """
     for i in _kernels.not_defaults(options, DEFAULTS):
         SETTERS[i](call, options[i])
 
@@ -49,89 +51,7 @@ def set_options(call: _kernels.Call, options: tuple[Any, ...]) -> None:
 def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
     if call.take_class_weight(value):
         return
-    call.given_class_weight = check_class_weight(value, call.logits.shape[call.class_axis], call.f32)
-    call.class_weight = for_kernels(call.given_class_weight, call.f32)
-
-
-def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    if not call.take_sample_weight(value):
-        call.sample_weight = check_sample_weight(value, sample_shape(call.logits, call.class_axis), call.f32)
-
-
-def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    call.where = check_where(value, call.logits)
-
-
-def set_label_smoothing(call: _kernels.Call, value: float) -> None:
-    call.label_smoothing = check_label_smoothing(value)
-
-
-def set_temperature(call: _kernels.Call, value: float) -> None:
-    call.temperature = check_scale(value, "temperature")
-
-
-def set_softcap(call: _kernels.Call, value: float) -> None:
-    call.softcap = check_scale(value, "softcap")
-
-
-def set_z_loss(call: _kernels.Call, value: float) -> None:
-    call.z_loss = check_z_loss(value)
-
-
-def set_base(call: _kernels.Call, value: float) -> None:
-    call.log_base = check_base(value)
-
-
-# In the order of Options.
-SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
-
-
-def for_kernels(class_weight: Array, f32: bool) -> Array:
-    """The weights, or a copy, as the kernels take them: contiguous and aligned, in the type that is computed in."""
-    dtype = np.dtype(np.float32 if f32 else np.float64)
-    if class_weight.dtype == dtype and class_weight.flags.carray:
-        return class_weight
-    return np.array(class_weight, dtype, order="C")
-
-
-def check_label_smoothing(value: float) -> float:
-    e = value if type(value) is float else as_number(value, "label_smoothing")
-    if not 0 <= e <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
-    return e
-
-
-def check_scale(value: float, name: str) -> float:
-    scale = value if type(value) is float else as_number(value, name)
-    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
-        raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
-    return scale
-
-
-def check_z_loss(value: float) -> float:
-    a = as_number(value, "z_loss")
-    if not 0 <= a < math.inf:
-        raise ValueError(f"z_loss must be at least 0 and finite; got {a}")
-    return a
-
-
-def check_base(value: float) -> float:
-    """The natural logarithm of the base."""
-    b = as_number(value, "base")
-    if not 0 < b < math.inf or b == 1:
-        raise ValueError(f"base must be positive, finite and not 1 (2 for bits, None for nats); got {b}")
-    return math.log(b)
-
-
-def check_normalizer(value: float) -> float:
-    """0 is for the mean of nothing."""
-    n = as_number(value, "normalizer")
-    if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
-        raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
-    return n
-
-
-def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array:
+    n_classes = call.logits.shape[call.class_axis]
     if isinstance(value, str) and value == "balanced":
         raise TypeError(
             "class_weight must hold real numbers; got 'balanced': give len(labels) / (C * numpy.bincount(labels, "
@@ -148,21 +68,76 @@ def check_class_weight(value: npt.ArrayLike, n_classes: int, f32: bool) -> Array
         raise ValueError(
             f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}{hint}"
         )
-    check_weights(given, "class_weight", f32)
-    return given
+    check_weights(given, "class_weight", call.f32)
+    call.given_class_weight = given
+    # The kernels want them contiguous, aligned, and in the type that is computed in.
+    call.class_weight = np.require(given, np.float32 if call.f32 else np.float64, ["C", "A", "W"])
 
 
-def check_sample_weight(value: npt.ArrayLike, shape: tuple[int, ...], f32: bool) -> Array:
+def set_sample_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if call.take_sample_weight(value):
+        return
+    shape = sample_shape(call.logits, call.class_axis)
     given = as_real_array(value, "sample_weight")
     if given.shape != shape:
         hint = "; None stands for no weights" if given.size == 0 else without_axis("sample_weight", given.shape, shape)
         raise ValueError(f"sample_weight must have the samples' shape {shape}; got {given.shape}{hint}")
-    check_weights(given, "sample_weight", f32)
-    return given
+    check_weights(given, "sample_weight", call.f32)
+    call.sample_weight = given
+
+
+def set_where(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    call.where = check_where(value, call.logits)
+
+
+def set_label_smoothing(call: _kernels.Call, value: float) -> None:
+    e = call.label_smoothing = as_number(value, "label_smoothing")
+    if not 0 <= e <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
+
+
+def set_temperature(call: _kernels.Call, value: float) -> None:
+    call.temperature = check_scale(value, "temperature")
+
+
+def set_softcap(call: _kernels.Call, value: float) -> None:
+    call.softcap = check_scale(value, "softcap")
+
+
+def set_z_loss(call: _kernels.Call, value: float) -> None:
+    a = call.z_loss = as_number(value, "z_loss")
+    if not 0 <= a < math.inf:
+        raise ValueError(f"z_loss must be at least 0 and finite; got {a}")
+
+
+def set_base(call: _kernels.Call, value: float) -> None:
+    b = as_number(value, "base")
+    if not 0 < b < math.inf or b == 1:
+        raise ValueError(f"base must be positive, finite and not 1 (2 for bits, None for nats); got {b}")
+    call.log_base = math.log(b)
+
+
+# In the order of Options.
+SETTERS = tuple(globals()[f"set_{name}"] for name in Options._fields)
+
+
+def check_scale(value: float, name: str) -> float:
+    scale = value if type(value) is float else as_number(value, name)
+    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+        raise ValueError(f"{name} must be positive (and between 2**-100 and 2**100); got {scale}")
+    return scale
+
+
+def check_normalizer(value: float) -> float:
+    """A normalizer as a float. 0 is allowed, for the mean of no samples."""
+    n = as_number(value, "normalizer")
+    if not (n == 0 or LEAST_NORMALIZER <= n < math.inf):
+        raise ValueError(f"normalizer must be positive and finite, at least 2**-1022 (or 0 if nothing counts); got {n}")
+    return n
 
 
 def check_weights(weights: Array, name: str, f32: bool) -> None:
-    """None is negative, nan, or too large for the dtype that is computed in."""
+    """Raise an error if a weight is negative, nan, or too large for the dtype that is computed in."""
     most = LARGEST_WEIGHT[f32]
     with np.errstate(all="ignore"):
         if not weights.size or (weights.min() >= 0 and weights.max() <= most):  # not so if one is nan
@@ -187,7 +162,7 @@ def check_where(value: npt.ArrayLike, logits: Array) -> Array:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Keywords that are others' words: PyTorch's, TensorFlow's, Keras', JAX's, scikit-learn's and SciPy's.
+# Names that PyTorch, TensorFlow, Keras, JAX, scikit-learn and SciPy have for our parameters.
 
 OUR_WORDS = {
     "logits": "a input inputs logit predictions preds scores x y_pred",

@@ -1,7 +1,6 @@
-"""One general call of a loss: its arguments checked, its outputs allocated, and then computed, once.
+"""One general call of a loss: checks its arguments, allocates its outputs, and computes it.
 
-The public functions in ``_loss.py`` say what they want by calling the methods of ``Problem``. How arrays become calls
-of the kernels is in ``_pieces.py``.
+The public functions are in ``_loss.py``. How arrays become calls of the kernels is in ``_pieces.py``.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, check_integer, sample_shape
-from ._kernels import BadSample
+from ._kernels import CHECK_TARGET, BadSample, Operation
 from ._labels import for_kernels, label_error, labels_or_target, target_error
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
-# A mean of weights below this is taken of multiples of them.
+# If all weights are below this, a mean multiplies them by a power of two.
 TINY_WEIGHT = 2.0**-60
 
 Reduction = Literal["mean"] | Literal["sum"] | Literal["none"]
 
 
 class Problem:
-    """A loss to be computed. What is wanted beside it is said by methods, in any order; ``solve`` comes last."""
+    """A loss to be computed, by ``solve``. What only some losses have, such as a direction, is set in ``call``."""
 
     def __init__(
         self,
@@ -38,13 +37,6 @@ class Problem:
         n_threads: int,
         options: tuple[Any, ...],
     ) -> None:
-        # Set here and not in the class: an instance's own attributes are read faster.
-        # Arrays of the caller's for the losses, the gradient (or the product) and the Hessian's diagonal.
-        self.given_loss: Array | None = None
-        self.given_out: Array | None = None
-        self.given_hess: Array | None = None
-        self.overwrites = False  # whether one of these is given
-        self.wants_out = self.wants_hess = self.wants_ranks = False
         call = self.call = call_of(logits, axis)
         if not call.take_labels(labels):
             call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
@@ -63,19 +55,8 @@ class Problem:
         self.reduction = reduction
         self.n_threads = n_threads
 
-    # ------------------------------------------------------------------------------------------------------------------
-    # What is wanted.
-
-    def write_losses_to(self, out: Array) -> None:
-        """Write the losses to an array of the caller's."""
-        if self.reduction != "none":
-            raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
-        self.given_loss, self.overwrites = out, True
-
-    def multiply_gradient(self, grad_output: npt.ArrayLike | None) -> None:
-        """By a number, or by one for each sample."""
-        if grad_output is None:
-            return
+    def multiply_gradient(self, grad_output: float | npt.ArrayLike) -> None:
+        """Multiply the gradient by a number, or by one for each sample."""
         if type(grad_output) is float:
             self.call.grad_scale = grad_output
             return
@@ -90,68 +71,44 @@ class Problem:
             raise ValueError(f"grad_output must have the samples' shape {shape}; got {upstream.shape}")
         self.call.grad_output = upstream
 
-    def write_gradient_to(self, out: Array | None, accumulate: bool = False) -> None:
-        """Compute the gradient too, into ``out`` or a new array."""
-        if accumulate and out is None:
-            raise ValueError("accumulate=True adds to out; give out")
-        if accumulate:
-            self.call.accumulate = True
-        self.given_out, self.wants_out = out, True
-        self.overwrites |= out is not None
+    def solve(
+        self, operation: Operation, losses: Array | None = None, out: Array | None = None, hess: Array | None = None
+    ) -> float | Array:
+        """Compute the operation. Returns its loss, if it has one; other results are in ``call``.
 
-    def write_hessian_to(self, out: Array | None, kind: str) -> None:
-        """Compute the Hessian's diagonal beside the gradient, into ``out`` or a new array."""
-        if not isinstance(kind, str) or kind not in ("exact", "xgboost", "lightgbm"):
-            raise ValueError(f"kind must be 'exact', 'xgboost' or 'lightgbm'; got {kind!r}")
-        self.call.hess_kind = kind
-        self.given_hess, self.wants_hess = out, True
-        self.overwrites |= out is not None
-
-    def multiply_hessian(self, v: npt.ArrayLike, out: Array | None) -> None:
-        """Compute the Hessian's product with ``v`` instead, into ``out`` or a new array."""
-        given = as_real_array(v, "v")
-        if given.shape != self.call.logits.shape:
-            raise ValueError(f"v must have the logits' shape {self.call.logits.shape}; got {given.shape}")
-        self.call.direction = given
-        self.given_out, self.wants_out = out, True
-        self.overwrites |= out is not None
-
-    def write_ranks(self) -> None:
-        """Find out where the labels stand too, if the op is "rank"."""
-        self.wants_ranks = True
-
-    # ------------------------------------------------------------------------------------------------------------------
-    # The answer.
-
-    def solve(self, op: str = "cross_entropy") -> float | Array:
-        """The loss, for an op that has one; the other outputs are in the call."""
+        ``losses``, ``out`` and ``hess`` are arrays of the user's for results; None stands for a new array.
+        """
+        if losses is not None and self.reduction != "none":
+            raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
+        self.overwrites = losses is not None or out is not None or hess is not None
         try:
-            return self._solve(op)
+            return self._solve(operation, losses, out, hess)
         except BadSample as bad:
             raise self._bad_sample_error(bad.args[0]) from None
 
-    def _solve(self, op: str) -> float | Array:
+    def _solve(
+        self, operation: Operation, losses: Array | None, out: Array | None, hess: Array | None
+    ) -> float | Array:
         call = self.call
-        # Before the call has outputs: nothing of the caller's is overwritten where the target is bad.
+        # The target is checked before the call has outputs: if it is bad, no array of the user's is overwritten.
         if self.overwrites and call.target is not None:
-            compute(call, "check_target", self.n_threads)
-        if self.reduction == "none" and op != "hvp":
-            call.loss = output(call, self.given_loss, with_classes=False)
-        if self.wants_out:
-            call.out = output(call, self.given_out, may_be_logits=True)
-        if self.wants_hess:
-            call.hess = output(call, self.given_hess)
-        if self.wants_ranks:
+            compute(call, CHECK_TARGET, self.n_threads)
+        if self.reduction == "none" and operation.has_losses:
+            losses = call.loss = output(call, losses, with_classes=False)
+        if operation.has_out:
+            call.out = output(call, out, may_be_logits=True)
+            if operation.has_hess:  # beside the gradient
+                call.hess = output(call, hess)
+        if operation.has_ranks:
             call.rank, call.top = (np.empty(sample_shape(call.logits, call.class_axis), np.int64) for _ in range(2))
         is_mean = self.reduction == "mean"
         divisor = self._divisor(is_mean) if is_mean or self.overwrites else 1.0
         if is_mean:
             # The mean of nothing is nan, but no logit can change it.
             call.grad_scale = call.grad_scale / divisor if divisor else 0.0
-        compute(call, op, self.n_threads)
-        if call.loss is not None:
-            loss: Array = call.loss
-            return loss
+        compute(call, operation, self.n_threads)
+        if losses is not None:
+            return losses
         total = call.total
         if not is_mean:
             return total
@@ -160,16 +117,15 @@ class Problem:
         return total / divisor
 
     def _divisor(self, is_mean: bool) -> float:
-        """What a mean divides by. A bad label is found here where its samples are counted, or where it would be found
-        after something of the caller's was overwritten."""
+        """What a mean divides by.
+
+        A bad label is found here if labels are counted. They are also counted before an array of the user's is
+        overwritten.
+        """
         call, normalizer = self.call, self.normalizer
         has_labels = self.labels is not None
-        counted: float
-        if (
-            is_mean
-            and normalizer is None
-            and (call.sample_weight is not None or (has_labels and call.class_weight is not None))
-        ):
+        is_weighted = call.sample_weight is not None or (has_labels and call.class_weight is not None)
+        if is_mean and normalizer is None and is_weighted:
             counted = total_weight(call)
             if counted < call.n_samples * TINY_WEIGHT and self._lift_weights():
                 counted = total_weight(call)
@@ -188,21 +144,19 @@ class Problem:
         return normalizer or 1.0  # the mean of nothing, if it is to be 0 and not nan
 
     def _lift_weights(self) -> bool:
-        """Multiplies tiny weights by a power of two, which a mean does not see: products with them could leave the
-        range of the dtype. Returns whether there were such."""
+        """Multiply tiny weights by a power of two, and return whether there were any.
+
+        A mean does not change by it. Without it, products with the weights could leave the range of the dtype.
+        """
         call = self.call
-        dtype = np.float32 if call.f32 else np.float64
-        lifted = False
-        for name, given in (("class_weight", call.given_class_weight), ("sample_weight", call.sample_weight)):
-            largest = 0.0 if given is None else float(np.max(given, initial=0))
-            if not 0 < largest < TINY_WEIGHT:
-                continue
-            exponent = math.frexp(largest)[1]
-            if name == "class_weight":  # does not weigh the z_loss
-                call.z_loss = math.ldexp(call.z_loss, min(-exponent, 1023 - math.frexp(call.z_loss)[1]))
-            setattr(call, name, np.ldexp(np.asarray(given, np.float64), -exponent).astype(dtype))
-            lifted = True
-        return lifted
+        of_classes, of_samples = tiny_exponent(call.given_class_weight), tiny_exponent(call.sample_weight)
+        if of_classes:
+            # Class weights do not weigh the z_loss, but the mean divides it by their sum.
+            call.z_loss = math.ldexp(call.z_loss, min(-of_classes, 1023 - math.frexp(call.z_loss)[1]))
+            call.class_weight = lifted(call.given_class_weight, of_classes, call.f32)
+        if of_samples:
+            call.sample_weight = lifted(call.sample_weight, of_samples, call.f32)
+        return of_classes != 0 or of_samples != 0
 
     def _bad_sample_error(self, sample: tuple[int, ...]) -> IndexError | ValueError:
         call = self.call
@@ -210,3 +164,14 @@ class Problem:
             assert call.target is not None
             return target_error(call.target, sample, call.class_axis)
         return label_error(self.labels, sample, call.logits.shape[call.class_axis], self.ignore_index)
+
+
+def tiny_exponent(weights: Array | None) -> int:
+    """The power of two just above the largest weight, if all are tiny and not all are 0; else 0."""
+    largest = 0.0 if weights is None else float(np.max(weights, initial=0))
+    return math.frexp(largest)[1] if largest < TINY_WEIGHT else 0
+
+
+def lifted(weights: Array | None, exponent: int, f32: bool) -> Array:
+    """The weights over this power of two, in the dtype that is computed in."""
+    return np.ldexp(np.asarray(weights, np.float64), -exponent).astype(np.float32 if f32 else np.float64)

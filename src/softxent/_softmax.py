@@ -1,4 +1,4 @@
-"""The softmax family and the softmax's derivatives: what the user asked, checked, allocated and handed down."""
+"""The softmax family and the softmax's derivatives: the public functions, their checks and their results' arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Never
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_real_array, result_dtype, sample_shape
+from . import _kernels
+from ._arrays import Array, as_direction, result_dtype, sample_shape
 from ._options import check_scale, check_where, unknown_keyword
 from ._pieces import call_of, compute, output
 from ._threads import threads_for
@@ -76,7 +77,7 @@ def softmax(
     """
     if unknown:
         raise unknown_keyword(softmax, unknown)
-    return _run("softmax", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.SOFTMAX, logits, axis, where, temperature, out, n_threads)
 
 
 def log_softmax(
@@ -115,7 +116,7 @@ def log_softmax(
     """
     if unknown:
         raise unknown_keyword(log_softmax, unknown)
-    return _run("log_softmax", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.LOG_SOFTMAX, logits, axis, where, temperature, out, n_threads)
 
 
 def logsumexp(
@@ -157,7 +158,7 @@ def logsumexp(
     """
     if unknown:
         raise unknown_keyword(logsumexp, unknown)
-    return _run("logsumexp", logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.LOGSUMEXP, logits, axis, where, temperature, out, n_threads)
 
 
 def softmax_jvp(
@@ -268,26 +269,23 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
         jacobian = np.empty(shape, result_dtype(z.dtype))
     except ValueError:  # NumPy's, for more bytes than an address can say
         raise MemoryError(f"the Jacobian would have the shape {shape}: more than any memory holds") from None
-    # Its two axes of classes are its last: so is that of the logits.
+    # The Jacobian's two class axes are its last ones. The logits' class axis is moved there too.
     call.logits, call.class_axis, call.out = np.moveaxis(z, call.class_axis, -1), z.ndim - 1, jacobian
-    compute(call, "jacobian", threads)
+    compute(call, _kernels.JACOBIAN, threads)
     return jacobian
 
 
 def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
     call = call_of(logits, axis)
-    v = as_real_array(vector, name)
-    if v.shape != call.logits.shape:
-        raise ValueError(f"{name} must have the logits' shape {call.logits.shape}; got {v.shape}")
+    call.direction = as_direction(vector, name, call.logits)
     threads = threads_for(n_threads)
-    call.direction, call.out = v, output(call, None)
-    compute(call, "jvp", threads)
-    product: Array = call.out
+    product = call.out = output(call, None)
+    compute(call, _kernels.JVP, threads)
     return product
 
 
 def _run(
-    op: str,
+    operation: _kernels.Operation,
     logits: npt.ArrayLike,
     axis: int,
     where: npt.ArrayLike | None,
@@ -295,16 +293,16 @@ def _run(
     out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    """What has an entry for each class, or for logsumexp one for each sample."""
+    """Compute an operation that writes one number for each sample, or one for each class."""
     call = call_of(logits, axis)
     if where is not None:
         call.where = check_where(where, call.logits)
     if type(temperature) is not float or temperature != 1:
         call.temperature = check_scale(temperature, "temperature")
     threads = threads_for(n_threads)
-    if op == "logsumexp":
+    if operation.has_losses:
         result = call.loss = output(call, out, with_classes=False)
     else:
         result = call.out = output(call, out, may_be_logits=True)
-    compute(call, op, threads)
+    compute(call, operation, threads)
     return result

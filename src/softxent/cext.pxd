@@ -4,28 +4,14 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t
 
 cdef extern from "softxent.h" nogil:
-    int SOFTXENT_OK
-    int SOFTXENT_BAD_ARGUMENT
-    int SOFTXENT_BAD_LABEL
-    int SOFTXENT_BAD_ISA
-    int SOFTXENT_BAD_TARGET
+    int SOFTXENT_OK, SOFTXENT_BAD_ARGUMENT, SOFTXENT_BAD_LABEL, SOFTXENT_BAD_ISA, SOFTXENT_BAD_TARGET
 
-    int SOFTXENT_INT8
-    int SOFTXENT_INT16
-    int SOFTXENT_INT32
-    int SOFTXENT_INT64
-    int SOFTXENT_UINT8
-    int SOFTXENT_UINT16
-    int SOFTXENT_UINT32
-    int SOFTXENT_UINT64
+    int SOFTXENT_INT8, SOFTXENT_INT16, SOFTXENT_INT32, SOFTXENT_INT64
+    int SOFTXENT_UINT8, SOFTXENT_UINT16, SOFTXENT_UINT32, SOFTXENT_UINT64
 
-    int SOFTXENT_REAL
-    int SOFTXENT_FLOAT16
-    int SOFTXENT_BFLOAT16
+    int SOFTXENT_REAL, SOFTXENT_FLOAT16, SOFTXENT_BFLOAT16
 
-    int SOFTXENT_EXACT
-    int SOFTXENT_XGBOOST
-    int SOFTXENT_LIGHTGBM
+    int SOFTXENT_EXACT, SOFTXENT_XGBOOST, SOFTXENT_LIGHTGBM
 
     const char *softxent_version()
     int softxent_abi_version()
@@ -48,26 +34,18 @@ cdef extern from "softxent.h" nogil:
         double log_base
 
     ctypedef struct softxent_part_f32:
-        float row_max
-        float n_max
-        float sum_others
-        float label_logit
+        float row_max, n_max, sum_others, label_logit
 
     ctypedef struct softxent_part_f64:
-        double row_max
-        double n_max
-        double sum_others
-        double label_logit
+        double row_max, n_max, sum_others, label_logit
 
     ctypedef struct softxent_block:
         size_t size
         const softxent_isa *isa
         const softxent_options *options
-        ptrdiff_t n_samples
-        ptrdiff_t n_classes
+        ptrdiff_t n_samples, n_classes
         const void *logits
-        ptrdiff_t logits_sample_stride
-        ptrdiff_t logits_class_stride
+        ptrdiff_t logits_sample_stride, logits_class_stride
         int logits_type
         const void *labels
         ptrdiff_t labels_stride
@@ -75,30 +53,24 @@ cdef extern from "softxent.h" nogil:
         int use_ignore_index
         int64_t ignore_index
         const void *target
-        ptrdiff_t target_sample_stride
-        ptrdiff_t target_class_stride
+        ptrdiff_t target_sample_stride, target_class_stride
         int target_type
         const unsigned char *where
-        ptrdiff_t where_sample_stride
-        ptrdiff_t where_class_stride
+        ptrdiff_t where_sample_stride, where_class_stride
         const void *sample_weight
         ptrdiff_t sample_weight_stride
         const void *direction
-        ptrdiff_t direction_sample_stride
-        ptrdiff_t direction_class_stride
+        ptrdiff_t direction_sample_stride, direction_class_stride
         int direction_type
         void *loss
         ptrdiff_t loss_stride
         int loss_type
         void *out
-        ptrdiff_t out_sample_stride
-        ptrdiff_t out_class_stride
-        ptrdiff_t out_row_stride
+        ptrdiff_t out_sample_stride, out_class_stride, out_row_stride
         int out_type
         int accumulate
         void *hess
-        ptrdiff_t hess_sample_stride
-        ptrdiff_t hess_class_stride
+        ptrdiff_t hess_sample_stride, hess_class_stride
         int hess_kind
         double grad_scale
         const void *grad_output
