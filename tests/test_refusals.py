@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import reference
+from softxent import _kernels, reference
 
 Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
@@ -809,3 +809,12 @@ class TestMemory:
         for function in FAMILY:
             with pytest.raises(MemoryError):
                 function(z)
+
+
+@pytest.mark.parametrize("n", [4, 100_000], ids=["one chunk", "many chunks"])
+def test_what_the_c_library_refuses_is_an_error_of_ours_and_no_result(n):
+    call = _kernels.Call()
+    assert call.take_logits(np.zeros((n, 3)), -1)
+    for op in ("logsumexp", "softmax", "jvp"):  # without an output
+        with pytest.raises(RuntimeError, match="the C library refuses the call: bad argument"):
+            call.run(op, 2)

@@ -131,16 +131,24 @@ cdef Operation operations[MAX_OPERATIONS]
 cdef dict OPERATIONS = {}
 
 
-cdef void add_of_labels(str name, OfLabels f64, OfLabels f32, bint has_losses) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
+cdef Operation *new_operation(str name) except NULL:
+    cdef int number = len(OPERATIONS)
+    if number == MAX_OPERATIONS or name in OPERATIONS:
+        raise RuntimeError(f"{name}: there are {number} operations, and one of this name or no room for more")
+    OPERATIONS[name] = number
+    return &operations[number]
+
+
+cdef int add_of_labels(str name, OfLabels f64, OfLabels f32, bint has_losses) except -1:
+    cdef Operation *new = new_operation(name)
     new.of_labels[0], new.of_labels[1], new.has_losses = f64, f32, has_losses
-    OPERATIONS[name] = len(OPERATIONS)
+    return 0
 
 
-cdef void add_of_logits(str name, OfLogits f64, OfLogits f32, bint is_square) noexcept:
-    cdef Operation *new = &operations[<int> len(OPERATIONS)]
+cdef int add_of_logits(str name, OfLogits f64, OfLogits f32, bint is_square) except -1:
+    cdef Operation *new = new_operation(name)
     new.of_logits[0], new.of_logits[1], new.is_square = f64, f32, is_square
-    OPERATIONS[name] = len(OPERATIONS)
+    return 0
 
 
 add_of_labels("cross_entropy", softxent_cross_entropy_f64, softxent_cross_entropy_f32, True)
@@ -220,9 +228,11 @@ cdef struct Job:
     Py_ssize_t steps[N_ARRAYS][MAX_AXES]
 
 
-# What a chunk leaves: four sums of its losses, and its first sample with a bad label or target, or -1.
+# What a chunk leaves: four sums of its losses; how its last call ended; its first sample with a bad label or target, or
+# -1.
 cdef struct Chunk:
     double loss[4]
+    int status
     Py_ssize_t bad_sample
 
 
@@ -323,6 +333,7 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
     cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
     cdef bint summed = job.operation.has_losses and job.block.loss == NULL
+    chunk.status = SOFTXENT_OK
     chunk.bad_sample = -1
     while begin < end:
         n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
@@ -330,7 +341,8 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
             b.loss = losses
             b.loss_stride = 1
             b.loss_type = SOFTXENT_REAL
-        if call_kernel(job, &b, &bad) != SOFTXENT_OK:
+        chunk.status = call_kernel(job, &b, &bad)
+        if chunk.status != SOFTXENT_OK:
             chunk.bad_sample = begin + bad
             return
         if summed and job.f32:
@@ -391,8 +403,10 @@ cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
         if is_parallel:
             leave_teams()
     for p in range(n_chunks):
-        if chunks[p].bad_sample >= 0:
+        if chunks[p].status == SOFTXENT_BAD_LABEL or chunks[p].status == SOFTXENT_BAD_TARGET:
             return chunks[p].bad_sample
+        if chunks[p].status != SOFTXENT_OK:  # an error of the floors above: they check what they hand down
+            raise RuntimeError(f"the C library refuses the call: {softxent_strerror(chunks[p].status).decode()}")
     sums.n_done += job.n_samples
     memset(sums.unfinished, 0, sizeof(sums.unfinished))
     for p in range(n_chunks):
@@ -1038,6 +1052,8 @@ cdef inline bint is_default(object option, object default) noexcept:
 
 cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
     cdef Py_ssize_t i
+    if len(options) != len(defaults):  # the floor above has left one out: the general way says so
+        return False
     for i in range(len(defaults)):
         if not is_default(options[i], defaults[i]):
             return False
@@ -1047,6 +1063,8 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
 def not_defaults(options, tuple defaults not None):
     """The places of those that are not at their defaults."""
     cdef tuple given = tuple(options)
+    if len(given) != len(defaults):
+        raise RuntimeError(f"{len(given)} options were handed down; Options has {len(defaults)}")
     return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
 
