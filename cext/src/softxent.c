@@ -102,6 +102,9 @@ static int is_between(double x, double low, double high) { return x >= low && x 
 
 static int is_scale(double x) { return x == 0 || is_between(x, 0x1p-100, 0x1p100); }
 
+_Static_assert(offsetof(softxent_options, log_base) + sizeof(double) == sizeof(softxent_options),
+               "has_good_options must say the range of the new option");
+
 SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;

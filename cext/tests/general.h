@@ -87,6 +87,8 @@ static inline void draw_weights(general *g, layout l, int at_end)
     for (ptrdiff_t i = 0; i < p->n; ++i) put(&g->sample_weight, i, 0, one_in(6) ? 0 : random_between(0, 2));
 }
 
+KNOWS_FIELDS_UP_TO(log_base, softxent_options); /* here, in what is solved from it, and in `enum feature` */
+
 static inline softxent_options draw_options(int features, const array *class_weight)
 {
     static const double temperatures[] = {1, 0.01, 100, 1.7, 1.0 / 3, 2, 0.5};

@@ -48,7 +48,21 @@ static inline int element_type(enum dtype d)
 }
 
 /* What the tests ask for: the library's operations, of which they tell the loss from the loss with its gradient. */
-enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, LOSS_GRAD = N_OPS };
+enum op {
+    LOSS = OP_CROSS_ENTROPY,
+    RANK = OP_RANK,
+    HVP = OP_HVP,
+    SOFTMAX = OP_SOFTMAX,
+    LOG_SOFTMAX = OP_LOG_SOFTMAX,
+    LOGSUMEXP = OP_LOGSUMEXP,
+    JVP = OP_JVP,
+    JACOBIAN = OP_JACOBIAN,
+    LOSS_GRAD = N_OPS
+};
+
+/* EACH_OP goes up to JACOBIAN. The four behind it, parts and targets by themselves, have tests of their own. */
+_Static_assert(LOSS == 0 && JACOBIAN == 7 && N_OPS == JACOBIAN + 5,
+               "a new operation has its place in `enum op`, before JACOBIAN here and in ops.h");
 
 static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
 

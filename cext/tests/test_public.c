@@ -99,6 +99,8 @@ static void bad_arguments(void)
 /* One option out of its range at a time, and whether the operation looks at it: as above. Other values are sound. */
 enum { N_BAD_OPTIONS = 27 };
 
+KNOWS_FIELDS_UP_TO(log_base, softxent_options);
+
 static int spoil_options(softxent_options *o, int wrong, enum op op)
 {
     static const double bad_scales[] = {-1, NAN, INFINITY, -INFINITY, 0x1p-101, 0x1p101};
