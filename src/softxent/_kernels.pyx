@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cython.parallel cimport prange
 from libc.float cimport DBL_MAX, DBL_MIN, FLT_MAX
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from softxent._openmp cimport (
@@ -205,6 +205,40 @@ cdef enum:
     N_ARRAYS
 
 
+# Where in a block the pointer to each of them is, and its stride from sample to sample.
+cdef struct Place:
+    Py_ssize_t pointer, sample_stride
+
+cdef Place places[N_ARRAYS]
+cdef softxent_block a_block
+
+
+cdef void set_place(int which, const void *pointer, const ptrdiff_t *sample_stride) noexcept:
+    places[which].pointer = <const char *> pointer - <const char *> &a_block
+    places[which].sample_stride = <const char *> sample_stride - <const char *> &a_block
+
+
+set_place(LOGITS, &a_block.logits, &a_block.logits_sample_stride)
+set_place(LABELS, &a_block.labels, &a_block.labels_stride)
+set_place(TARGET, &a_block.target, &a_block.target_sample_stride)
+set_place(WHERE, &a_block.where, &a_block.where_sample_stride)
+set_place(SAMPLE_WEIGHT, &a_block.sample_weight, &a_block.sample_weight_stride)
+set_place(DIRECTION, &a_block.direction, &a_block.direction_sample_stride)
+set_place(GRAD_OUTPUT, &a_block.grad_output, &a_block.grad_output_stride)
+set_place(LOSS, &a_block.loss, &a_block.loss_stride)
+set_place(OUT, &a_block.out, &a_block.out_sample_stride)
+set_place(HESS, &a_block.hess, &a_block.hess_sample_stride)
+set_place(RANKS, &a_block.rank, &a_block.rank_stride)
+set_place(TOPS, &a_block.top, &a_block.top_stride)
+
+if not all([places[which].pointer for which in range(N_ARRAYS)]):
+    raise SystemError("an array has no place in a block")
+
+
+cdef inline char **pointer_in(softxent_block *b, int which) noexcept nogil:
+    return <char **> (<char *> b + places[which].pointer)
+
+
 # What the chunks of a call have come to. A call may be done in several runs, of pieces of its samples. Then a chunk may
 # begin in one of them and end in another.
 cdef struct Sums:
@@ -226,6 +260,7 @@ cdef struct Job:
     int n_axes
     Py_ssize_t shape[MAX_AXES]
     Py_ssize_t steps[N_ARRAYS][MAX_AXES]
+    Py_ssize_t item_size[N_ARRAYS]
 
 
 # What a chunk leaves: four sums of its losses; how its last call ended; its first sample with a bad label or target, or
@@ -266,20 +301,19 @@ cdef inline int call_kernel(const Job *job, const softxent_block *b, ptrdiff_t *
     return job.operation.of_logits[job.f32](b)
 
 
-cdef inline void *moved(const void *p, const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
+cdef inline Py_ssize_t offset_of(const Py_ssize_t *steps, const Py_ssize_t *index, int n_axes) noexcept nogil:
     cdef Py_ssize_t offset = 0
     cdef int i
-    if p == NULL:
-        return NULL
     for i in range(n_axes):
         offset += index[i] * steps[i]
-    return <char *> p + offset
+    return offset
 
 
 # Makes `b` the block of samples from `begin` on, to `end` or to the end of the last axis; returns their number.
 cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef Py_ssize_t index[MAX_AXES]
     cdef Py_ssize_t left = begin
+    cdef char **pointer
     cdef int n = job.n_axes, i
     for i in range(n - 1, 0, -1):
         index[i] = left % job.shape[i]
@@ -287,18 +321,10 @@ cdef Py_ssize_t set_block(softxent_block *b, const Job *job, Py_ssize_t begin, P
     index[0] = left
     b[0] = job.block
     b.n_samples = min(end - begin, job.shape[n - 1] - index[n - 1])
-    b.logits = moved(b.logits, job.steps[LOGITS], index, n)
-    b.labels = moved(b.labels, job.steps[LABELS], index, n)
-    b.target = moved(b.target, job.steps[TARGET], index, n)
-    b.where = <const unsigned char *> moved(b.where, job.steps[WHERE], index, n)
-    b.sample_weight = moved(b.sample_weight, job.steps[SAMPLE_WEIGHT], index, n)
-    b.direction = moved(b.direction, job.steps[DIRECTION], index, n)
-    b.grad_output = moved(b.grad_output, job.steps[GRAD_OUTPUT], index, n)
-    b.loss = moved(b.loss, job.steps[LOSS], index, n)
-    b.out = moved(b.out, job.steps[OUT], index, n)
-    b.hess = moved(b.hess, job.steps[HESS], index, n)
-    b.rank = <int64_t *> moved(b.rank, job.steps[RANKS], index, n)
-    b.top = <int64_t *> moved(b.top, job.steps[TOPS], index, n)
+    for i in range(N_ARRAYS):
+        pointer = pointer_in(b, i)
+        if pointer[0] != NULL:
+            pointer[0] += offset_of(job.steps[i], index, n)
     return b.n_samples
 
 
@@ -690,14 +716,26 @@ cdef struct Axes:
     int arrays[N_ARRAYS]
 
 
-cdef inline void set_steps(Job *job, Axes *axes, int which, cnp.ndarray array, bint has_classes) noexcept:
+# Makes it the block's array, but for its strides and its type.
+cdef inline void set_array(Job *job, Axes *axes, int which, cnp.ndarray array, bint has_classes) noexcept:
     cdef int i, axis
+    pointer_in(&job.block, which)[0] = <char *> cnp.PyArray_DATA(array)
+    job.item_size[which] = cnp.PyArray_ITEMSIZE(array)
     job.steps[which][0] = 0
     for i in range(axes.n):
         axis = axes.order[i]
         job.steps[which][i] = cnp.PyArray_STRIDE(array, axis - (not has_classes and axis > axes.class_axis))
     axes.arrays[axes.n_arrays] = which
     axes.n_arrays += 1
+
+
+# Along the last of the axes.
+cdef void set_sample_strides(Job *job, const Axes *axes) noexcept:
+    cdef int i, which
+    for i in range(axes.n_arrays):
+        which = axes.arrays[i]
+        (<ptrdiff_t *> (<char *> &job.block + places[which].sample_stride))[0] = (
+            job.steps[which][job.n_axes - 1] // job.item_size[which])
 
 
 cdef inline Py_ssize_t stride_of(cnp.ndarray array, int axis) noexcept:
@@ -840,7 +878,7 @@ cdef class Call:
         if not (self.set_weights(job, &axes) and self.set_inputs(job, &axes) and self.set_outputs(job, &axes)):
             return False
         fold_axes(job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(job)
+        set_sample_strides(job, &axes)
         return True
 
     # Of the samples that are in `first`.
@@ -863,8 +901,7 @@ cdef class Call:
 
     cdef int set_labels(self, Job *job, Axes *axes) except -1:
         if self.labels is not None:
-            set_steps(job, axes, LABELS, self.labels, False)
-            job.block.labels = cnp.PyArray_DATA(self.labels)
+            set_array(job, axes, LABELS, self.labels, False)
             job.block.label_type = label_type_of(self.labels)
             set_ignore_index(job, self.ignore_index)
         return 0
@@ -873,8 +910,7 @@ cdef class Call:
         if self.sample_weight is not None:
             if element_type(self.sample_weight, self.f32, False) < 0:
                 return False
-            set_steps(job, axes, SAMPLE_WEIGHT, self.sample_weight, False)
-            job.block.sample_weight = cnp.PyArray_DATA(self.sample_weight)
+            set_array(job, axes, SAMPLE_WEIGHT, self.sample_weight, False)
         if self.class_weight is not None:
             job.options.class_weight = cnp.PyArray_DATA(self.class_weight)
         job.options.label_smoothing = self.label_smoothing
@@ -888,87 +924,49 @@ cdef class Call:
     cdef bint set_inputs(self, Job *job, Axes *axes) except -1:
         cdef softxent_block *b = &job.block
         cdef int class_axis = self.class_axis
-        set_steps(job, axes, LOGITS, self.logits, True)
-        b.logits = cnp.PyArray_DATA(self.logits)
+        set_array(job, axes, LOGITS, self.logits, True)
         b.logits_type = element_type(self.logits, self.f32, True)
         b.logits_class_stride = stride_of(self.logits, class_axis)
         if self.target is not None:
-            set_steps(job, axes, TARGET, self.target, True)
-            b.target = cnp.PyArray_DATA(self.target)
+            set_array(job, axes, TARGET, self.target, True)
             b.target_type = element_type(self.target, self.f32, True)
             b.target_class_stride = stride_of(self.target, class_axis)
         if self.where is not None:
-            set_steps(job, axes, WHERE, self.where, True)
-            b.where = <const unsigned char *> cnp.PyArray_DATA(self.where)
+            set_array(job, axes, WHERE, self.where, True)
             b.where_class_stride = stride_of(self.where, class_axis)
         if self.direction is not None:
-            set_steps(job, axes, DIRECTION, self.direction, True)
-            b.direction = cnp.PyArray_DATA(self.direction)
+            set_array(job, axes, DIRECTION, self.direction, True)
             b.direction_type = element_type(self.direction, self.f32, True)
             b.direction_class_stride = stride_of(self.direction, class_axis)
         if self.grad_output is not None:
             if element_type(self.grad_output, self.f32, False) < 0:
                 return False
-            set_steps(job, axes, GRAD_OUTPUT, self.grad_output, False)
-            b.grad_output = cnp.PyArray_DATA(self.grad_output)
+            set_array(job, axes, GRAD_OUTPUT, self.grad_output, False)
         return b.logits_type >= 0 and b.target_type >= 0 and b.direction_type >= 0
 
     cdef bint set_outputs(self, Job *job, Axes *axes) except -1:
         cdef softxent_block *b = &job.block
         cdef int class_axis = self.class_axis
         if self.loss is not None:
-            set_steps(job, axes, LOSS, self.loss, False)
-            b.loss = cnp.PyArray_DATA(self.loss)
+            set_array(job, axes, LOSS, self.loss, False)
             b.loss_type = element_type(self.loss, self.f32, True)
         if self.out is not None:
-            set_steps(job, axes, OUT, self.out, True)
-            b.out = cnp.PyArray_DATA(self.out)
+            set_array(job, axes, OUT, self.out, True)
             b.out_type = element_type(self.out, self.f32, True)
             b.out_row_stride = stride_of(self.out, class_axis)
             b.out_class_stride = stride_of(self.out, class_axis + job.operation.is_square)
         if self.hess is not None:
-            set_steps(job, axes, HESS, self.hess, True)
-            b.hess = cnp.PyArray_DATA(self.hess)
+            set_array(job, axes, HESS, self.hess, True)
             b.hess_class_stride = stride_of(self.hess, class_axis)
             b.hess_kind = HESS_KINDS[self.hess_kind]
             if element_type(self.hess, self.f32, True) != b.out_type:
                 return False
         if self.rank is not None:
-            set_steps(job, axes, RANKS, self.rank, False)
-            set_steps(job, axes, TOPS, self.top, False)
-            b.rank = <int64_t *> cnp.PyArray_DATA(self.rank)
-            b.top = <int64_t *> cnp.PyArray_DATA(self.top)
+            set_array(job, axes, RANKS, self.rank, False)
+            set_array(job, axes, TOPS, self.top, False)
         b.accumulate = self.accumulate
         b.grad_scale = self.grad_scale
         return b.loss_type >= 0 and b.out_type >= 0
-
-    cdef void set_sample_strides(self, Job *job) noexcept:
-        cdef softxent_block *b = &job.block
-        cdef int last = job.n_axes - 1
-        if b.labels != NULL:
-            b.labels_stride = job.steps[LABELS][last] // cnp.PyArray_ITEMSIZE(self.labels)
-        if b.sample_weight != NULL:
-            b.sample_weight_stride = job.steps[SAMPLE_WEIGHT][last] // cnp.PyArray_ITEMSIZE(self.sample_weight)
-        if b.logits == NULL:
-            return
-        b.logits_sample_stride = job.steps[LOGITS][last] // cnp.PyArray_ITEMSIZE(self.logits)
-        if b.target != NULL:
-            b.target_sample_stride = job.steps[TARGET][last] // cnp.PyArray_ITEMSIZE(self.target)
-        if b.where != NULL:
-            b.where_sample_stride = job.steps[WHERE][last]
-        if b.direction != NULL:
-            b.direction_sample_stride = job.steps[DIRECTION][last] // cnp.PyArray_ITEMSIZE(self.direction)
-        if b.grad_output != NULL:
-            b.grad_output_stride = job.steps[GRAD_OUTPUT][last] // cnp.PyArray_ITEMSIZE(self.grad_output)
-        if b.loss != NULL:
-            b.loss_stride = job.steps[LOSS][last] // cnp.PyArray_ITEMSIZE(self.loss)
-        if b.out != NULL:
-            b.out_sample_stride = job.steps[OUT][last] // cnp.PyArray_ITEMSIZE(self.out)
-        if b.hess != NULL:
-            b.hess_sample_stride = job.steps[HESS][last] // cnp.PyArray_ITEMSIZE(self.hess)
-        if b.rank != NULL:
-            b.rank_stride = job.steps[RANKS][last] // 8
-            b.top_stride = job.steps[TOPS][last] // 8
 
     def run(self, str op, int n_threads):
         """What `op` names, of every sample. False if the kernels do not take the arrays' types; BadSample.
@@ -999,7 +997,7 @@ cdef class Call:
         self.start(&job, &axes, CROSS_ENTROPY, self.labels, cnp.PyArray_NDIM(self.labels))
         self.set_labels(&job, &axes)
         fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
+        set_sample_strides(&job, &axes)
         cdef Count count = count_labels(&job, n_threads)
         if count.bad_sample >= 0:
             raise bad_sample(self.labels, cnp.PyArray_NDIM(self.labels), count.bad_sample)
@@ -1021,7 +1019,7 @@ cdef class Call:
             job.block.target = cnp.PyArray_DATA(self.target)
             memset(job.steps[TARGET], 0, sizeof(job.steps[TARGET]))
         fold_axes(&job, axes.n_arrays, axes.arrays)
-        self.set_sample_strides(&job)
+        set_sample_strides(&job, &axes)
         if job.n_samples <= CHUNK_LABELS:  # letting the GIL go costs more than so few
             bad = sum_weights(&job, &total)
         else:
