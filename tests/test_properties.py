@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, assume, given, note, settings
 
 import softxent
 from softxent import _kernels, reference
+from softxent._options import Options
 
 try:
     from ml_dtypes import bfloat16
@@ -236,6 +237,7 @@ OPTIONS = {
     "reduction": st.sampled_from(["none", "sum", "mean"]),
     "normalizer": st.floats(0.5, 100),
 }
+assert {*Options._fields} <= {*OPTIONS}  # a new one has its value here
 
 
 def all_but(*names):

@@ -9,6 +9,7 @@ import pytest
 
 import softxent
 from softxent import _kernels, reference
+from softxent._options import Options
 
 Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
@@ -740,6 +741,7 @@ OPTIONS_OF_LABELS = {
     "softcap": lambda n, c: 3.0,
     "z_loss": lambda n, c: 3.0,
 }
+assert {*Options._fields} <= {*OPTIONS_OF_LABELS}  # a new one has its value here
 
 
 @pytest.mark.parametrize("n_classes", [3, 100])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import softxent
+from softxent._options import Options
 
 # Rows and few classes; the class axis last and first; large enough for many parts and several threads.
 PROBLEMS = [
@@ -133,6 +134,7 @@ def option_makers(dtype):
     }
 
 
+assert {*Options._fields} <= {*option_makers(float)}  # a new one has its value here
 PER_SAMPLE = ("sample_weight", "where", "grad_output")
 
 
