@@ -976,6 +976,7 @@ BAD_NUMBERS = {
     "z_loss": NOT_FINITE | st.floats(max_value=0, exclude_max=True),
     "base": NOT_FINITE | st.floats(max_value=0) | st.just(1.0),
 }
+assert {*BAD_NUMBERS} == {*Options._fields} - {"class_weight", "sample_weight", "where"}
 
 
 def spoilt(array, values, rng):

@@ -398,6 +398,7 @@ RANGES = {
     "z_loss": "must be at least 0 and finite",
     "base": "must be positive, finite and not 1",
 }
+assert {*OUT_OF_RANGE} == {*RANGES} == {*Options._fields} - {"class_weight", "sample_weight", "where"}
 NOT_NUMBERS = ["0.5", "", b"0.5", 1j, [0.5], (0.5,), np.array([0.5]), np.ones((1, 1)), np.array("0.5"), object(), {}]
 
 
