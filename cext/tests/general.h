@@ -515,7 +515,7 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    const int has_loss = has_loss_of(q->op) || q->op == LOGSUMEXP;
+    const int has_loss = writes_losses(q->op);
     const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
     give_ranks(&b, 1 + p->n % 2);

@@ -74,7 +74,10 @@ static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP
  * be expected here. */
 static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
-static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
+/* A number for each sample, its loss or another. */
+static inline int writes_losses(enum op op) { return has_loss_of(op) || op == LOGSUMEXP; }
+
+static inline int has_output(enum op op) { return op == LOSS_GRAD || !writes_losses(op); }
 
 /* Whether it heeds nothing of labels, targets and their options. */
 static inline int is_of_logits(enum op op) { return !has_loss_of(op) && op != HVP; }
@@ -693,7 +696,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     output loss = output_of(reals_of(arenas[LOSS_OUT], at_end, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
-    const int has_loss = has_loss_of(r->op) || r->op == LOGSUMEXP;
+    const int has_loss = writes_losses(r->op);
     const int has_out = has_output(r->op);
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);

@@ -71,10 +71,10 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
     case 8: b->labels = NULL; return is_loss; /* and no target */
-    case 9: b->loss = NULL; return has_loss_of(op) || op == LOGSUMEXP;
+    case 9: b->loss = NULL; return writes_losses(op);
     case 10: b->direction = NULL; return op == HVP || op == JVP;
     case 11: b->target = b->logits; return is_loss; /* and labels */
-    default: b->out = NULL; return !has_loss_of(op) && op != LOGSUMEXP;
+    default: b->out = NULL; return !writes_losses(op);
     }
 }
 
