@@ -92,6 +92,20 @@ def test_cython_is_told_of_everything_in_the_header():
     assert declared - words - types <= told
 
 
+def test_every_instruction_set_has_its_files_and_is_named_where_it_can_be_chosen():
+    listed = re.search(r"define SOFTXENT_ISAS\(ISA\) (.*)", (ROOT / "cext/src/kernels.h").read_text(encoding="utf-8"))[
+        1
+    ]
+    names = re.findall(r"ISA\((\w+)\)", listed)
+    assert names[-1] == "scalar"
+    assert {*names} == {path.stem.removeprefix("kernels_") for path in ROOT.glob("cext/src/kernels_*.c")}
+    assert {*names} == {path.stem.removeprefix("test_simd_") for path in ROOT.glob("cext/tests/test_simd_*.c")}
+    header, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("cext/include/softxent.h", "README.md"))
+    for name in names:
+        assert f'"{name}"' in header
+        assert re.search(rf"SOFTXENT_ISA=\S*\b{name}\b", readme)
+
+
 def test_the_reference_has_every_function_of_numbers():
     housekeeping = {"__version__", "show_config", "get_num_threads", "set_num_threads"}
     housekeeping |= {"get_cmake_dir", "get_include", "get_library_dir"}
