@@ -7,7 +7,8 @@ import pytest
 
 import softxent
 from bounds import BOUNDS, errors, line, worst
-from softxent import _kernels
+from softxent import _kernels, reference
+from softxent._options import Options
 
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 beside_the_page = pytest.mark.skipif(not PAGE.exists(), reason="the page is not beside the tests")
@@ -24,6 +25,14 @@ def test_each_result_is_as_exact_as_promised(bound, dtype):
             assert share <= 1, f"{isa}: {share:.3g} of the bound at {where}"
     finally:
         _kernels.use_isa(before)
+
+
+def test_every_option_and_every_function_of_the_softmax_family_has_a_bound():
+    options = {name for bound in BOUNDS for case in bound.cases for name in case}
+    assert {*Options._fields} <= options
+    operations = {name for bound in BOUNDS for name in bound.operation.split(", ")}
+    family = {name for name in reference.__all__ if not name.startswith("cross_entropy")}
+    assert family <= operations
 
 
 def test_the_bounds_can_be_broken(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 import softxent
 from softxent import reference
+from softxent._options import Options
 
 INF, NAN = np.inf, np.nan
 KINDS = ["exact", "xgboost", "lightgbm"]
@@ -737,6 +738,7 @@ EVERY_OPTION = {
     "base": lambda shape: 2,
     "normalizer": lambda shape: 7.0,
 }
+assert {*Options._fields} <= {*EVERY_OPTION}  # a new one has its value here
 
 
 @pytest.mark.parametrize("name", EVERY_OPTION)

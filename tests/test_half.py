@@ -12,6 +12,7 @@ import pytest
 import softxent
 from layouts import LAYOUTS, SHAPES, laid_out
 from softxent import reference
+from softxent._options import Options
 
 INF, NAN = np.inf, np.nan
 EPS32, TINY32 = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
@@ -218,6 +219,7 @@ OPTIONS = {
     "ignore_index": lambda c, shape, rng: {"ignore_index": 1},
     "grad_output": lambda c, shape, rng: {"grad_output": 3.0},
 }
+assert {*Options._fields} - {"where"} <= {*OPTIONS}  # a new one has its value here
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -633,6 +635,7 @@ MEMORY_OPTIONS = {
     "base": {"base": 2},
     "accumulate": {"accumulate": True},
 }
+assert {*Options._fields} <= {*MEMORY_OPTIONS}  # here too
 
 
 @pytest.mark.parametrize("name", MEMORY_OPTIONS)

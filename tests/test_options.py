@@ -230,6 +230,13 @@ def test_the_plain_call_declines_an_option_that_it_has_never_heard_of():
     assert plain((*Options(), "margin"), (*DEFAULTS, None)) is None
 
 
+def test_an_option_that_is_not_handed_down_is_an_error_and_not_left_out():
+    assert plain(Options()[:-1]) is None
+    for options in (Options()[:-1], (*Options(), 0.5)):
+        with pytest.raises(RuntimeError, match=f"{len(options)} options were handed down; Options has {len(DEFAULTS)}"):
+            _kernels.not_defaults(options, DEFAULTS)
+
+
 def test_each_option_has_its_place(rng):
     """The options go to the kernels by position. Here each has a value that no other option could have."""
     z, labels = rng.normal(size=(6, 5)), rng.integers(0, 5, 6)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import softxent
+from softxent._options import Options
 
 RTOL = {np.float32: 2e-5, np.float64: 1e-11}
 
@@ -236,7 +237,7 @@ def options_problem(request, dtype, rng):
     return rng.normal(scale=2, size=shape).astype(dtype), labels, options
 
 
-OPTIONS = ["class_weight", "sample_weight", "where", "label_smoothing", "temperature", "softcap", "z_loss", "base"]
+OPTIONS = [*Options._fields]
 
 
 def losses_in_torch(

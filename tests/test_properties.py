@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, assume, given, note, settings
 
 import softxent
 from softxent import _kernels, reference
+from softxent._options import Options
 
 try:
     from ml_dtypes import bfloat16
@@ -238,6 +239,7 @@ OPTIONS = {
     "reduction": st.sampled_from(["none", "sum", "mean"]),
     "normalizer": st.floats(0.5, 100),
 }
+assert {*Options._fields} <= {*OPTIONS}  # a new one has its value here
 
 
 def all_but(*names):
@@ -982,6 +984,7 @@ BAD_NUMBERS = {
     "z_loss": NOT_FINITE | st.floats(max_value=0, exclude_max=True),
     "base": NOT_FINITE | st.floats(max_value=0) | st.just(1.0),
 }
+assert {*BAD_NUMBERS} == {*Options._fields} - {"class_weight", "sample_weight", "where"}
 
 
 def spoilt(array, values, rng):

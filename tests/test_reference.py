@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from softxent import reference
+from softxent._options import Options
 
 EPS = 2.0**-52
 INF = math.inf
@@ -28,6 +29,7 @@ OPTIONS = {
     "base": 2.0,
     "normalizer": 3.5,
 }
+assert {*Options._fields} - {"where"} <= {*OPTIONS}  # a new one has its value here
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import reference
+from softxent import _kernels, reference
+from softxent._options import Options
 
 Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
@@ -399,6 +400,7 @@ RANGES = {
     "z_loss": "must be at least 0 and finite",
     "base": "must be positive, finite and not 1",
 }
+assert {*OUT_OF_RANGE} == {*RANGES} == {*Options._fields} - {"class_weight", "sample_weight", "where"}
 NOT_NUMBERS = ["0.5", "", b"0.5", 1j, [0.5], (0.5,), np.array([0.5]), np.ones((1, 1)), np.array("0.5"), object(), {}]
 
 
@@ -742,6 +744,7 @@ OPTIONS_OF_LABELS = {
     "softcap": lambda n, c: 3.0,
     "z_loss": lambda n, c: 3.0,
 }
+assert {*Options._fields} <= {*OPTIONS_OF_LABELS}  # a new one has its value here
 
 
 @pytest.mark.parametrize("n_classes", [3, 100])
@@ -811,3 +814,12 @@ class TestMemory:
         for function in FAMILY:
             with pytest.raises(MemoryError):
                 function(z)
+
+
+@pytest.mark.parametrize("n", [4, 100_000], ids=["one chunk", "many chunks"])
+def test_what_the_c_library_refuses_is_an_error_of_ours_and_no_result(n):
+    call = _kernels.Call()
+    assert call.take_logits(np.zeros((n, 3)), -1)
+    for op in ("logsumexp", "softmax", "jvp"):  # without an output
+        with pytest.raises(RuntimeError, match="the C library refuses the call: bad argument"):
+            call.run(op, 2)

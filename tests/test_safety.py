@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import softxent
+from softxent._options import Options
 
 LARGE = (4000, 100)
 
@@ -278,6 +279,7 @@ OPTIONS = {
     "grad_output": lambda n, c: {"grad_output": np.ones(n), "reduction": "none"},
     "accumulate": lambda n, c: {"accumulate": True},
 }
+assert {*Options._fields} <= {*OPTIONS}  # a new one has its value here
 SCRATCH = 2**20
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import softxent
+from softxent._options import Options
 
 # The shapes cover rows and few classes, and the class axis last and first. They are large enough for many parts and
 # several threads.
@@ -134,6 +135,7 @@ def option_makers(dtype):
     }
 
 
+assert {*Options._fields} <= {*option_makers(float)}  # a new one has its value here
 PER_SAMPLE = ("sample_weight", "where", "grad_output")
 
 

@@ -293,30 +293,46 @@ SOFTXENT_API int softxent_log_softmax_f64(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_logsumexp_f64(const softxent_block *block);
 
-/* The entropy H = -sum p log p of each sample, in nats, into `loss`; and with `out` its gradient with respect to the
- * logits, dH/dz_k = -p_k (log p_k + H) / T, times grad_scale and grad_output. sample_weight, if given, multiplies both.
- * Reads logits and, if given, `where`; of the options only the temperature. SOFTXENT_BAD_ARGUMENT. */
+/* Writes the entropy H = -sum p log p of each sample, in nats, into `loss`. If `out` is given, writes its gradient with
+ * respect to the logits into it, times grad_scale and grad_output:
+ *
+ *     dH/dz_k = -p_k (log p_k + H) / T
+ *
+ * sample_weight, if given, multiplies both. Reads logits and, if given, `where`; of the options only the temperature.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_entropy_f32(const softxent_block *block);
 SOFTXENT_API int softxent_entropy_f64(const softxent_block *block);
 
-/* The Kullback-Leibler divergence of each sample's target t from p, into `loss`, in nats:
+/* Writes the Kullback-Leibler divergence of each sample's target t from p into `loss`, in nats:
  *
  *     sum t (log t - log p) + 1 - sum t,   p = softmax(z / T)
  *
- * over the classes that `where` allows. It is 0 or more; the last two terms vanish where t sums to 1. With `out` its
- * gradient (p sum t - t) / T with respect to the logits, times grad_scale and grad_output; sample_weight, if given,
- * multiplies both. t is the target, or with target_holds_logits softmax(target / T). Reads logits and target; of the
- * options only the temperature. SOFTXENT_BAD_ARGUMENT; SOFTXENT_BAD_TARGET as above, for a target that holds no
- * logits. */
+ * over the classes that `where` allows. It is 0 or more. The last two terms vanish if t sums to 1. If `out` is given,
+ * writes the gradient (p sum t - t) / T with respect to the logits into it, times grad_scale and grad_output.
+ * sample_weight, if given, multiplies both. t is `target`, or softmax(target / T) if target_holds_logits is set. Reads
+ * logits and target; of the options only the temperature.
+ *
+ * Errors: SOFTXENT_BAD_ARGUMENT. SOFTXENT_BAD_TARGET: *bad_sample is the index of the first sample whose target has an
+ * entry that is negative or nan, if the target holds no logits. */
 SOFTXENT_API int softxent_kl_divergence_f32(const softxent_block *block, ptrdiff_t *bad_sample);
 SOFTXENT_API int softxent_kl_divergence_f64(const softxent_block *block, ptrdiff_t *bad_sample);
 
-/* Writes J v of each sample into `out`, where J = diag(p) - p p^T and v is `direction`. J is symmetric, so that
- * J v = J^T v. Reads logits and direction: no option, and not `where`.
+/* Writes J v of each sample into `out`, where v is `direction` and J the Jacobian of
+ *
+ *     softmax_jvp        p,      J = (diag(p) - p p^T) / T: it is symmetric, so that J v = J^T v
+ *     log_softmax_jvp    log p,  J v = (v - sum p v) / T
+ *     log_softmax_vjp    log p,  J^T v = (v - p sum v) / T
+ *
+ * Reads logits and direction and, if given, `where`; of the options only the temperature. What `where` removes gets 0.
  *
  * Errors: SOFTXENT_BAD_ARGUMENT. */
 SOFTXENT_API int softxent_softmax_jvp_f32(const softxent_block *block);
 SOFTXENT_API int softxent_softmax_jvp_f64(const softxent_block *block);
+SOFTXENT_API int softxent_log_softmax_jvp_f32(const softxent_block *block);
+SOFTXENT_API int softxent_log_softmax_jvp_f64(const softxent_block *block);
+SOFTXENT_API int softxent_log_softmax_vjp_f32(const softxent_block *block);
+SOFTXENT_API int softxent_log_softmax_vjp_f64(const softxent_block *block);
 
 /* Writes J = diag(p) - p p^T of each sample into `out`: n_classes^2 entries. Entry (i, j) of a sample is at
  * i out_row_stride + j out_class_stride from its first entry. `out` cannot be the logits.

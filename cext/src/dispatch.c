@@ -76,19 +76,16 @@ static int can_run_avx512(void) { return 0; }
 
 #endif
 
-static int always(void) { return 1; }
+/* Every 64-bit Arm has NEON; elsewhere its table is empty. */
+static int can_run_neon(void) { return 1; }
+static int can_run_scalar(void) { return 1; }
 
-/* The order is that of preference. The last one runs everywhere. Every 64-bit Arm has NEON. On other processors the
- * table of NEON is empty. */
+/* The order is that of preference. The last one runs everywhere. */
+#define CANDIDATE(isa) {&softxent_kernels_##isa, can_run_##isa},
 static const struct {
     const softxent_isa *isa;
     int (*can_run)(void);
-} candidates[] = {
-    {&softxent_kernels_avx512, can_run_avx512},
-    {&softxent_kernels_avx2, can_run_avx2},
-    {&softxent_kernels_neon, always},
-    {&softxent_kernels_scalar, always},
-};
+} candidates[] = {SOFTXENT_ISAS(CANDIDATE)};
 
 enum { N_CANDIDATES = sizeof candidates / sizeof candidates[0] };
 

@@ -107,7 +107,11 @@ struct softxent_isa {
     softxent_kernel *run_f32, *run_f64; /* NULL where this build has no such kernels */
 };
 
-extern const softxent_isa softxent_kernels_scalar, softxent_kernels_avx2, softxent_kernels_avx512,
-    softxent_kernels_neon;
+/* The instruction sets in order of preference; the last one runs everywhere. */
+#define SOFTXENT_ISAS(ISA) ISA(avx512) ISA(avx2) ISA(neon) ISA(scalar)
+
+#define SOFTXENT_DECLARE_ISA(isa) extern const softxent_isa softxent_kernels_##isa;
+SOFTXENT_ISAS(SOFTXENT_DECLARE_ISA)
+#undef SOFTXENT_DECLARE_ISA
 
 #endif

@@ -54,7 +54,12 @@ enum {
     OP(KL, kl_divergence, BAD_SAMPLE,                                                                                  \
        NEEDS_LOGITS | NEEDS_DENSE_TARGET | NEEDS_LOSS | HEEDS_TEMPERATURE | HEEDS_WEIGHTS | HEEDS_OUT | HAS_GRADIENT | \
            IS_GENERAL)                                                                                                 \
-    OP(JVP, softmax_jvp, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HAS_EXPS | IS_GENERAL)             \
+    OP(JVP, softmax_jvp, LOGITS_ALONE,                                                                                 \
+       NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | HAS_EXPS | IS_GENERAL)                         \
+    OP(LOG_JVP, log_softmax_jvp, LOGITS_ALONE,                                                                         \
+       NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | IS_GENERAL)                                    \
+    OP(LOG_VJP, log_softmax_vjp, LOGITS_ALONE,                                                                         \
+       NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | HAS_GRADIENT | IS_GENERAL)                     \
     OP(JACOBIAN, softmax_jacobian, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | IS_GENERAL)                                \
     OP(BEGIN, begin, BAD_SAMPLE, NEEDS_LOGITS | NEEDS_SHARD | HEEDS_OPTIONS)                                           \
     OP(MERGE, merge, LOGITS_ALONE, NEEDS_PARTS | NEEDS_OTHER_PARTS | HEEDS_TEMPERATURE)                                \

@@ -121,6 +121,9 @@ static int has_good_temperatures(const softxent_block *b)
     return 1;
 }
 
+_Static_assert(offsetof(softxent_options, log_base) + sizeof(double) == sizeof(softxent_options),
+               "has_good_options must say the range of the new option");
+
 SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 {
     const softxent_options *o = b->options;
@@ -160,6 +163,7 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, NEEDS_TARGET | NEEDS_DENSE_TARGET)) b->target = NULL;
     if (!has_trait(op, NEEDS_TARGET)) b->masses = NULL;
     if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;
+    if (op == OP_LOG_VJP) b->grad_scale = -1; /* g - p sum g: the gradient of a loss with the target g, negated */
     if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
         const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};
         *o = only_temperature, b->options = o;

@@ -4,6 +4,12 @@
 
 #include "kernels.h"
 
+/* Breaks the build where a struct has a field behind `last`, the last one that the code there knows: it is to be added
+ * there too. */
+#define KNOWS_FIELDS_UP_TO(last, type)                                                                                 \
+    _Static_assert(sizeof(type) - offsetof(type, last) - sizeof(((type *)0)->last) < _Alignof(type),                   \
+                   "there is a new field of " #type ": add it here")
+
 /* An operation has functions of one kind: with a bad_sample argument, or without one. */
 typedef struct {
     const char *name;

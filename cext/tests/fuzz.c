@@ -285,6 +285,9 @@ static ptrdiff_t draw_samples(ptrdiff_t entries, reader *r)
     return n <= most ? n : most < 3 ? n % 3 + 1 : most;
 }
 
+KNOWS_FIELDS_UP_TO(log_base, softxent_options);
+KNOWS_FIELDS_UP_TO(top_stride, softxent_block); /* draw_arrays, draw_block, block_of, writes_of, spoil_pointer */
+
 static void draw_options(drawn *d, reader *r)
 {
     static const double scales[] = {0, 1, 0.5, 3, 0.01, 30, 0x1p-100, 0x1p100};
@@ -523,6 +526,8 @@ static void fill_world(const drawn *d, const world *w, reader *r)
 }
 
 /* ---- The block, and what is wrong with it ----------------------------------------------------------------------- */
+
+KNOWS_FIELDS_UP_TO(log_base, softxent_options);
 
 static void spoil_options(softxent_options *o, uint64_t bits)
 {
@@ -892,8 +897,10 @@ static void check(const drawn *d, const world *before)
 static void check_names(reader *r)
 {
     static const int numbers[] = {-1, INT_MAX, 100, INT_MIN};
-    static const char *const names[] = {"scalar", "avx2", "avx512", "neon", "", "AVX2", "avx5", "avx5122"};
-    const char *name = names[below(8, r)];
+#define NAME_OF_ISA(isa) #isa,
+    static const char *const names[] = {SOFTXENT_ISAS(NAME_OF_ISA) "", "AVX2", "avx5", "avx5122"};
+#undef NAME_OF_ISA
+    const char *name = names[below(sizeof names / sizeof names[0], r)];
     const softxent_isa *isa = NULL;
     const int status = softxent_isa_select(name, &isa);
     int is_usable = !*name;

@@ -88,6 +88,8 @@ static inline void draw_weights(general *g, layout l, int at_end)
     for (ptrdiff_t i = 0; i < p->n; ++i) put(&g->sample_weight, i, 0, one_in(6) ? 0 : random_between(0, 2));
 }
 
+KNOWS_FIELDS_UP_TO(log_base, softxent_options); /* here, in what is solved from it, and in `enum feature` */
+
 static inline softxent_options draw_options(int features, const array *class_weight)
 {
     static const double temperatures[] = {1, 0.01, 100, 1.7, 1.0 / 3, 2, 0.5};
@@ -513,7 +515,7 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    const int has_loss = has_loss_of(q->op) || q->op == LOGSUMEXP;
+    const int has_loss = writes_losses(q->op);
     const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
     give_ranks(&b, 1 + p->n % 2);

@@ -50,7 +50,21 @@ static inline int element_type(enum dtype d)
 
 /* The operations that the tests ask for. They are the library's, but the loss alone and the loss with its gradient are
  * two operations here. */
-enum op { LOSS, RANK = OP_RANK, HVP, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, JVP, JACOBIAN, LOSS_GRAD = N_OPS };
+enum op {
+    LOSS = OP_CROSS_ENTROPY,
+    RANK = OP_RANK,
+    HVP = OP_HVP,
+    SOFTMAX = OP_SOFTMAX,
+    LOG_SOFTMAX = OP_LOG_SOFTMAX,
+    LOGSUMEXP = OP_LOGSUMEXP,
+    JVP = OP_JVP,
+    JACOBIAN = OP_JACOBIAN,
+    LOSS_GRAD = N_OPS
+};
+
+/* EACH_OP goes up to JACOBIAN. The four behind it, parts and targets by themselves, have tests of their own. */
+_Static_assert(LOSS == 0 && JACOBIAN == 7 && N_OPS == JACOBIAN + 5,
+               "a new operation has its place in `enum op`, before JACOBIAN here and in ops.h");
 
 static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
 
@@ -62,7 +76,10 @@ static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP
  * tests notice an error in that list. */
 static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
-static inline int has_output(enum op op) { return op != LOSS && op != RANK && op != LOGSUMEXP; }
+/* A number for each sample, its loss or another. */
+static inline int writes_losses(enum op op) { return has_loss_of(op) || op == LOGSUMEXP; }
+
+static inline int has_output(enum op op) { return op == LOSS_GRAD || !writes_losses(op); }
 
 /* Whether the operation looks at no label, no target and none of their options. */
 static inline int is_of_logits(enum op op) { return !has_loss_of(op) && op != HVP; }
@@ -687,7 +704,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     output loss = output_of(reals_of(arenas[LOSS_OUT], at_end, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
-    const int has_loss = has_loss_of(r->op) || r->op == LOGSUMEXP;
+    const int has_loss = writes_losses(r->op);
     const int has_out = has_output(r->op);
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);

@@ -307,7 +307,7 @@ static void ask_for_bits(const problem *p, const request *r, const softxent_isa 
     const int is_loss = has_loss_of(r->op), has_out = has_output(r->op);
     if (is_loss && r->target) give_target(&b, p);
     if (is_loss && !r->target) give_labels(&b, p);
-    if (is_loss || r->op == LOGSUMEXP) give_loss(&b, &loss);
+    if (writes_losses(r->op)) give_loss(&b, &loss);
     if (has_out) give_out(&b, &out);
     b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes && has_out; ++k) set(p->d, out.data, index_in(&out, at, k), HELD);
@@ -596,7 +596,7 @@ static void ask_for_general_bits(const general *g, const question *q, const soft
     const array hess = reals_of(arenas[HESS_OUT], 1, any_layout(), n, c, g->held.out);
     softxent_block b = general_block(g, isa);
     memset(bits, 0, GENERAL_BITS_BYTES);
-    if (has_loss_of(q->op) || q->op == LOGSUMEXP) give_loss(&b, &loss);
+    if (writes_losses(q->op)) give_loss(&b, &loss);
     if (has_output(q->op)) give_out(&b, &out);
     if (q->hess) b.hess = hess.data;
     b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;

@@ -168,10 +168,23 @@ static void long_sums(void)
         }
 }
 
+/* An operation of which nothing is asked would pass whatever it does. */
+static void every_operation_is_asked_about(void)
+{
+    EACH_OP
+    {
+        int n_asked = 0;
+        for (int i = 0; i < N_QUESTIONS; ++i) n_asked += questions[i].op == (enum op)op;
+        ABOUT("%s", op_name((enum op)op));
+        CHECK(n_asked > 0);
+    }
+}
+
 int main(void)
 {
     make_arenas();
     find_isas();
+    RUN_TEST(every_operation_is_asked_about);
     RUN_TEST(combinations_f32);
     RUN_TEST(combinations_f64);
     RUN_TEST(each_alone);

@@ -72,10 +72,10 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
     case 8: b->labels = NULL; return is_loss; /* neither labels nor a target */
-    case 9: b->loss = NULL; return has_loss_of(op) || op == LOGSUMEXP;
+    case 9: b->loss = NULL; return writes_losses(op);
     case 10: b->direction = NULL; return op == HVP || op == JVP;
     case 11: b->target = b->logits; return is_loss; /* both labels and a target */
-    default: b->out = NULL; return !has_loss_of(op) && op != LOGSUMEXP;
+    default: b->out = NULL; return !writes_losses(op);
     }
 }
 
@@ -100,6 +100,8 @@ static void bad_arguments(void)
 /* Sets one option out of its range, the i-th one, and returns whether the operation looks at it. All other options are
  * valid. */
 enum { N_BAD_OPTIONS = 27 };
+
+KNOWS_FIELDS_UP_TO(log_base, softxent_options);
 
 static int spoil_options(softxent_options *o, int wrong, enum op op)
 {

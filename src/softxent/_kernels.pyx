@@ -165,7 +165,13 @@ CHECK_TARGET = of_labels(softxent_check_target_f64, softxent_check_target_f32, 0
 SOFTMAX = of_logits(softxent_softmax_f64, softxent_softmax_f32, ENTRIES)
 LOG_SOFTMAX = of_logits(softxent_log_softmax_f64, softxent_log_softmax_f32, ENTRIES)
 LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, LOSSES)
+ENTROPY = of_logits(softxent_entropy_f64, softxent_entropy_f32, LOSSES)
+ENTROPY_GRAD = of_logits(softxent_entropy_f64, softxent_entropy_f32, LOSSES | ENTRIES)
+KL = of_labels(softxent_kl_divergence_f64, softxent_kl_divergence_f32, LOSSES)
+KL_GRAD = of_labels(softxent_kl_divergence_f64, softxent_kl_divergence_f32, LOSSES | ENTRIES)
 JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, ENTRIES)
+LOG_JVP = of_logits(softxent_log_softmax_jvp_f64, softxent_log_softmax_jvp_f32, ENTRIES)
+LOG_VJP = of_logits(softxent_log_softmax_vjp_f64, softxent_log_softmax_vjp_f32, ENTRIES)
 JACOBIAN = of_logits(softxent_softmax_jacobian_f64, softxent_softmax_jacobian_f32, SQUARES)
 
 cdef Operation plain_operation = CROSS_ENTROPY
@@ -233,6 +239,9 @@ cdef Field LOGITS = field("logits", FLOATS, &at.logits, &at.logits_sample_stride
                           &at.logits_type)
 cdef Field LABELS = field("labels", INDICES, &at.labels, &at.labels_stride, NULL, &at.label_type)
 field("labels", FLOATS, &at.target, &at.target_sample_stride, &at.target_class_stride, &at.target_type)
+cdef Field CLASSES = field("labels", INDICES, &at.classes, &at.masses_stride, NULL, &at.label_type)
+field("labels", OF_ONE_TYPE, &at.masses, &at.masses_stride)
+field("temperature", OF_ONE_TYPE, &at.temperatures, &at.temperatures_stride)
 field("grad_output", WEIGHTS, &at.grad_output, &at.grad_output_stride)
 field("v", FLOATS, &at.direction, &at.direction_sample_stride, &at.direction_class_stride, &at.direction_type)
 field("where", OF_ONE_TYPE, &at.where, &at.where_sample_stride, &at.where_class_stride)
@@ -242,6 +251,7 @@ cdef Field OUT = output("the gradient's", FLOATS, &at.out, &at.out_sample_stride
 cdef Field HESS = output("the diagonal's", FLOATS, &at.hess, &at.hess_sample_stride, &at.hess_class_stride)
 output("the ranks'", OF_ONE_TYPE, &at.rank, &at.rank_stride)
 output("the top classes'", OF_ONE_TYPE, &at.top, &at.top_stride)
+output("the temperature's", OF_ONE_TYPE, &at.temperature_grad, &at.temperature_grad_stride)
 
 FIELDS = tuple(fields)
 
@@ -306,9 +316,10 @@ cdef struct Job:
     View views[MAX_FIELDS]
 
 
-# What a chunk leaves: four sums of its losses, and its first sample with a bad label or target, or -1.
+# What a chunk leaves: four sums of its losses; the status of its last call; its first bad sample, or -1.
 cdef struct Chunk:
     double loss[4]
+    int status
     Py_ssize_t bad_sample
 
 
@@ -408,6 +419,7 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
     cdef Py_ssize_t n
     cdef ptrdiff_t bad = -1
     cdef bint summed = job.has_losses and job.block.loss == NULL
+    chunk.status = SOFTXENT_OK
     chunk.bad_sample = -1
     while begin < end:
         n = set_block(&b, job, begin, min(end, begin + LOSS_BUFFER) if summed else end)
@@ -415,7 +427,8 @@ cdef void run_chunk(const Job *job, Chunk *chunk, Py_ssize_t begin, Py_ssize_t e
             b.loss = losses
             b.loss_stride = 1
             b.loss_type = SOFTXENT_REAL
-        if call_kernel(job, &b, &bad) != SOFTXENT_OK:
+        chunk.status = call_kernel(job, &b, &bad)
+        if chunk.status != SOFTXENT_OK:
             chunk.bad_sample = begin + bad
             return
         if summed and job.f32:
@@ -476,8 +489,10 @@ cdef Py_ssize_t run(const Job *job, int n_threads, Sums *sums) except? -2:
         if is_parallel:
             leave_teams()
     for p in range(n_chunks):
-        if chunks[p].bad_sample >= 0:
+        if chunks[p].status == SOFTXENT_BAD_LABEL or chunks[p].status == SOFTXENT_BAD_TARGET:
             return chunks[p].bad_sample
+        if chunks[p].status != SOFTXENT_OK:  # a fault of the Python code, which checks what it hands down
+            raise RuntimeError(f"the C library refuses the call: {softxent_strerror(chunks[p].status).decode()}")
     sums.n_done += job.n_samples
     memset(sums.unfinished, 0, sizeof(sums.unfinished))
     for p in range(n_chunks):
@@ -797,21 +812,23 @@ cdef bint add_array(Job *job, const Axes *axes, Field field, cnp.ndarray array) 
 cdef class Call:
     """A call that the Python code has checked: its arrays, as the user gave them, and its numbers.
 
-    What is None, or 0, is left out. Labels are native integers, `where` is bool, rank and top are native int64, and the
-    class weights are contiguous floats of the type that is computed in. The other arrays may have any type. If the
+    What is None, or 0, is left out. Labels and classes are native integers, `where` is bool, rank and top are native
+    int64, temperatures native float64, and the class weights contiguous floats of the type that is computed in. So are
+    masses, and classes are contiguous too: both have one axis more than the samples, the last. The other arrays may have any type. If the
     kernels cannot read one, the methods say so and do nothing. They can then be given `arrays` for one piece of the
     samples after the other: a list in the order of `FIELDS`, with the class axis behind the sample axes.
     """
     cdef public int class_axis
     cdef public bint f32
-    cdef public cnp.ndarray logits, labels, target, grad_output, direction, where, sample_weight
-    cdef public cnp.ndarray loss, out, hess, rank, top
+    cdef public cnp.ndarray logits, labels, target, classes, masses, temperatures
+    cdef public cnp.ndarray grad_output, direction, where, sample_weight
+    cdef public cnp.ndarray loss, out, hess, rank, top, temperature_grad
     cdef public cnp.ndarray class_weight
     cdef public cnp.ndarray given_class_weight  # as the user gave it: no output may overlap it
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
     cdef public int hess_kind
-    cdef public bint accumulate
+    cdef public bint accumulate, target_holds_logits
     cdef Sums sums
 
     def __cinit__(self):
@@ -819,8 +836,9 @@ cdef class Call:
 
     cpdef list arrays(self):
         """The arrays in the order of `FIELDS`."""
-        return [self.logits, self.labels, self.target, self.grad_output, self.direction, self.where,
-                self.sample_weight, self.loss, self.out, self.hess, self.rank, self.top]
+        return [self.logits, self.labels, self.target, self.classes, self.masses, self.temperatures,
+                self.grad_output, self.direction, self.where, self.sample_weight,
+                self.loss, self.out, self.hess, self.rank, self.top, self.temperature_grad]
 
     # The methods below check the usual arguments quickly. If one of them returns False, it has done nothing, and the
     # Python code finds out what to do, or what is wrong.
@@ -947,6 +965,9 @@ cdef class Call:
         job.block.options = &job.options
         job.block.hess_kind = self.hess_kind
         job.block.accumulate = self.accumulate
+        job.block.target_holds_logits = self.target_holds_logits
+        if self.classes is not None:
+            job.block.n_masses = cnp.PyArray_DIM(self.classes, cnp.PyArray_NDIM(self.classes) - 1)
         job.block.grad_scale = self.grad_scale
         return 0
 
@@ -1020,8 +1041,8 @@ cdef class Call:
         cdef cnp.ndarray first = weights if labels is None else labels
         cdef int n_axes = cnp.PyArray_NDIM(first)
         self.start(&job, &axes, plain_operation, first, n_axes)
-        if labels is None:  # the C function asks for a target, but does not read it
-            job.block.target = cnp.PyArray_DATA(self.target)
+        if labels is None:  # the C function asks for a target, but does not read it: any address will do
+            job.block.target = cnp.PyArray_DATA(self.logits)
         else:
             add_array(&job, &axes, LABELS, labels)
         if weights is not None and not add_array(&job, &axes, SAMPLE_WEIGHT, weights):
@@ -1057,6 +1078,8 @@ cdef inline bint is_default(object option, object default) noexcept:
 
 cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
     cdef Py_ssize_t i
+    if len(options) != len(defaults):  # the Python code has left one out: the general way says so
+        return False
     for i in range(len(defaults)):
         if not is_default(options[i], defaults[i]):
             return False
@@ -1066,6 +1089,8 @@ cdef inline bint are_defaults(tuple options, tuple defaults) noexcept:
 def not_defaults(options, tuple defaults not None):
     """The positions of the options that are not at their defaults."""
     cdef tuple given = tuple(options)
+    if len(given) != len(defaults):
+        raise RuntimeError(f"{len(given)} options were handed down; Options has {len(defaults)}")
     return [i for i in range(len(defaults)) if not is_default(given[i], defaults[i])]
 
 

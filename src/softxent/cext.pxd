@@ -83,6 +83,15 @@ cdef extern from "softxent.h" nogil:
         ptrdiff_t rank_stride
         int64_t *top
         ptrdiff_t top_stride
+        int target_holds_logits
+        const void *classes
+        const void *masses
+        ptrdiff_t n_masses
+        ptrdiff_t masses_stride
+        const double *temperatures
+        ptrdiff_t temperatures_stride
+        double *temperature_grad
+        ptrdiff_t temperature_grad_stride
 
     int softxent_cross_entropy_f32(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_cross_entropy_f64(const softxent_block *block, ptrdiff_t *bad_sample)
@@ -96,8 +105,16 @@ cdef extern from "softxent.h" nogil:
     int softxent_log_softmax_f64(const softxent_block *block)
     int softxent_logsumexp_f32(const softxent_block *block)
     int softxent_logsumexp_f64(const softxent_block *block)
+    int softxent_entropy_f32(const softxent_block *block)
+    int softxent_entropy_f64(const softxent_block *block)
+    int softxent_kl_divergence_f32(const softxent_block *block, ptrdiff_t *bad_sample)
+    int softxent_kl_divergence_f64(const softxent_block *block, ptrdiff_t *bad_sample)
     int softxent_softmax_jvp_f32(const softxent_block *block)
     int softxent_softmax_jvp_f64(const softxent_block *block)
+    int softxent_log_softmax_jvp_f32(const softxent_block *block)
+    int softxent_log_softmax_jvp_f64(const softxent_block *block)
+    int softxent_log_softmax_vjp_f32(const softxent_block *block)
+    int softxent_log_softmax_vjp_f64(const softxent_block *block)
     int softxent_softmax_jacobian_f32(const softxent_block *block)
     int softxent_softmax_jacobian_f64(const softxent_block *block)
     int softxent_begin_f32(const softxent_block *block, ptrdiff_t *bad_sample)

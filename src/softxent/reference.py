@@ -30,6 +30,7 @@ from ._options import check_normalizer
 __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
+    "cross_entropy_and_rank",
     "cross_entropy_grad_hess",
     "cross_entropy_hvp",
     "log_softmax",

@@ -67,12 +67,23 @@ static void K(load_logits)(const T(general) * g, const T(view) * logits, vec *ti
     for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
 }
 
-/* The target's density q, without what an index label adds. Counts bad entries of the target. */
+/* The direction, but 0 for removed classes and ignored samples, which have no derivative. */
+static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
+{
+    const int vectors = T(vectors_from)(g, from);
+    K(load_tile)(tile, &g->direction, from, vectors, 0);
+    T(remove_classes)(g, tile, from, vectors, 0);
+    for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
+}
+
+/* The target's density q, without what an index label adds; for OP_LOG_VJP the direction. Counts bad entries of the
+ * target. */
 static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n_bad)
 {
     const int vectors = T(vectors_from)(g, from);
     const vec keep = V(set1)((real)(1 - g->call.o.label_smoothing));
     for (int c = 0; c < vectors; ++c) q[c] = V(set1)(0);
+    if (g->op == OP_LOG_VJP) K(load_direction)(g, q, from);
     if (has_target(g->b)) K(load_target)(g->b, &g->target, g->targets.begin, g->targets.n_samples, q, from, vectors);
     if (g->op == OP_KL) T(remove_classes)(g, q, from, vectors, 0); /* a divergence of the classes that are left */
     for (int c = 0; c < vectors; ++c) T(count_bad)(n_bad, q[c]);
@@ -93,15 +104,6 @@ static void K(load_density)(const T(general) * g, vec *q, ptrdiff_t from, vec *n
         const vec weight = g->in_rows ? V(load_till)(w + k, g->b->n_classes - k, 0) : V(set1)(w[k]);
         q[c] = V(mul)(q[c], weight);
     }
-}
-
-/* The direction, but 0 for removed classes and ignored samples, which have no derivative. */
-static void K(load_direction)(const T(general) * g, vec *tile, ptrdiff_t from)
-{
-    const int vectors = T(vectors_from)(g, from);
-    K(load_tile)(tile, &g->direction, from, vectors, 0);
-    T(remove_classes)(g, tile, from, vectors, 0);
-    for (int c = 0; c < vectors && !g->targets.all_counted; ++c) tile[c] = T(if_counted)(&g->targets, tile[c]);
 }
 
 /* ---- The samples of a group -------------------------------------------------------------------------------------- */
@@ -448,12 +450,14 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int exps_
     }
 }
 
-/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. v is taken relative
+/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. Without the factor p_k
+ * it is the product with the Jacobian of log_softmax. v is taken relative
  * to its value at the maximum, whose p may be nearly 1: so v_k - sum p v does not suffer cancellation there. */
 static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, const T(general_stats) * stats)
 {
     const vec sum_exp = T(sum_exp)(stats->sample.stats), mean = V(div)(stats->moment, sum_exp);
-    const vec weight = g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream) : V(set1)(1);
+    const vec weight = g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream)
+                                       : g->targets.upstream;
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
@@ -462,7 +466,7 @@ static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, c
         K(load_direction)(g, v, from);
         for (int c = 0; c < vectors; ++c) {
             const vec from_mean = V(sub)(V(sub)(v[c], stats->direction_at_top), mean);
-            tile[c] = V(mul)(T(scaled)(tile[c], scale, least), from_mean);
+            tile[c] = V(mul)(g->op == OP_LOG_JVP ? weight : T(scaled)(tile[c], scale, least), from_mean);
             if (g->targets.has_excess) tile[c] = V(mul)(tile[c], g->targets.hess_excess);
         }
         T(store_derivative)(g, tile, &g->out, from, 0);
@@ -618,6 +622,7 @@ static void K(general_group)(T(general) * g)
         break;
     case OP_JACOBIAN: K(write_jacobian)(g, tile, &stats); break;
     case OP_HVP:
+    case OP_LOG_JVP:
     case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
     default:
         if (g->op == OP_KL) K(divergence_from_target)(g, tile, q, &stats), g->resident = 0;
@@ -631,7 +636,7 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
-    g.dense = has_target(b) || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY || b->temperature_grad;
+    g.dense = has_target(b) || op == OP_LOG_VJP || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY || b->temperature_grad;
     g.inverse = T(one_temperature)(g.call.o.temperature);
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);
