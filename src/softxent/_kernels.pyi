@@ -26,7 +26,13 @@ CHECK_TARGET: Operation
 SOFTMAX: Operation
 LOG_SOFTMAX: Operation
 LOGSUMEXP: Operation
+ENTROPY: Operation
+ENTROPY_GRAD: Operation
+KL: Operation
+KL_GRAD: Operation
 JVP: Operation
+LOG_JVP: Operation
+LOG_VJP: Operation
 JACOBIAN: Operation
 HESS_KINDS: dict[str, int]
 
@@ -57,6 +63,9 @@ class Call:
     logits: _Array
     labels: _Array | None
     target: _Array | None
+    classes: _Array | None
+    masses: _Array | None
+    temperatures: _Array | None
     where: _Array | None
     sample_weight: _Array | None
     direction: _Array | None
@@ -68,6 +77,7 @@ class Call:
     hess: Any
     rank: Any
     top: Any
+    temperature_grad: Any
     label_smoothing: float
     temperature: float
     softcap: float
@@ -77,6 +87,7 @@ class Call:
     ignore_index: int | None
     hess_kind: int
     accumulate: bool
+    target_holds_logits: bool
     def arrays(self) -> list[_Array | None]: ...
     def take_logits(self, logits: object, axis: object) -> bool: ...
     def take_labels(self, labels: object) -> bool: ...

@@ -6,6 +6,8 @@ checked by the kernel that uses it. How a loss is computed from labels is in ``_
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,56 @@ from ._pieces import pieces
 
 # Samples of an integer target that are checked at once: their sums take half a megabyte.
 PIECE_SUMS = 1 << 16
+
+
+class SparseTarget(NamedTuple):
+    """A target distribution that has mass in a few classes: taken as ``labels`` by every loss.
+
+    It means the dense distribution that has these masses, and 0 elsewhere: as a teacher's top classes in distillation.
+    With ``v_j`` the mass of class ``i_j``, and no option, a loss is ``sum_j v_j (logsumexp(z) - z[i_j])``.
+
+    Parameters
+    ----------
+    indices : array_like of int, shape (*sample axes, K)
+        Classes of each sample. -1 is no class, and its mass is not looked at: it fills up where a sample has fewer.
+        A class that is there twice has the sum of both masses.
+    values : array_like, shape (*sample axes, K)
+        Their masses, none of them negative. They need not sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np, softxent
+    >>> target = softxent.SparseTarget([[2, 0], [1, -1]], [[0.75, 0.25], [1.0, 0.0]])
+    >>> softxent.cross_entropy(np.log([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]), target, reduction="none")
+    array([1.38629436, 0.69314718])
+    """
+
+    indices: npt.ArrayLike
+    values: npt.ArrayLike
+
+
+def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: bool) -> tuple[Array, Array]:
+    """The classes and masses of a sparse target as the kernels take them: contiguous, classes native integers, masses
+    of the type that is computed in."""
+    shape = sample_shape(logits, class_axis)
+    indices, values = as_array(target.indices, "labels.indices"), as_real_array(target.values, "labels.values")
+    if indices.size == 0 and indices.dtype == np.float64:
+        indices = indices.astype(np.intp)  # an empty list has no dtype of its own
+    if indices.dtype.kind not in "iu":
+        hint = "; use indices.astype(int)" if indices.dtype.kind == "f" and holds_whole_numbers(indices) else ""
+        raise TypeError(f"labels.indices must have an integer dtype; got {indices.dtype}{hint}")
+    if indices.ndim != len(shape) + 1 or indices.shape[:-1] != shape:
+        raise ValueError(
+            f"labels.indices must have the samples' shape {shape} and one axis more, for the classes of a sample; got "
+            f"{indices.shape}"
+        )
+    if values.shape != indices.shape:
+        raise ValueError(f"labels.values must have the shape of labels.indices, {indices.shape}; got {values.shape}")
+    native_type = indices.dtype.newbyteorder("=")
+    return (
+        np.require(indices, native_type, ["C", "A"]),
+        np.require(values, np.float32 if f32 else np.float64, ["C", "A"]),
+    )
 
 
 def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:
@@ -131,17 +183,36 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
     )
 
 
-def target_error(target: Array, sample: tuple[int, ...], class_axis: int) -> ValueError:
+def sparse_target_error(target: SparseTarget, sample: tuple[int, ...], n_classes: int) -> IndexError | ValueError:
+    """The error for a sample in which a kernel has found a class or a mass that is none."""
+    indices, values = np.asarray(target.indices)[sample], np.asarray(target.values)[sample]
+    is_class = (indices >= 0) & (indices < n_classes)
+    with np.errstate(invalid="ignore"):
+        bad_masses = np.flatnonzero(~(values >= 0) & is_class)
+    bad_classes = np.flatnonzero(~is_class & (indices != -1 if indices.dtype.kind == "i" else True))
+    if len(bad_classes):
+        j = int(bad_classes[0])
+        name = name_of_entry((*sample, j), "labels.indices")
+        return IndexError(f"{name} is {int(indices[j])}, which is not a class in [0, {n_classes}), and not -1")
+    if len(bad_masses):
+        j = int(bad_masses[0])
+        name = name_of_entry((*sample, j), "labels.values")
+        return ValueError(f"labels.values hold the masses of classes, 0 or more; {name} is {float(values[j])}")
+    return ValueError("labels held a bad class or mass during the call; it has changed since")
+
+
+def target_error(target: Array, sample: tuple[int, ...], class_axis: int, argument: str = "labels") -> ValueError:
     """The error for the target of a sample in which a kernel has found an entry that is no mass."""
     masses = np.moveaxis(np.asarray(target), class_axis, -1)[sample]
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~(masses >= 0))
     if len(bad) == 0:  # another thread has written it
-        return ValueError("labels held a negative or nan entry during the call; it has changed since")
-    name = name_of_entry((*sample[:class_axis], int(bad[0]), *sample[class_axis:]))
+        return ValueError(f"{argument} held a negative or nan entry during the call; it has changed since")
+    name = name_of_entry((*sample[:class_axis], int(bad[0]), *sample[class_axis:]), argument)
+    of_what = "labels with the logits' shape hold" if argument == "labels" else f"{argument} holds"
     return ValueError(
-        f"labels with the logits' shape hold the mass of each class, 0 or more; {name} is {float(masses[bad[0]])}; of "
-        f"log-probabilities give numpy.exp(labels)"
+        f"{of_what} the mass of each class, 0 or more; {name} is {float(masses[bad[0]])}; of log-probabilities give "
+        f"numpy.exp({argument})"
     )
 
 
@@ -163,5 +234,5 @@ def holds_whole_numbers(array: Array) -> bool:
         return bool(np.all(np.isfinite(array) & (array == np.floor(array))))
 
 
-def name_of_entry(index: tuple[object, ...]) -> str:
-    return f"labels[{', '.join(str(i) for i in index)}]" if index else "labels"
+def name_of_entry(index: tuple[object, ...], argument: str = "labels") -> str:
+    return f"{argument}[{', '.join(str(i) for i in index)}]" if index else argument

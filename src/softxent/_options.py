@@ -30,7 +30,7 @@ class Options(NamedTuple):
     sample_weight: npt.ArrayLike | None = None
     where: npt.ArrayLike | None = None
     label_smoothing: float = 0.0
-    temperature: float = 1.0
+    temperature: npt.ArrayLike = 1.0
     softcap: float | None = None
     z_loss: float = 0.0
     base: float | None = None
@@ -96,8 +96,25 @@ def set_label_smoothing(call: _kernels.Call, value: float) -> None:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
 
 
-def set_temperature(call: _kernels.Call, value: float) -> None:
-    call.temperature = check_scale(value, "temperature")
+def set_temperature(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    if type(value) is float:
+        call.temperature = check_scale(value, "temperature")
+        return
+    given, shape = as_real_array(value, "temperature"), sample_shape(call.logits, call.class_axis)
+    if given.ndim == 0:
+        call.temperature = check_scale(float(given), "temperature")
+        return
+    if given.shape != shape:
+        raise ValueError(f"temperature must be a number, or have the samples' shape {shape}; got {given.shape}")
+    with np.errstate(invalid="ignore"):
+        bad = ~((given >= SMALLEST_SCALE) & (given <= LARGEST_SCALE))
+    if bad.any():
+        place = np.unravel_index(int(np.argmax(bad)), shape)
+        name = f"temperature[{', '.join(str(int(i)) for i in place)}]"
+        raise ValueError(
+            f"temperature must be positive (and between 2**-100 and 2**100); {name} is {float(given[place])}"
+        )
+    call.temperatures = np.require(given, np.float64, ["A"])
 
 
 def set_softcap(call: _kernels.Call, value: float) -> None:

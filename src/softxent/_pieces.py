@@ -118,7 +118,7 @@ def in_order(field: Field, array: Array, axes: list[int], class_axis: int) -> Ar
     if field.has_classes:
         order = [*axes, class_axis, *range(len(axes) + 1, array.ndim)]
     else:
-        order = [axis - (axis > class_axis) for axis in axes]
+        order = [*(axis - (axis > class_axis) for axis in axes), *range(len(axes), array.ndim)]
     return np.asarray(array).transpose(order)  # a subclass may have its own idea of axes
 
 

@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from ._arrays import Array, as_real_array, check_integer, sample_shape
 from ._kernels import CHECK_TARGET, BadSample, Operation
-from ._labels import for_kernels, label_error, labels_or_target, target_error
+from ._labels import (
+    SparseTarget,
+    for_kernels,
+    label_error,
+    labels_or_target,
+    sparse_target,
+    sparse_target_error,
+    target_error,
+)
 from ._options import check_normalizer, set_options
 from ._pieces import call_of, compute, output, total_weight
 
@@ -29,7 +37,7 @@ class Problem:
     def __init__(
         self,
         logits: npt.ArrayLike,
-        labels: npt.ArrayLike,
+        labels: npt.ArrayLike | SparseTarget,
         axis: int,
         ignore_index: int | None,
         reduction: Reduction,
@@ -37,23 +45,28 @@ class Problem:
         n_threads: int,
         options: tuple[Any, ...],
     ) -> None:
-        call = self.call = call_of(logits, axis)
-        if not call.take_labels(labels):
-            call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
-        self.labels, self.ignore_index = call.labels, ignore_index
+        self.call = call_of(logits, axis)
+        self._take_labels(labels)
+        self.labels, self.ignore_index = self.call.labels, ignore_index
         if ignore_index is not None:
             self.ignore_index = check_integer(ignore_index, "ignore_index")
             if self.labels is None:
-                raise ValueError(
-                    "ignore_index needs class indices as labels; these have the logits' shape: distributions"
-                )
-            call.labels, call.ignore_index = for_kernels(self.labels, self.ignore_index)
-        set_options(call, options)
+                raise ValueError("ignore_index needs class indices as labels; these are distributions")
+            self.call.labels, self.call.ignore_index = for_kernels(self.labels, self.ignore_index)
+        set_options(self.call, options)
         self.normalizer = None if normalizer is None else check_normalizer(normalizer)
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
         self.reduction = reduction
         self.n_threads = n_threads
+
+    def _take_labels(self, labels: npt.ArrayLike | SparseTarget) -> None:
+        call = self.call
+        self.sparse = labels if isinstance(labels, SparseTarget) else None
+        if isinstance(labels, SparseTarget):
+            call.classes, call.masses = sparse_target(labels, call.logits, call.class_axis, call.f32)
+        elif not call.take_labels(labels):
+            call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
 
     def multiply_gradient(self, grad_output: float | npt.ArrayLike) -> None:
         """Multiply the gradient by a number, or by one for each sample."""
@@ -66,7 +79,10 @@ class Problem:
             return
         shape = sample_shape(self.call.logits, self.call.class_axis)
         if self.reduction != "none":
-            raise ValueError(f"grad_output must be a number with reduction={self.reduction!r}; got {upstream.shape}")
+            raise ValueError(
+                f"grad_output must be a number with reduction={self.reduction!r}; got shape {upstream.shape}, which is "
+                "for reduction='none'"
+            )
         if upstream.shape != shape:
             raise ValueError(f"grad_output must have the samples' shape {shape}; got {upstream.shape}")
         self.call.grad_output = upstream
@@ -91,8 +107,8 @@ class Problem:
     ) -> float | Array:
         call = self.call
         # The target is checked before the call has outputs: if it is bad, no array of the user's is overwritten.
-        if self.overwrites and call.target is not None:
-            compute(call, CHECK_TARGET, self.n_threads)
+        if self.overwrites:
+            self._check_target()
         if self.reduction == "none" and operation.has_losses:
             losses = call.loss = output(call, losses, with_classes=False)
         if operation.has_out:
@@ -115,6 +131,11 @@ class Problem:
         if divisor == 0:
             return math.nan if total == 0 else total * math.inf
         return total / divisor
+
+    def _check_target(self) -> None:
+        """Raises BadSample if a target has a bad entry."""
+        if self.call.target is not None or self.call.classes is not None:
+            compute(self.call, CHECK_TARGET, self.n_threads)
 
     def _divisor(self, is_mean: bool) -> float:
         """What a mean divides by.
@@ -160,6 +181,8 @@ class Problem:
 
     def _bad_sample_error(self, sample: tuple[int, ...]) -> IndexError | ValueError:
         call = self.call
+        if self.sparse is not None:
+            return sparse_target_error(self.sparse, sample, call.logits.shape[call.class_axis])
         if self.labels is None:
             assert call.target is not None
             return target_error(call.target, sample, call.class_axis)
