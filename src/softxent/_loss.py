@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_direction
-from ._labels import label_error
+from ._arrays import Array, as_direction, sample_shape
+from ._labels import SparseTarget, label_error
 from ._options import DEFAULTS, Options, unknown_keyword
 from ._problem import Problem, Reduction
 from ._threads import threads_for
@@ -28,7 +28,7 @@ class SharedOptions(TypedDict, total=False):
     where: npt.ArrayLike | None
     ignore_index: int | None
     label_smoothing: float
-    temperature: float
+    temperature: npt.ArrayLike
     base: float | None
     normalizer: float | None
     n_threads: int | None
@@ -67,7 +67,7 @@ class UnreducedHessian(SharedOptions, total=False):
 @overload
 def cross_entropy(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -75,7 +75,7 @@ def cross_entropy(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -86,11 +86,15 @@ def cross_entropy(
 ) -> float: ...
 @overload
 def cross_entropy(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    reduction: Literal["none"],
+    **options: Unpack[UnreducedLoss],
 ) -> Array: ...
 def cross_entropy(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -98,7 +102,7 @@ def cross_entropy(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -118,13 +122,15 @@ def cross_entropy(
     labels : array_like
         Class indices, of any integer dtype and of the shape of the sample axes (``logits.shape`` without ``axis``);
         or a target distribution ``t`` over the classes, of any real dtype and of the shape of the logits. No entry may
-        be negative or nan; of integers or bools it must be one-hot.
+        be negative or nan; of integers or bools it must be one-hot. Or a :class:`softxent.SparseTarget`: a few classes
+        of each sample, and their masses.
     axis : int, default -1
         The class axis. Every other axis is a sample axis.
     class_weight : array_like of shape (C,), optional
         Non-negative weights ``w``: class ``k``'s term of the sum is multiplied by ``w_k``.
     sample_weight : array_like of the sample axes' shape, optional
-        Non-negative weights ``s`` that multiply each sample's loss.
+        Non-negative weights ``s`` that multiply each sample's loss. Of a sample of weight 0 neither logits nor target
+        are looked at: its loss is 0, and its gradient exactly 0, whatever they hold.
     where : array_like of bool, optional
         Broadcasts to the logits. False removes that class of that sample: its probability and gradient are 0, it gets
         no smoothing mass, and its logit is not looked at. A target there makes the loss infinite.
@@ -134,8 +140,8 @@ def cross_entropy(
     label_smoothing : float in [0, 1], default 0
         The part ``e`` of the target that goes to the uniform distribution over the allowed classes:
         ``t <- (1 - e) t + e / C``.
-    temperature : float, default 1
-        Divides the logits, after the softcap.
+    temperature : float or array_like of the sample axes' shape, default 1
+        Divides the logits, after the softcap: one for all samples, or one for each.
     softcap : float, optional
         Logits become ``c tanh(z / c)``. Infinite ones stay what they are.
     z_loss : float, default 0
@@ -221,7 +227,7 @@ def cross_entropy(
 @overload
 def cross_entropy_and_grad(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -229,7 +235,7 @@ def cross_entropy_and_grad(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -238,15 +244,13 @@ def cross_entropy_and_grad(
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
     accumulate: bool = False,
+    wrt_temperature: Literal[False] = False,
     n_threads: int | None = None,
 ) -> tuple[float, Array]: ...
 @overload
 def cross_entropy_and_grad(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedGradient]
-) -> tuple[Array, Array]: ...
-def cross_entropy_and_grad(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -254,7 +258,47 @@ def cross_entropy_and_grad(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    base: float | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    normalizer: float | None = None,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    accumulate: bool = False,
+    wrt_temperature: Literal[True],
+    n_threads: int | None = None,
+) -> tuple[float, Array, float | Array]: ...
+@overload
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    reduction: Literal["none"],
+    wrt_temperature: Literal[False] = False,
+    **options: Unpack[UnreducedGradient],
+) -> tuple[Array, Array]: ...
+@overload
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    reduction: Literal["none"],
+    wrt_temperature: Literal[True],
+    **options: Unpack[UnreducedGradient],
+) -> tuple[Array, Array, Array]: ...
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    axis: int = -1,
+    class_weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -263,9 +307,10 @@ def cross_entropy_and_grad(
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
     accumulate: bool = False,
+    wrt_temperature: bool = False,
     n_threads: int | None = None,
     **unknown: Never,
-) -> tuple[float | Array, Array]:
+) -> tuple[Any, ...]:
     """Softmax cross-entropy and its gradient with respect to the logits, in one pass.
 
     The gradient of a sample is ``p - y``, with ``p = softmax(z)`` and ``y`` the one-hot label, divided by the number
@@ -287,6 +332,8 @@ def cross_entropy_and_grad(
         a half type it may be float32: see the notes.
     accumulate : bool, default False
         Add the gradient to what ``out`` holds.
+    wrt_temperature : bool, default False
+        Return the derivative with respect to the temperature too: to fit it, as for calibration.
 
     Returns
     -------
@@ -296,6 +343,10 @@ def cross_entropy_and_grad(
         Of the logits' shape and dtype (rounded to nearest even in a half type); ``out`` if that was given. With an
         index label each entry is within ``4 eps (1 + |z_k - max z|)`` of the exact one, relatively, and at the label
         within ``4 eps (1 + d)``.
+    temperature_grad : float or ndarray
+        With ``wrt_temperature``: the derivative of the loss with respect to the temperature, in float64. It has the
+        samples' shape where ``temperature`` has that, or with ``reduction="none"``; else it is a number, for all
+        samples together. It is multiplied by ``grad_output`` and divided by the mean's ``normalizer``, as the gradient.
 
     Raises
     ------
@@ -311,6 +362,10 @@ def cross_entropy_and_grad(
     ``W = sum_k w_k t_k``, it is ::
 
         s ((p_k W - w_k t_k) / ln(base) + 2 z_loss lse p_k) / (temperature cosh(logits_k / softcap)^2)
+
+    With respect to the temperature it is ``-sum(g z)``, with ``g`` this gradient before the softcap's factor, and ``z``
+    the logits after softcap and temperature. Temperature scaling for calibration: Guo et al., *On Calibration of Modern
+    Neural Networks* (ICML 2017), section 4.2.
 
     The gradient of a mean over many samples has entries that float16 cannot hold: below 3e-8 they become 0. Either let
     it be float32, by ``out``: these are the numbers that the halves are rounded from. Or scale the loss, by
@@ -340,7 +395,7 @@ def cross_entropy_and_grad(
         raise unknown_keyword(cross_entropy_and_grad, unknown)
     threads = threads_for(n_threads)
     options = (class_weight, sample_weight, where, label_smoothing, temperature, softcap, z_loss, base)
-    if grad_output is None and accumulate is False:
+    if grad_output is None and accumulate is False and wrt_temperature is False:
         try:
             result = _kernels.plain_cross_entropy(
                 True, threads, logits, labels, axis, ignore_index, reduction, normalizer, out, options, DEFAULTS
@@ -355,13 +410,19 @@ def cross_entropy_and_grad(
     if accumulate and out is None:
         raise ValueError("accumulate=True adds to out; give out")
     problem.call.accumulate = bool(accumulate)
-    return problem.solve(_kernels.GRAD, out=out), problem.call.out
+    if not wrt_temperature:
+        return problem.solve(_kernels.GRAD, out=out), problem.call.out
+    call = problem.call
+    call.temperature_grad = np.empty(sample_shape(call.logits, call.class_axis))
+    loss = problem.solve(_kernels.GRAD, out=out)
+    is_own = call.temperatures is not None or reduction == "none"
+    return loss, call.out, call.temperature_grad if is_own else float(np.sum(call.temperature_grad))
 
 
 @overload
 def cross_entropy_and_rank(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -369,7 +430,7 @@ def cross_entropy_and_rank(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -380,11 +441,15 @@ def cross_entropy_and_rank(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_and_rank(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedLoss]
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    reduction: Literal["none"],
+    **options: Unpack[UnreducedLoss],
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_and_rank(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -392,7 +457,7 @@ def cross_entropy_and_rank(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -459,7 +524,7 @@ def cross_entropy_and_rank(
 @overload
 def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -467,7 +532,7 @@ def cross_entropy_grad_hess(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     base: float | None = None,
     reduction: Literal["mean", "sum"] = "mean",
     normalizer: float | None = None,
@@ -477,11 +542,15 @@ def cross_entropy_grad_hess(
 ) -> tuple[float, Array, Array]: ...
 @overload
 def cross_entropy_grad_hess(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, *, reduction: Literal["none"], **options: Unpack[UnreducedHessian]
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
+    *,
+    reduction: Literal["none"],
+    **options: Unpack[UnreducedHessian],
 ) -> tuple[Array, Array, Array]: ...
 def cross_entropy_grad_hess(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     *,
     axis: int = -1,
     class_weight: npt.ArrayLike | None = None,
@@ -489,7 +558,7 @@ def cross_entropy_grad_hess(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     base: float | None = None,
     reduction: Reduction = "mean",
     normalizer: float | None = None,
@@ -556,7 +625,7 @@ def cross_entropy_grad_hess(
 
 def cross_entropy_hvp(
     logits: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | SparseTarget,
     v: npt.ArrayLike,
     *,
     axis: int = -1,
@@ -565,7 +634,7 @@ def cross_entropy_hvp(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     base: float | None = None,
     reduction: Reduction = "mean",
     normalizer: float | None = None,

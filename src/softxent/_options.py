@@ -178,6 +178,20 @@ def check_where(value: npt.ArrayLike, logits: Array) -> Array:
         raise ValueError(f"where must broadcast to the logits' shape {logits.shape}; got {given.shape}") from None
 
 
+def set_grad_output(call: _kernels.Call, value: npt.ArrayLike) -> None:
+    """The upstream gradient of a call: a number, or one for each sample."""
+    if type(value) is float:
+        call.grad_scale = value
+        return
+    upstream, shape = as_real_array(value, "grad_output"), sample_shape(call.logits, call.class_axis)
+    if upstream.ndim == 0:
+        call.grad_scale = float(upstream)
+        return
+    if upstream.shape != shape:
+        raise ValueError(f"grad_output must be a number, or have the samples' shape {shape}; got {upstream.shape}")
+    call.grad_output = upstream
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Names that PyTorch, TensorFlow, Keras, JAX, scikit-learn and SciPy have for our parameters.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import Array, as_real_array, check_integer, sample_shape
+from ._arrays import Array, check_integer, sample_shape
 from ._kernels import CHECK_TARGET, BadSample, Operation
 from ._labels import (
     SparseTarget,
@@ -22,7 +22,7 @@ from ._labels import (
     sparse_target_error,
     target_error,
 )
-from ._options import check_normalizer, set_options
+from ._options import check_normalizer, set_grad_output, set_options
 from ._pieces import call_of, compute, output, total_weight
 
 # If all weights are below this, a mean multiplies them by a power of two.
@@ -68,24 +68,14 @@ class Problem:
         elif not call.take_labels(labels):
             call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
 
-    def multiply_gradient(self, grad_output: float | npt.ArrayLike) -> None:
+    def multiply_gradient(self, grad_output: npt.ArrayLike) -> None:
         """Multiply the gradient by a number, or by one for each sample."""
-        if type(grad_output) is float:
-            self.call.grad_scale = grad_output
-            return
-        upstream = as_real_array(grad_output, "grad_output")
-        if upstream.ndim == 0:
-            self.call.grad_scale = float(upstream)
-            return
-        shape = sample_shape(self.call.logits, self.call.class_axis)
-        if self.reduction != "none":
+        set_grad_output(self.call, grad_output)
+        if self.call.grad_output is not None and self.reduction != "none":
             raise ValueError(
-                f"grad_output must be a number with reduction={self.reduction!r}; got shape {upstream.shape}, which is "
-                "for reduction='none'"
+                f"grad_output must be a number with reduction={self.reduction!r}; got shape "
+                f"{self.call.grad_output.shape}, which is for reduction='none'"
             )
-        if upstream.shape != shape:
-            raise ValueError(f"grad_output must have the samples' shape {shape}; got {upstream.shape}")
-        self.call.grad_output = upstream
 
     def solve(
         self, operation: Operation, losses: Array | None = None, out: Array | None = None, hess: Array | None = None

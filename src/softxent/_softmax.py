@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Never
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_direction, result_dtype, sample_shape
-from ._options import check_scale, check_where, unknown_keyword
-from ._pieces import call_of, compute, output
+from ._arrays import Array, as_direction, as_real_array, check_integer, check_out, result_dtype, sample_shape
+from ._options import check_scale, check_where, set_grad_output, unknown_keyword
+from ._pieces import PIECE_LOGITS, call_of, compute, output, pieces
 from ._threads import threads_for
+
+Axes = int | tuple[int, ...] | None
 
 
 def softmax(
     logits: npt.ArrayLike,
-    axis: int = -1,
+    axis: Axes = -1,
     *,
     where: npt.ArrayLike | None = None,
     temperature: float = 1.0,
@@ -31,8 +35,8 @@ def softmax(
     logits : array_like of shape (..., C, ...)
         Real numbers. float32, float64, float16 and ml_dtypes' bfloat16 are read in place, whatever the strides, the
         half types computed in float32; integers, bool and lists become float64.
-    axis : int, default -1
-        The class axis.
+    axis : int, tuple of int or None, default -1
+        The class axis. Several are taken for one, and None for all axes.
     where : array_like of bool, optional
         Broadcasts to the logits. False takes a class out of its sample: its probability is 0, and its logit is not
         looked at.
@@ -82,7 +86,7 @@ def softmax(
 
 def log_softmax(
     logits: npt.ArrayLike,
-    axis: int = -1,
+    axis: Axes = -1,
     *,
     where: npt.ArrayLike | None = None,
     temperature: float = 1.0,
@@ -121,12 +125,13 @@ def log_softmax(
 
 def logsumexp(
     logits: npt.ArrayLike,
-    axis: int = -1,
+    axis: Axes = -1,
     *,
     where: npt.ArrayLike | None = None,
     temperature: float = 1.0,
     out: Array | None = None,
     n_threads: int | None = None,
+    keepdims: bool = False,
     **unknown: Never,
 ) -> Array:
     """``log(sum(exp(z)))`` along one axis, in nats, without overflow.
@@ -138,6 +143,8 @@ def logsumexp(
     out : ndarray, optional
         Where the result goes: shape of the sample axes, dtype of the logits (or float32 for a half type), not
         overlapping them.
+    keepdims : bool, default False
+        Keep the class axes, with length 1, in the result and in ``out``.
 
     Returns
     -------
@@ -158,26 +165,139 @@ def logsumexp(
     """
     if unknown:
         raise unknown_keyword(logsumexp, unknown)
-    return _run(_kernels.LOGSUMEXP, logits, axis, where, temperature, out, n_threads)
+    return _run(_kernels.LOGSUMEXP, logits, axis, where, temperature, out, n_threads, keepdims)
 
 
-def softmax_jvp(
-    logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never
+def entropy(
+    logits: npt.ArrayLike,
+    axis: Axes = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
+    keepdims: bool = False,
+    **unknown: Never,
 ) -> Array:
-    """Change of the softmax when the logits change by ``v``: ``J v``, with the Jacobian ``J = diag(p) - p p^T``.
+    """Entropy ``-sum(p log(p))`` of the softmax ``p`` of the logits, in nats.
 
     Parameters
     ----------
-    logits, axis, n_threads
+    logits, axis, where, temperature, n_threads
         As for :func:`softmax`.
+    out, keepdims
+        As for :func:`logsumexp`.
+
+    Returns
+    -------
+    ndarray of the sample axes' shape
+        From 0 to ``log(C)``. A small entropy keeps its relative precision: each term of
+        ``log(S) + sum(p (max(z) - z))`` is within ``4 eps (1 + max(z) - z)`` of the exact one. A class of logit -inf
+        counts as absent. nan for a sample with a nan or +inf logit, or of nothing but -inf.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for :func:`softmax`.
+
+    Notes
+    -----
+    C. Shannon, *A Mathematical Theory of Communication* (1948), section 6. ``logsumexp(z) - sum(p z)`` would be the
+    same, but for cancellation.
+
+    Examples
+    --------
+    >>> import numpy as np, softxent
+    >>> softxent.entropy(np.array([[0.0, 0.0], [0.0, 40.0]]))
+    array([6.93147181e-01, 1.74182525e-16])
+    """
+    if unknown:
+        raise unknown_keyword(entropy, unknown)
+    return _run(_kernels.ENTROPY, logits, axis, where, temperature, out, n_threads, keepdims)
+
+
+def entropy_and_grad(
+    logits: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    n_threads: int | None = None,
+    **unknown: Never,
+) -> tuple[Array, Array]:
+    """Entropy of the softmax and its gradient with respect to the logits, in one pass.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature, n_threads
+        As for :func:`softmax`, but ``axis`` is one axis.
+    grad_output : float or array_like of the sample axes' shape, optional
+        The upstream gradient, which multiplies this one.
+    out : ndarray, optional
+        Where the gradient goes: shape and dtype of the logits (or float32 for a half type), any strides. It may be
+        ``logits`` itself.
+
+    Returns
+    -------
+    entropy : ndarray of the sample axes' shape
+        As from :func:`entropy`.
+    grad : ndarray of the logits' shape and dtype
+        ``-p (log(p) + H) / temperature`` for the entropy ``H``. Exactly 0 where ``where`` is False.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for :func:`softmax`.
+
+    Notes
+    -----
+    From the chain rule: ``dH/dp_k = -(log p_k + 1)``, through the softmax Jacobian.
+
+    Examples
+    --------
+    >>> import numpy as np, softxent
+    >>> H, grad = softxent.entropy_and_grad(np.log([1.0, 1.0, 2.0]))
+    >>> grad.round(4)
+    array([ 0.0866,  0.0866, -0.1733])
+    """
+    if unknown:
+        raise unknown_keyword(entropy_and_grad, unknown)
+    call = _call_of(logits, axis, where, temperature)
+    if grad_output is not None:
+        set_grad_output(call, grad_output)
+    threads = threads_for(n_threads)
+    gradient = call.out = output(call, out, may_be_logits=True)
+    losses = call.loss = output(call, None, with_classes=False)
+    compute(call, _kernels.ENTROPY_GRAD, threads)
+    return losses, gradient
+
+
+def softmax_jvp(
+    logits: npt.ArrayLike,
+    v: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    n_threads: int | None = None,
+    **unknown: Never,
+) -> Array:
+    """Change of the softmax when the logits change by ``v``: ``J v``, with the Jacobian ``J``.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature, n_threads
+        As for :func:`softmax`, but ``axis`` is one axis.
     v : array_like of the logits' shape
-        The direction, of any real dtype.
+        The direction, of any real dtype. It is not looked at where ``where`` is False.
 
     Returns
     -------
     ndarray of the logits' shape and dtype
-        ``p (v - sum(p v))`` along the class axis, with ``v`` counted from its value at the likeliest class, so that
-        nothing is lost where ``p`` is nearly 1.
+        ``p (v - sum(p v)) / temperature`` along the class axis, with ``v`` counted from its value at the likeliest
+        class, so that nothing is lost where ``p`` is nearly 1. 0 where ``where`` is False.
 
     Raises
     ------
@@ -186,8 +306,8 @@ def softmax_jvp(
 
     Notes
     -----
-    ``dp_i/dz_j = p_i (1 if i == j else 0) - p_i p_j``; see C. Bishop, *Pattern Recognition and Machine Learning*
-    (Springer, 2006), equation 4.106. The matrix is not formed.
+    ``J = (diag(p) - p p^T) / temperature``, that is ``dp_i/dz_j = p_i (1 if i == j else 0) - p_i p_j``; see C. Bishop,
+    *Pattern Recognition and Machine Learning* (Springer, 2006), equation 4.106. The matrix is not formed.
 
     Examples
     --------
@@ -197,20 +317,27 @@ def softmax_jvp(
     """
     if unknown:
         raise unknown_keyword(softmax_jvp, unknown)
-    return _jacobian_times("v", logits, v, axis, n_threads)
+    return _jacobian_times(_kernels.JVP, "v", logits, v, axis, where, temperature, n_threads)
 
 
 def softmax_vjp(
-    logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never
+    logits: npt.ArrayLike,
+    g: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    n_threads: int | None = None,
+    **unknown: Never,
 ) -> Array:
     """Gradient with respect to the logits, ``J^T g``, from that with respect to the softmax, ``g``.
 
     Parameters
     ----------
-    logits, axis, n_threads
-        As for :func:`softmax`.
+    logits, axis, where, temperature, n_threads
+        As for :func:`softmax`, but ``axis`` is one axis.
     g : array_like of the logits' shape
-        The upstream gradient, of any real dtype.
+        The upstream gradient, of any real dtype. It is not looked at where ``where`` is False.
 
     Returns
     -------
@@ -230,7 +357,95 @@ def softmax_vjp(
     """
     if unknown:
         raise unknown_keyword(softmax_vjp, unknown)
-    return _jacobian_times("g", logits, g, axis, n_threads)
+    return _jacobian_times(_kernels.JVP, "g", logits, g, axis, where, temperature, n_threads)
+
+
+def log_softmax_jvp(
+    logits: npt.ArrayLike,
+    v: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    n_threads: int | None = None,
+    **unknown: Never,
+) -> Array:
+    """Change of the log-softmax when the logits change by ``v``: ``J v``, with its Jacobian ``J``.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature, n_threads
+        As for :func:`softmax`, but ``axis`` is one axis.
+    v : array_like of the logits' shape
+        The direction, of any real dtype. It is not looked at where ``where`` is False.
+
+    Returns
+    -------
+    ndarray of the logits' shape and dtype
+        ``(v - sum(p v)) / temperature`` along the class axis. 0 where ``where`` is False.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`softmax`; ValueError also if ``v`` has another shape than the logits.
+
+    Notes
+    -----
+    ``J_ij = ((1 if i == j else 0) - p_j) / temperature``, from the chain rule through ``z - logsumexp(z)``.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.log_softmax_jvp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    if unknown:
+        raise unknown_keyword(log_softmax_jvp, unknown)
+    return _jacobian_times(_kernels.LOG_JVP, "v", logits, v, axis, where, temperature, n_threads)
+
+
+def log_softmax_vjp(
+    logits: npt.ArrayLike,
+    g: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    n_threads: int | None = None,
+    **unknown: Never,
+) -> Array:
+    """Gradient with respect to the logits, ``J^T g``, from that with respect to the log-softmax, ``g``.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature, n_threads
+        As for :func:`softmax`, but ``axis`` is one axis.
+    g : array_like of the logits' shape
+        The upstream gradient, of any real dtype. It is not looked at where ``where`` is False.
+
+    Returns
+    -------
+    ndarray of the logits' shape and dtype
+        ``(g - p sum(g)) / temperature`` along the class axis. 0 where ``where`` is False.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As from :func:`softmax`; ValueError also if ``g`` has another shape than the logits.
+
+    Notes
+    -----
+    It is the cross-entropy's gradient with ``-g`` for the target: the cross-entropy is ``-sum(t log_softmax(z))``.
+
+    Examples
+    --------
+    >>> import softxent
+    >>> softxent.log_softmax_vjp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    if unknown:
+        raise unknown_keyword(log_softmax_vjp, unknown)
+    return _jacobian_times(_kernels.LOG_VJP, "g", logits, g, axis, where, temperature, n_threads)
 
 
 def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | None = None, **unknown: Never) -> Array:
@@ -275,34 +490,146 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1, *, n_threads: int | 
     return jacobian
 
 
-def _jacobian_times(name: str, logits: npt.ArrayLike, vector: npt.ArrayLike, axis: int, n_threads: int | None) -> Array:
-    call = call_of(logits, axis)
-    call.direction = as_direction(vector, name, call.logits)
-    threads = threads_for(n_threads)
-    product = call.out = output(call, None)
-    compute(call, _kernels.JVP, threads)
-    return product
-
-
-def _run(
+def _jacobian_times(
     operation: _kernels.Operation,
+    name: str,
     logits: npt.ArrayLike,
+    vector: npt.ArrayLike,
     axis: int,
     where: npt.ArrayLike | None,
     temperature: float,
-    out: Array | None,
     n_threads: int | None,
 ) -> Array:
-    """Compute an operation that writes one number for each sample, or one for each class."""
+    call = _call_of(logits, axis, where, temperature)
+    call.direction = as_direction(vector, name, call.logits)
+    threads = threads_for(n_threads)
+    product = call.out = output(call, None)
+    compute(call, operation, threads)
+    return product
+
+
+def _call_of(logits: npt.ArrayLike, axis: int, where: npt.ArrayLike | None, temperature: float) -> _kernels.Call:
     call = call_of(logits, axis)
     if where is not None:
         call.where = check_where(where, call.logits)
     if type(temperature) is not float or temperature != 1:
         call.temperature = check_scale(temperature, "temperature")
+    return call
+
+
+def _run(
+    operation: _kernels.Operation,
+    logits: npt.ArrayLike,
+    axis: Axes,
+    where: npt.ArrayLike | None,
+    temperature: float,
+    out: Array | None,
+    n_threads: int | None,
+    keepdims: bool = False,
+) -> Array:
+    """Compute an operation that writes one number for each sample, or one for each class."""
+    if axis is None or isinstance(axis, tuple):
+        return _run_along(operation, logits, axis, where, temperature, out, n_threads, keepdims)
+    call = _call_of(logits, axis, where, temperature)
     threads = threads_for(n_threads)
     if operation.has_losses:
+        if keepdims and out is not None:
+            out = _without_axes(out, call.logits, (call.class_axis,))
         result = call.loss = output(call, out, with_classes=False)
     else:
         result = call.out = output(call, out, may_be_logits=True)
     compute(call, operation, threads)
-    return result
+    return np.expand_dims(result, call.class_axis) if keepdims else result
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Several class axes: they are taken for one, as numpy.reshape takes them.
+
+
+def _run_along(
+    operation: _kernels.Operation,
+    logits: npt.ArrayLike,
+    axis: tuple[int, ...] | None,
+    where: npt.ArrayLike | None,
+    temperature: float,
+    out: Array | None,
+    n_threads: int | None,
+    keepdims: bool,
+) -> Array:
+    z = as_real_array(logits, "logits")
+    axes = class_axes(z, axis)
+    samples = tuple(length for i, length in enumerate(z.shape) if i not in axes)
+    allowed = None if where is None else check_where(where, z)
+    dtype, threads = result_dtype(z.dtype), threads_for(n_threads)
+    if not operation.has_losses:
+        result = (
+            np.empty(z.shape, dtype)
+            if out is None
+            else check_out(out, z.shape, dtype, "the logits", [("logits", z)], z)
+        )
+        place = _classes_last(result, axes)
+    elif out is None:
+        place = np.empty(samples, dtype)
+    else:
+        place = check_out(
+            _without_axes(out, z, axes) if keepdims else out, samples, dtype, "the samples", [("logits", z)]
+        )
+    views = [a if a is None else _classes_last(a, axes) for a in (z, allowed)]
+    # A sample whose classes do not lie in one line is copied. So samples are done in pieces.
+    in_line = all(a is None or _is_line(a, len(axes)) for a in (*views, None if operation.has_losses else place))
+    n_classes = math.prod(z.shape[i] for i in axes)
+    for index in pieces(samples, z.size if in_line else max(1, PIECE_LOGITS // n_classes)):
+        z_piece, allowed_piece, to = (a if a is None else a[index] for a in (*views, place))
+        flat = (*to.shape[: len(samples)], n_classes)
+        part = _run(
+            operation,
+            z_piece.reshape(flat),
+            -1,
+            None if allowed_piece is None else allowed_piece.reshape(flat),
+            temperature,
+            to.reshape(flat) if in_line and not operation.has_losses else to if operation.has_losses else None,
+            threads,
+        )
+        if not (in_line or operation.has_losses):
+            to[...] = part.reshape(to.shape)
+    if not operation.has_losses:
+        return result
+    return np.expand_dims(place, axes) if keepdims else place
+
+
+def class_axes(logits: Array, axis: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The class axes, counted from the first."""
+    axes = tuple(range(logits.ndim)) if axis is None else tuple(check_integer(i, "axis") for i in axis)
+    if logits.ndim == 0:
+        raise ValueError("logits must have at least one axis, the classes; got a single number")
+    if not axes:
+        raise ValueError("axis must name at least one axis; got an empty tuple")
+    for i in axes:
+        if not -logits.ndim <= i < logits.ndim:
+            raise np.exceptions.AxisError(i, logits.ndim)
+    counted = tuple(i % logits.ndim for i in axes)
+    if len(set(counted)) < len(counted):
+        raise ValueError(f"axis must name each axis once; got {axis}")
+    if any(logits.shape[i] == 0 for i in counted):
+        raise ValueError("logits must have at least one class; one of their class axes is empty")
+    return tuple(sorted(counted))
+
+
+def _classes_last(array: Array, axes: tuple[int, ...]) -> Array:
+    return np.asarray(array).transpose([*(i for i in range(array.ndim) if i not in axes), *axes])
+
+
+def _is_line(array: Array, n_axes: int) -> bool:
+    """Whether the last axes are one line of memory, each step as long as the next."""
+    lengths, strides = array.shape[-n_axes:], array.strides[-n_axes:]
+    steps = [(length, stride) for length, stride in zip(lengths, strides, strict=True) if length > 1]
+    return all(a[1] == b[1] * b[0] for a, b in itertools.pairwise(steps))
+
+
+def _without_axes(out: Array, logits: Array, axes: tuple[int, ...]) -> Array:
+    """A view of an ``out`` that has the class axes, each of length 1."""
+    shape = tuple(1 if i in axes else length for i, length in enumerate(logits.shape))
+    if not isinstance(out, np.ndarray) or out.shape != shape:
+        got = out.shape if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"out must have the shape of the samples with keepdims, {shape}; got {got}")
+    return out[tuple(0 if i in axes else slice(None) for i in range(out.ndim))]
