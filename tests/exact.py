@@ -35,8 +35,8 @@ class Exact:
 
 
 def made_exact(value, bound, grad, grad_bound, inverse, dtype):
-    """With bounds in numbers of eps; what is below the smallest normal number may be 0."""
-    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    """With bounds in numbers of eps; what is below the smallest normal number may be 0, and so may mpmath's rounding."""
+    eps, tiny = float(np.finfo(dtype).eps), max(float(np.finfo(dtype).tiny), 10.0 ** (20 - DIGITS))
     high = np.array([float(g) for g in grad])
     low = np.array([float(g - h) for g, h in zip(grad, map(mp.mpf, high.tolist()), strict=True)])
     grad_bound = np.array([float(b) * eps + tiny for b in grad_bound])

@@ -1197,10 +1197,10 @@ def _log_ratio(teacher: _Softmax, student: _Softmax, change: Floats) -> Floats:
     has_both = np.isfinite(change)
     p = np.where(has_both, student.p, 0)
     mean = (p * np.where(has_both, change, 0)).sum(axis=-1, keepdims=True) / p.sum(axis=-1, keepdims=True)
-    e = np.where(has_both, change - mean, np.where(student.p == 0, np.inf, -np.inf))
+    e = np.where(has_both, change - mean, np.where(change == np.inf, np.inf, -np.inf))
     sum_left = np.where(student.p == 0, 0, student.p * np.expm1(e)).sum(axis=-1, keepdims=True)
-    # Beyond that, a probability that is rounded to 0 may count, and no digit is lost without the above.
-    is_near = np.max(np.where(has_both, e, 0), axis=-1, keepdims=True) < 100
+    # Beyond that, a probability that is 0, or is rounded to it, counts; and no digit is lost without the above.
+    is_near = np.max(e, axis=-1, keepdims=True) < 100
     return np.where(is_near & has_both & np.isfinite(mean), e - np.log1p(sum_left), plain)
 
 
