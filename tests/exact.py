@@ -35,7 +35,7 @@ class Exact:
 
 
 def made_exact(value, bound, grad, grad_bound, inverse, dtype):
-    """With bounds in numbers of eps; what is below the smallest normal number may be 0, and so may mpmath's rounding."""
+    """With bounds in numbers of eps; what is below the smallest normal number, or mpmath's digits, may be anything."""
     eps, tiny = float(np.finfo(dtype).eps), max(float(np.finfo(dtype).tiny), 10.0 ** (20 - DIGITS))
     high = np.array([float(g) for g in grad])
     low = np.array([float(g - h) for g, h in zip(grad, map(mp.mpf, high.tolist()), strict=True)])
