@@ -69,7 +69,7 @@ def assert_same_bits(got, want):
 def noise_of(rng, n_classes, scale):
     """Of few distinct numbers where there are many classes."""
     row = rng.normal(size=n_classes)
-    return (np.round(row * 16) / 16 if n_classes > 1000 else row) * scale
+    return (np.round(row * 8) / 8 if n_classes > 100 else row) * scale
 
 
 def pairs_of(n_classes, dtype):
@@ -134,7 +134,7 @@ def test_the_bounds_are_of_the_promised_size(dtype):
     eps = float(np.finfo(dtype).eps)
     for n_classes in (3, 65, 1000):
         for truth in pairs_and_truths(n_classes, dtype, 1.0, True)[2][:12]:
-            assert truth.bound <= 1000 * eps * float(truth.value) + np.finfo(dtype).tiny
+            assert truth.bound <= 1000 * eps * float(truth.value) + max(np.finfo(dtype).tiny, 1e-100)
         for truth in pairs_and_truths(n_classes, dtype, 1.0, False)[2][:12]:
             kl = float(truth.value)
             assert truth.bound <= 100 * eps * (kl + np.sqrt(kl) + 100 * eps)
@@ -157,9 +157,9 @@ def test_a_teacher_diverges_from_itself_by_nothing(shape_and_axis, dtype, isa, r
 
 @pytest.mark.parametrize("n_classes", [2, 4, 33])
 def test_rounded_probabilities_never_diverge_by_less_than_nothing(n_classes, dtype, isa):
-    """Of a million rows, each against what rounding makes of its own softmax."""
+    """Of half a million rows, each against its own softmax, as it is rounded and one step beside that, and another's."""
     rng = np.random.default_rng(7)
-    n = 1_000_000 if n_classes == 4 else 20_000
+    n = 500_000 if n_classes == 4 else 20_000
     z = (rng.standard_normal((n, n_classes), np.float32) * 3).astype(dtype)
     t = softxent.softmax(z)
     for target in (t, np.nextafter(t, dtype(0)), np.nextafter(t, dtype(1))):

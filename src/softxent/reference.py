@@ -1183,7 +1183,7 @@ def _difference(a: Floats, b: Floats, at: npt.NDArray[np.intp]) -> Floats:
     """
     high = a - b
     back = high - a
-    low = (a - (high - back)) - (b + back)
+    low = np.where(np.isfinite(high), (a - (high - back)) - (b + back), 0)
     return np.asarray((high - np.take_along_axis(high, at, axis=-1)) + (low - np.take_along_axis(low, at, axis=-1)))
 
 
