@@ -7,7 +7,6 @@ from command_line import sample, snapshot, store
 from softxent import _kernels
 from softxent._cli.main import main
 
-
 # The marks of SciPy's own tests, which test_scipy.py runs: they choose among array libraries, of which NumPy is one.
 SCIPYS_MARKS = ("array_api_backends", "skip_xp_backends", "uses_xp_capabilities", "xfail_xp_backends")
 
