@@ -237,7 +237,7 @@ def test_several_axes_must_be_integers(axis):
 def test_several_axes_must_be_different_axes_of_the_logits():
     for function in FAMILY:
         for axis in ((0, 2), (-3, 1), (2**70,)):
-            with pytest.raises(np.exceptions.AxisError, match="axis .* is out of bounds"):
+            with pytest.raises(np.exceptions.AxisError, match=r"axis .* is out of bounds"):
                 function(Z, axis)
         for axis in ((0, 0), (1, -1), (0, 1, 0)):
             with pytest.raises(ValueError, match=r"axis must .* once; got \("):
@@ -650,12 +650,6 @@ class TestDivergence:
         with pytest.raises(ValueError, match=r"target must have the logits' shape"):
             softxent.kl_divergence(Z, Y)
 
-    @pytest.mark.parametrize("bad", [1, 0, "yes", None, [True]])
-    def test_another_kind_of_target_than_true_or_false(self, bad):
-        for function in (softxent.kl_divergence, softxent.kl_divergence_and_grad):
-            with pytest.raises(TypeError, match="target_logits must be True or False; got"):
-                function(Z, T, target_logits=bad)
-
     @pytest.mark.parametrize("name", ["temperature", "normalizer"])
     def test_numbers_out_of_their_range(self, name, divergence):
         for value in OUT_OF_RANGE["temperature"] if name == "temperature" else [-1, NAN, INF]:
@@ -754,18 +748,6 @@ class TestEntropy:
         with pytest.raises(ValueError, match="out overlaps grad_output in memory"):
             softxent.entropy_and_grad(Z, grad_output=memory[:, 1], out=memory)
         np.testing.assert_array_equal(memory, 1)
-
-    @pytest.mark.parametrize("bad", [1, "yes", None, [True]])
-    def test_another_kind_of_keepdims_than_true_or_false(self, bad):
-        for function in (softxent.entropy, softxent.logsumexp):
-            with pytest.raises(TypeError, match="keepdims must be True or False; got"):
-                function(Z, keepdims=bad)
-
-
-@pytest.mark.parametrize("bad", [1, "yes", None, [True]])
-def test_the_derivative_of_the_temperature_is_asked_for_by_true_or_false(bad):
-    with pytest.raises(TypeError, match="wrt_temperature must be True or False; got"):
-        softxent.cross_entropy_and_grad(Z, Y, wrt_temperature=bad)
 
 
 class TestPair:
