@@ -33,7 +33,6 @@ __all__ = [
     "SparseTarget",
     "cross_entropy",
     "cross_entropy_and_grad",
-    "cross_entropy_and_rank",
     "cross_entropy_grad_hess",
     "cross_entropy_hvp",
     "entropy",
