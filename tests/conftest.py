@@ -7,6 +7,16 @@ from command_line import sample, snapshot, store
 from softxent import _kernels
 from softxent._cli.main import main
 
+# The marks of SciPy's own tests, which test_scipy.py runs: they choose among array libraries, of which NumPy is one.
+SCIPYS_MARKS = ("array_api_backends", "skip_xp_backends", "uses_xp_capabilities", "xfail_xp_backends")
+
+
+def pytest_configure(config):
+    for mark in SCIPYS_MARKS:
+        config.addinivalue_line("markers", f"{mark}: SciPy's")
+    # And an iterator of theirs, which pytest 9 warns of while it collects.
+    config.addinivalue_line("filterwarnings", "ignore:Passing a non-Collection iterable to parametrize")
+
 
 @pytest.fixture(params=_kernels.usable_isas())
 def isa(request):

@@ -1,5 +1,5 @@
-"""The softmax's Jacobian and its products, the Hessian's diagonal and its products: the values of the reference for any
-shape, axis, layout, dtype and option, with relative precision where a prediction is confident.
+"""The Jacobians of softmax and log_softmax and their products, the Hessian's diagonal and its products: the values of
+the reference for any shape, axis, layout, dtype and option, with relative precision where a prediction is confident.
 
 How they behave at infinities and nan is in test_edges.py, in half precision in test_half.py.
 """
@@ -12,6 +12,7 @@ from layouts import LAYOUTS, SHAPES, laid_out
 from softxent import reference
 
 KINDS = ["exact", "xgboost", "lightgbm"]
+PRODUCTS = ["softmax_jvp", "softmax_vjp", "log_softmax_jvp", "log_softmax_vjp"]
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 
 # The numbers of classes cover each way through the kernel: few classes, rows, and rows and columns longer than a kernel
@@ -54,11 +55,11 @@ def test_every_layout_gives_the_reference_values(shape, axis, layout, dtype, isa
     z = laid_out(rng.normal(size=shape) * 3, layout, dtype)
     v = laid_out(rng.normal(size=shape), layout, dtype)
     samples = tuple(np.delete(shape, axis))
-    expected = reference.softmax_jvp(z, v, axis)
-    for function in (softxent.softmax_jvp, softxent.softmax_vjp):
-        product = function(z, v, axis)
+    for name in PRODUCTS:
+        product = getattr(softxent, name)(z, v, axis)
         assert product.dtype == dtype
-        np.testing.assert_allclose(product, expected, **close(dtype))
+        expected = getattr(reference, name)(z, v, axis)
+        np.testing.assert_allclose(product, expected, **close(dtype, max(1, np.abs(expected).max())))
     jacobian = softxent.softmax_jacobian(z, axis)
     assert jacobian.dtype == dtype
     assert jacobian.shape == (*samples, shape[axis], shape[axis])
@@ -117,7 +118,9 @@ def test_a_jacobian_has_the_sample_axes_first(axis, dtype, isa, rng):
 def test_one_sample_alone_is_a_sample(dtype, isa, rng):
     for c in (5, 50, 700):
         z, v = rng.normal(size=c).astype(dtype), rng.normal(size=c)
-        np.testing.assert_array_equal(softxent.softmax_jvp(z, v), softxent.softmax_jvp(z[None], v[None])[0])
+        for name in PRODUCTS:
+            function = getattr(softxent, name)
+            np.testing.assert_array_equal(function(z, v), function(z[None], v[None])[0])
         np.testing.assert_array_equal(softxent.softmax_jacobian(z), softxent.softmax_jacobian(z[None])[0])
         np.testing.assert_array_equal(
             softxent.cross_entropy_hvp(z, 3, v), softxent.cross_entropy_hvp(z[None], [3], v[None])[0]
@@ -132,8 +135,9 @@ def test_one_sample_alone_is_a_sample(dtype, isa, rng):
 def test_directions_of_every_real_dtype_are_taken(code, problem, dtype, isa, rng):
     z, labels, axis = problem
     v = (rng.normal(size=z.shape) * 3).clip(0).astype(code)
-    near = {"rtol": 30 * np.finfo(dtype).eps, "atol": np.finfo(dtype).eps}  # as float64, and not in the logits' dtype
-    for function in (softxent.softmax_jvp, softxent.softmax_vjp):
+    near = {"rtol": 30 * np.finfo(dtype).eps, "atol": np.finfo(dtype).eps}  # as float64, and not as the logits' dtype
+    for name in PRODUCTS:
+        function = getattr(softxent, name)
         expected = function(z, v.astype(dtype), axis)
         np.testing.assert_allclose(function(z, v, axis), expected, **near)
         np.testing.assert_allclose(function(z, v.tolist(), axis), expected, **near)
@@ -198,6 +202,58 @@ def test_every_option_gives_the_reference_values(name, target, reduction, proble
     if "where" in options:
         for values in (got[1], got[2], product):
             np.testing.assert_array_equal(values[~np.broadcast_to(options["where"], z.shape)], 0)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 1.7])
+def test_products_with_where_and_temperature_give_the_reference_values(name, temperature, problem, dtype, isa, rng):
+    z, _, axis = problem
+    v = rng.normal(size=z.shape).astype(dtype)
+    of_classes = np.expand_dims(np.arange(z.shape[axis]) % 3 > 0, tuple(range(1, z.ndim - axis)))
+    for where in (None, rng.random(z.shape) < 0.7, of_classes):
+        product = getattr(softxent, name)(z, v, axis, where=where, temperature=temperature)
+        want = getattr(reference, name)(z, v, axis, where=where, temperature=temperature)
+        np.testing.assert_allclose(product, want, **close(dtype, max(1, np.abs(want).max())))
+        if where is None:
+            continue
+        # A removed class is exactly 0, and neither its logit nor its direction is looked at.
+        removed = ~np.broadcast_to(where, z.shape)
+        np.testing.assert_array_equal(product[removed], 0)
+        for hole in (np.nan, np.inf):
+            holes = np.where(removed, dtype(hole), z), np.where(removed, dtype(hole), v)
+            again = getattr(softxent, name)(*holes, axis, where=where, temperature=temperature)
+            np.testing.assert_array_equal(again, product)
+
+
+def test_a_product_of_the_log_softmax_is_that_of_the_softmax_over_p(problem, dtype, isa, rng):
+    """And the two products of one Jacobian are each other's transpose: g (J v) = (J^T g) v."""
+    z, _, axis = problem
+    v, g = (rng.normal(size=z.shape).astype(dtype) for _ in range(2))
+    p = softxent.softmax(z, axis)
+    product = softxent.log_softmax_jvp(z, v, axis)
+    np.testing.assert_allclose(p * product, softxent.softmax_jvp(z, v, axis), **close(dtype, 4))
+    for jvp, vjp in (("softmax_jvp", "softmax_vjp"), ("log_softmax_jvp", "log_softmax_vjp")):
+        forward = np.sum(g * getattr(softxent, jvp)(z, v, axis), axis=axis, dtype=np.float64)
+        backward = np.sum(v * getattr(softxent, vjp)(z, g, axis), axis=axis, dtype=np.float64)
+        np.testing.assert_allclose(forward, backward, **close(dtype, z.shape[axis]))
+
+
+def test_the_gradient_through_log_softmax_is_that_of_the_cross_entropy(problem, dtype, isa):
+    """-1 at the label, as from the loss -log p: p - y."""
+    z, labels, axis = problem
+    g = -np.moveaxis(np.arange(z.shape[axis]) == labels[..., None], -1, axis).astype(dtype)
+    grad = softxent.cross_entropy_and_grad(z, labels, axis=axis, reduction="sum")[1]
+    np.testing.assert_allclose(softxent.log_softmax_vjp(z, g, axis), grad, **close(dtype))
+
+
+def test_products_of_a_broken_sample_are_nan_there_only(dtype, isa):
+    z, v = np.zeros((4, 5), dtype), np.ones((4, 5), dtype)
+    z[1, 2], z[2, 0], z[3] = np.nan, np.inf, -np.inf
+    for name in PRODUCTS:
+        for order in "CF":
+            product = getattr(softxent, name)(np.asarray(z, order=order), v)
+            assert np.isnan(product).all(axis=1).tolist() == [False, True, True, True]
+            assert np.isfinite(product[0]).all()
 
 
 def test_the_loss_and_gradient_beside_a_hessian_are_those_without(problem, dtype, isa, rng):
@@ -392,6 +448,10 @@ class TestConfidentPredictions:
             np.testing.assert_allclose(product, expected, rtol=self.bound(dtype), atol=0)
         # A constant that is added to the direction changes nothing, and costs no digit that the direction has.
         np.testing.assert_allclose(softxent.softmax_jvp(z, v + 4), expected, rtol=3 * self.bound(dtype), atol=0)
+        for name in ("log_softmax_jvp", "log_softmax_vjp"):  # at a class that has nearly all, what it has not counts
+            product = getattr(softxent, name)(z, v)
+            expected_log = getattr(reference, name)(*wide).astype(np.float64)
+            np.testing.assert_allclose(product, expected_log, rtol=self.bound(dtype), atol=0)
         hvp = softxent.cross_entropy_hvp(z, top, v, reduction="sum")
         np.testing.assert_allclose(hvp, expected, rtol=self.bound(dtype), atol=0)
 
@@ -481,15 +541,16 @@ def test_reduction_none_is_the_hessian_of_the_losses_sum(problem, isa, rng):
 @pytest.mark.parametrize("shape", [(3000, 65), (9001, 10), (40, 50, 60)])
 def test_same_bits_for_any_thread_count(shape, dtype, isa, rng):
     z, v = (rng.normal(size=shape).astype(dtype) for _ in range(2))
-    labels = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    labels, where = rng.integers(0, shape[1], (shape[0], *shape[2:])), rng.random(shape) < 0.9
     small = z[:8]
 
     def results(n):
         options = {"axis": 1, "n_threads": n}
         yield from softxent.cross_entropy_grad_hess(z, labels, **options)
         yield softxent.cross_entropy_hvp(z, labels, v, label_smoothing=0.1, **options)
-        yield softxent.softmax_jvp(z, v, **options)
-        yield softxent.softmax_vjp(z, v, **options)
+        for name in PRODUCTS:
+            yield getattr(softxent, name)(z, v, **options)
+            yield getattr(softxent, name)(z, v, temperature=0.7, where=where, **options)
         yield softxent.softmax_jacobian(small, **options)
 
     expected = list(results(1))

@@ -533,9 +533,58 @@ class TestWeights:
             np.testing.assert_array_equal(hess, padded([[0, 0, 0], [0.5, 0.5, 0]], z))
 
     @pytest.mark.parametrize("row", BROKEN)
-    def test_a_sample_weight_of_zero_does_not_hide_a_nan(self, row, kernel, dtype, isa):
-        losses = softxent.cross_entropy(kernel([row], dtype), [0], sample_weight=[0], reduction="none")
-        assert np.isnan(losses[0])
+    def test_a_sample_weight_of_zero_leaves_a_sample_out_whatever_it_holds(self, row, kernel, way, dtype, isa):
+        """Its logits and its target are not looked at: it adds nothing, has no gradient and no rank."""
+        z, clean = kernel([row, [0, 0, -INF]], dtype), kernel([[1, 2, 3], [0, 0, -INF]], dtype)
+        options = way.options(z) | {"sample_weight": [0, 2]}
+        for target, good in (
+            ([2, 0], [2, 0]),
+            (padded([[NAN, -1, INF], [1, 0, 0]], z), padded([[1, 0, 0], [1, 0, 0]], z)),
+        ):
+            for reduction in ("none", "sum", "mean"):
+                options["reduction"] = reduction
+                v = np.array(z)  # which is not looked at either
+                v[1] = 1
+                got = [
+                    *softxent.cross_entropy_grad_hess(z, target, **options),
+                    softxent.cross_entropy_hvp(z, target, v, **options),
+                    *softxent.cross_entropy_and_grad(z, target, **options),
+                    *softxent.cross_entropy_and_rank(z, target, **options),
+                ]
+                want = [
+                    *softxent.cross_entropy_grad_hess(clean, good, **options),
+                    softxent.cross_entropy_hvp(clean, good, np.ones_like(z), **options),
+                    *softxent.cross_entropy_and_grad(clean, good, **options),
+                    *softxent.cross_entropy_and_rank(clean, good, **options),
+                ]
+                for values, wanted in zip(got, want, strict=True):
+                    np.testing.assert_array_equal(values, wanted)
+                for values in (got[1], got[2], got[3], got[5]):
+                    np.testing.assert_array_equal(values[0], 0)
+                for values in got[7:]:
+                    assert values.tolist() == [-1, 0]
+                if reduction == "none":
+                    assert got[0][0] == got[4][0] == 0
+
+    def test_a_sample_weight_of_zero_leaves_the_gradient_that_is_added_to(self, kernel, dtype, isa):
+        z = kernel([[NAN, 1, 2], [0, 0, -INF]], dtype)
+        out = np.full_like(z, 3)
+        softxent.cross_entropy_and_grad(z, [0, 0], sample_weight=[0, 1], out=out, accumulate=True)
+        np.testing.assert_array_equal(out[0], 3)
+
+    def test_a_sample_weight_of_zero_has_no_curvature_of_any_kind(self, kernel, dtype, isa):
+        """Not even XGBoost's least."""
+        z = kernel([[NAN, 1, 2], [0, 0, -INF]], dtype)
+        for kind in ("exact", "xgboost", "lightgbm"):
+            hess = softxent.cross_entropy_grad_hess(z, [0, 0], sample_weight=[0, 1], kind=kind)[2]
+            np.testing.assert_array_equal(hess[0], 0)
+
+    def test_the_label_of_a_sample_without_weight_is_a_class(self, kernel, way, dtype, isa):
+        z = kernel([[NAN, 1, 2], [0, 0, -INF]], dtype)
+        with pytest.raises(IndexError, match=r"labels\[0\] is -3, which is not a class"):
+            softxent.cross_entropy_and_grad(z, [-3, 0], **way.options(z) | {"sample_weight": [0, 1]})
+        with pytest.raises(IndexError, match=r"labels\[0\] is 100000, which is not a class"):
+            softxent.cross_entropy_and_rank(z, [100000, 0], **way.options(z) | {"sample_weight": [0, 1]})
 
     @pytest.mark.parametrize("weights", [{"sample_weight": [0, 0]}, {"class_weight": 0}])
     def test_that_are_all_zero_have_no_mean_and_no_gradient(self, weights, kernel, dtype, isa):

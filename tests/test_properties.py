@@ -164,10 +164,13 @@ class Problem:
 
     @functools.cached_property
     def used(self):
-        """False where no gradient goes: in ignored samples and removed classes. It has the logits' shape."""
+        """False where no gradient goes: in samples that are ignored or have no weight, and where classes are removed.
+        In the logits' shape."""
         used = np.array(np.broadcast_to(self.options.get("where", True), self.logits.shape))
         if "ignore_index" in self.options:
             used &= np.expand_dims(native(self.labels) != self.options["ignore_index"], self.axis)
+        if "sample_weight" in self.options:
+            used &= np.expand_dims(np.asarray(self.options["sample_weight"]) != 0, self.axis)
         return used
 
     def with_options(self, **options):

@@ -29,14 +29,16 @@ def dtype(request):
     return np.dtype(request.param)
 
 
-def by_sorting(logits, labels, where, ignore_index):
-    """The classes that take part, in the order of a stable sort. The others come last."""
+def by_sorting(logits, labels, where, ignore_index, weight=None):
+    """The order of the classes that take part, found by a stable sort; classes last. A sample of weight 0 has none."""
     ranks, tops = np.full(logits.shape[:-1], -1), np.full(logits.shape[:-1], -1)
     for index in np.ndindex(*ranks.shape):
         classes = np.flatnonzero(where[index])
         z = logits[index].astype(np.float64)[classes]
         label = int(np.argmax(labels[index])) if labels.ndim == logits.ndim else int(labels[index])
         if (labels.ndim < logits.ndim and label == ignore_index) or np.isnan(z).any() or not z.size:
+            continue
+        if weight is not None and weight[index] == 0:
             continue
         order = classes[np.argsort(-z, kind="stable")].tolist()
         ranks[index], tops[index] = order.index(label) if label in order else len(order), order[0]
@@ -95,7 +97,8 @@ def test_ranks_are_those_of_a_stable_sort(isa, dtype, kind):
                 labels = rng.integers(0, c, n)
                 if name != "smoothing and class weights" and rng.random() < 0.3:
                     labels[rng.random(n) < 0.3] = -7
-                expected = by_sorting(z, labels, options.get("where", np.ones((n, c), bool)), -7)
+                where = options.get("where", np.ones((n, c), bool))
+                expected = by_sorting(z, labels, where, -7, options.get("sample_weight"))
                 options |= {"ignore_index": -7, "reduction": "none"}
                 loss, rank, top = softxent.cross_entropy_and_rank(z, labels, **options)
                 about = f"{c} classes, {layout}, {name}"

@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 import pytest
 
+import exact
 from softxent import reference
 from softxent._options import Options
 
@@ -45,28 +46,33 @@ def random_problem(seed, *, without=()):
     logits = rng.normal(scale=2, size=shape)
     options = {"axis": axis}
 
-    if rng.random() < 0.5:
+    kind = rng.choice(["indices", "distributions", "sparse"])
+    if kind == "indices":
         labels = rng.integers(n_classes, size=sample_axes)
         if rng.random() < 0.5:
             labels = np.where(rng.random(sample_axes) < 0.3, -100, labels)
             options["ignore_index"] = -100
+        labels = np.asarray(labels)
         target = np.moveaxis(np.arange(n_classes) == labels[..., None], -1, axis)
-    else:
+    elif kind == "distributions":
         labels = target = np.moveaxis(rng.dirichlet(np.ones(n_classes), size=sample_axes), -1, axis)
-    labels = np.asarray(labels)
+    else:
+        indices = rng.integers(-1, n_classes, size=(*sample_axes, 3))
+        labels = reference.SparseTarget(indices, rng.random(indices.shape))
+        target = np.moveaxis((np.arange(n_classes) == indices[..., None]).any(axis=-2), -1, axis)
 
     if rng.random() < 0.5:
         where = rng.random(shape) < 0.7
-        if labels.ndim == logits.ndim:  # a removed class has no target, because the loss would be infinite
+        if kind == "distributions":  # no target where there is no class: the loss would be infinite
             labels = labels * where
-        options["where"] = where | target.astype(bool) if labels.ndim < logits.ndim else where
-        # At least one class is left in every sample.
+        options["where"] = where if kind == "distributions" else where | target
+        # At least one class is left everywhere.
         np.moveaxis(options["where"], axis, -1)[..., 0] |= ~options["where"].any(axis=axis)
     draws = {
         "class_weight": rng.uniform(0.1, 2, n_classes),
-        "sample_weight": rng.uniform(0.1, 2, sample_axes),
+        "sample_weight": rng.uniform(0.1, 2, sample_axes) * (rng.random(sample_axes) < 0.8 if sample_axes else 1),
         "label_smoothing": rng.uniform(0, 1),
-        "temperature": rng.uniform(0.5, 2),
+        "temperature": rng.uniform(0.5, 2, sample_axes if rng.random() < 0.5 else ()),
         "softcap": rng.uniform(1, 5),
         "z_loss": rng.uniform(0, 1),
         "base": rng.choice([0.5, 2, 10]),
@@ -106,7 +112,7 @@ ROWS = {
 }
 
 
-def exact(logits, label):
+def by_the_textbook(logits, label):
     """Return the softmax, the logsumexp, the loss and its gradient, by the formulas of the textbook.
 
     The differences in them lose as many digits as a label's lead has: 304 of 400 where it leads by 700.
@@ -125,8 +131,8 @@ def exact(logits, label):
 def test_every_digit_promised_is_there(row):
     logits, label = ROWS[row]
     logits = np.array(logits)
-    p, lse, loss, grad = exact(logits, label)
-    # The contract's bounds: z - max is rounded, and so is the lead at the label.
+    p, lse, loss, grad = by_the_textbook(logits, label)
+    # The contract's bounds: the rounding of z - max, and at the label that of its lead.
     of_classes = 4 * EPS * (1 + logits.max() - logits)
     others = np.delete(logits, label)
     lead = max(0.0, logits[label] - others.max()) if others.size else 0.0
@@ -138,6 +144,32 @@ def test_every_digit_promised_is_there(row):
     assert abs(got_loss - loss) <= of_label * loss
     bounds = np.where(np.arange(logits.size) == label, of_label, of_classes)
     assert np.all(np.abs(got_grad - grad) <= bounds * np.abs(grad) + tiny)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("temperature", [1.0, 0.375])
+def test_every_digit_promised_of_the_entropy_is_there(row, temperature):
+    logits = np.array(ROWS[row][0])
+    truth = exact.entropy(logits, temperature)
+    h, grad = reference.entropy_and_grad(logits, temperature=temperature)
+    assert truth.error(h) <= 1
+    assert truth.grad_error(grad) <= 1
+    assert reference.entropy(logits, temperature=temperature) == h
+
+
+@pytest.mark.parametrize("distance", [0, 1e-12, 1e-6, 1e-3, 1, 30])
+@pytest.mark.parametrize("n_classes", [1, 2, 10, 300])
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+def test_every_digit_promised_of_a_divergence_is_there(distance, n_classes, offset):
+    rng = np.random.default_rng(n_classes)
+    teacher = rng.normal(size=n_classes) * 3
+    student = teacher + rng.normal(size=n_classes) * distance + offset
+    for target, is_logits in ((teacher, True), (reference.softmax(teacher, temperature=0.375), False)):
+        truth = exact.divergence(student, target, 0.375, is_logits)
+        kl, grad = reference.kl_divergence_and_grad(student, target, target_logits=is_logits, temperature=0.375)
+        assert kl >= 0
+        assert truth.error(kl) <= 1
+        assert truth.grad_error(grad) <= 1
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 1000])
@@ -322,6 +354,91 @@ def test_the_gradient_is_the_derivative_of_the_loss_under_any_options(seed):
     change = differences(lambda z: upstream * reference.cross_entropy(z, labels, **options), logits)
     change = change.reshape(logits.size, -1).sum(axis=1).reshape(logits.shape)
     np.testing.assert_allclose(grad, change, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_derivative_by_the_temperature_is_that_of_the_loss_under_any_options(seed):
+    rng, logits, labels, options = random_problem(seed, without=("temperature",))
+    samples = tuple(np.delete(logits.shape, options["axis"]))
+    upstream = rng.normal(size=samples if options.get("reduction") == "none" else ())
+    for temperature in (1.3, rng.uniform(0.5, 2, samples)):
+
+        def loss(t):
+            return upstream * reference.cross_entropy(logits, labels, temperature=t, **options)
+
+        got = reference.cross_entropy_and_grad(
+            logits, labels, temperature=temperature, grad_output=upstream, wrt_temperature=True, **options
+        )
+        want = reference.cross_entropy_and_grad(
+            logits, labels, temperature=temperature, grad_output=upstream, **options
+        )
+        for a, b in zip(got[:2], want, strict=True):
+            np.testing.assert_array_equal(a, b)
+        change = differences(loss, np.asarray(temperature))
+        if np.shape(temperature) == samples:  # of one sample's temperature only its own loss changes
+            change = change.reshape(change.shape[0], -1).sum(axis=1).reshape(samples)
+        elif options.get("reduction") != "none":
+            assert type(got[2]) is float
+        np.testing.assert_allclose(got[2], np.reshape(change, np.shape(got[2])), rtol=1e-7, atol=1e-8)
+
+
+# Of each operation on logits alone, or on logits and an array like them: a value, of each sample or of each class, and
+# its gradient or the products of its Jacobian.
+GRADIENTS = {
+    "entropy": (
+        lambda z, t, **options: reference.entropy(z, **options),
+        lambda z, t, **options: reference.entropy_and_grad(z, **options)[1],
+    ),
+    "divergence from probabilities": (
+        lambda z, t, **options: reference.kl_divergence(z, np.abs(t), reduction="none", **options),
+        lambda z, t, **options: reference.kl_divergence_and_grad(z, np.abs(t), reduction="none", **options)[1],
+    ),
+    "divergence from a teacher": (
+        lambda z, t, **options: reference.kl_divergence(z, t, target_logits=True, reduction="none", **options),
+        lambda z, t, **options: reference.kl_divergence_and_grad(z, t, target_logits=True, reduction="none", **options)[
+            1
+        ],
+    ),
+    "softmax": (
+        lambda z, t, **options: (reference.softmax(z, **options) * t).sum(axis=options["axis"]),
+        lambda z, t, **options: reference.softmax_vjp(z, t, **options),
+    ),
+    "log_softmax": (
+        lambda z, t, where=True, **options: (reference.log_softmax(z, where=where, **options) * t).sum(
+            axis=options["axis"], where=where
+        ),
+        lambda z, t, **options: reference.log_softmax_vjp(z, t, **options),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("seed", range(10))
+def test_gradients_are_derivatives_of_their_values(name, seed):
+    value, gradient = GRADIENTS[name]
+    rng = np.random.default_rng(seed)
+    shape, axis = [((4,), -1), ((5, 3), 1), ((3, 4), 0), ((2, 5, 3), 1)][seed % 4]
+    z, t = rng.normal(size=shape) * 2, rng.normal(size=shape)
+    options = {"axis": axis, "temperature": rng.uniform(0.5, 2)}
+    if seed % 2:
+        options["where"] = rng.random(shape) < 0.7
+        np.moveaxis(options["where"], axis, -1)[..., 0] = True
+    change = differences(lambda x: np.sum(value(x, t, **options)), z).reshape(shape)
+    np.testing.assert_allclose(gradient(z, t, **options), change, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "of"), [("softmax_jvp", "softmax"), ("log_softmax_jvp", "log_softmax")])
+@pytest.mark.parametrize("seed", range(10))
+def test_products_are_changes_in_a_direction(name, of, seed):
+    rng = np.random.default_rng(seed)
+    z, v, where = rng.normal(size=(3, 4)) * 2, rng.normal(size=(3, 4)), rng.random((3, 4)) < 0.7
+    options = {"axis": seed % 2, "temperature": rng.uniform(0.5, 2), "where": where}
+    function, h = getattr(reference, of), 1e-5
+    with np.errstate(invalid="ignore"):  # -inf - -inf, of what is removed
+        change = (function(z + h * v, **options) - function(z - h * v, **options)) / (2 * h)
+    product = getattr(reference, name)(z, v, **options)
+    np.testing.assert_allclose(product[where], change[where], rtol=1e-7, atol=1e-8)
+    assert not product[~where].any()
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -643,11 +760,11 @@ def test_a_broken_sample_is_nan_and_breaks_no_other(row, option):
     options = {} if option is None else {option: OPTIONS[option]}
     logits, labels = six_samples()
     want_loss, want_grad = reference.cross_entropy_and_grad(logits, labels, reduction="none", **options)
-    logits[3], labels[3] = BROKEN[row], 0
+    logits[4], labels[4] = BROKEN[row], 0
     loss, grad = reference.cross_entropy_and_grad(logits, labels, reduction="none", **options)
-    assert np.isnan(loss).tolist() == [n == 3 for n in range(6)]
-    assert np.all(np.isnan(grad[3]))
-    sound = np.arange(6) != 3
+    assert np.isnan(loss).tolist() == [n == 4 for n in range(6)]
+    assert np.all(np.isnan(grad[4]))
+    sound = np.arange(6) != 4
     np.testing.assert_array_equal(loss[sound], want_loss[sound])
     np.testing.assert_array_equal(grad[sound], want_grad[sound])
     assert math.isnan(reference.cross_entropy(logits, labels, **options))
@@ -686,6 +803,35 @@ def test_the_mean_of_nothing_is_nan_and_its_gradient_zero(logits, labels):
     assert hv.tolist() == np.zeros_like(logits).tolist()
 
 
+@pytest.mark.parametrize("row", BROKEN)
+def test_a_broken_sample_without_weight_is_nothing(row):
+    target = np.array([[NAN, -1.0, INF, 0, 0], [0, 0, 1, 0, 0]])
+    sparse = reference.SparseTarget([[0, 1], [2, -1]], [[NAN, -1.0], [1, NAN]])
+    for labels in ([3, 2], target, sparse):
+        options = {"sample_weight": [0, 1], "softcap": 3.0, "z_loss": 0.0}
+        loss, grad = reference.cross_entropy_and_grad([BROKEN[row], [0.0] * 5], labels, reduction="none", **options)
+        assert loss.tolist() == [0, pytest.approx(math.log(5))]
+        assert grad[0].tolist() == [0] * 5
+        mean, rank, top = reference.cross_entropy_and_rank([BROKEN[row], [0.0] * 5], labels, **options)
+        assert mean == pytest.approx(math.log(5))
+        assert rank.tolist() == [-1, 2]
+        assert top.tolist() == [-1, 0]
+    kl, grad = reference.kl_divergence_and_grad(
+        [BROKEN[row], [0.0] * 5], target, sample_weight=[0, 1], reduction="none"
+    )
+    assert kl.tolist() == [0, pytest.approx(math.log(5))]
+    assert grad[0].tolist() == [0] * 5
+
+
+def test_bad_entries_of_a_sparse_target_are_refused():
+    for index in (-2, 5):
+        with pytest.raises(IndexError, match=rf"indices\[1, 0\] is {index}"):
+            reference.cross_entropy(np.zeros((2, 5)), reference.SparseTarget([[0, 1], [index, 1]], np.ones((2, 2))))
+    for value in (-0.5, NAN):
+        with pytest.raises(ValueError, match=rf"values\[0, 1\] is {value}"):
+            reference.cross_entropy(np.zeros((1, 5)), reference.SparseTarget([[1, 1]], [[1.0, value]]))
+
+
 def test_the_mean_over_weights_that_are_all_zero_is_a_mean_of_nothing():
     loss, grad = reference.cross_entropy_and_grad([[1.0, 2.0]] * 2, [0, 1], sample_weight=[0.0, 0.0])
     assert math.isnan(loss)
@@ -714,14 +860,19 @@ def test_nothing_is_raised_or_warned_however_numpy_is_set():
             reference.cross_entropy_and_grad(logits, labels, normalizer=0.0, ignore_index=0, **options)
         reference.cross_entropy_grad_hess(logits, labels, sample_weight=labels)
         reference.cross_entropy_hvp(logits, labels, np.full_like(logits, 1e300))
-        for function in [reference.softmax, reference.log_softmax, reference.logsumexp]:
+        for function in [reference.softmax, reference.log_softmax, reference.logsumexp, reference.entropy_and_grad]:
             function(logits, temperature=1e-300)
+        reference.kl_divergence_and_grad(logits, np.abs(np.nan_to_num(logits)))
+        reference.kl_divergence_and_grad(logits, logits[::-1], target_logits=True)
         reference.softmax_jacobian(logits)
-        reference.softmax_jvp(logits, logits)
-        reference.softmax_vjp(logits, logits)
+        for product in [reference.softmax_jvp, reference.softmax_vjp]:
+            product(logits, logits)
+        for product in [reference.log_softmax_jvp, reference.log_softmax_vjp]:
+            product(logits, logits)
+        reference.cross_entropy_and_grad(logits, labels, temperature=np.full(len(logits), 1e-300), wrt_temperature=True)
 
 
 def test_the_examples_in_the_docstrings_run():
     results = doctest.testmod(reference)
-    assert results.attempted > 20
+    assert results.attempted > 30
     assert results.failed == 0

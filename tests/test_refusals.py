@@ -27,12 +27,15 @@ LOSSES = {
     "grad and hess": softxent.cross_entropy_grad_hess,
     "hvp": hvp,
 }
-FAMILY = [softxent.softmax, softxent.log_softmax, softxent.logsumexp]
-JACOBIANS = {
+FAMILY = [softxent.softmax, softxent.log_softmax, softxent.logsumexp, softxent.entropy, softxent.entropy_and_grad]
+PRODUCTS = {
     "jvp": lambda z, *a, **k: softxent.softmax_jvp(z, np.ones(np.shape(z)), *a, **k),
     "vjp": lambda z, *a, **k: softxent.softmax_vjp(z, np.ones(np.shape(z)), *a, **k),
-    "jacobian": softxent.softmax_jacobian,
+    "log jvp": lambda z, *a, **k: softxent.log_softmax_jvp(z, np.ones(np.shape(z)), *a, **k),
+    "log vjp": lambda z, *a, **k: softxent.log_softmax_vjp(z, np.ones(np.shape(z)), *a, **k),
 }
+JACOBIANS = {**PRODUCTS, "jacobian": softxent.softmax_jacobian}
+WITH_WHERE = [*FAMILY, *PRODUCTS.values()]  # and with a temperature
 
 
 @pytest.fixture(params=LOSSES)
@@ -222,9 +225,32 @@ def test_an_axis_out_of_range_is_an_axis_error(axis, call):
 def test_an_axis_must_be_an_integer(axis, call):
     with pytest.raises(TypeError, match="axis must be an integer"):
         call(Z, Y, axis=axis)
-    for function in (*FAMILY, *JACOBIANS.values()):
+    for function in JACOBIANS.values():
         with pytest.raises(TypeError, match="axis must be an integer"):
             function(Z, axis)
+
+
+@pytest.mark.parametrize("axis", [1.0, -1.0, "1", np.array([-1, -1]), (0, 1.0), ("0",), [[0]], (None,)])
+def test_several_axes_must_be_integers(axis):
+    for function in FAMILY:
+        with pytest.raises(TypeError, match="axis must be an integer, a tuple of integers or None"):
+            function(Z, axis)
+
+
+def test_several_axes_must_be_different_axes_of_the_logits():
+    for function in FAMILY:
+        for axis in ((0, 2), (-3, 1), (2**70,)):
+            with pytest.raises(np.exceptions.AxisError, match=r"axis .* is out of bounds"):
+                function(Z, axis)
+        for axis in ((0, 0), (1, -1), (0, 1, 0)):
+            with pytest.raises(ValueError, match=r"axis must .* once; got \("):
+                function(Z, axis)
+        with pytest.raises(ValueError, match=r"axis must .* at least one.*; got \(\)"):
+            function(Z, ())
+        with pytest.raises(ValueError, match="logits must have at least one axis"):
+            function(3.0, None)
+        with pytest.raises(ValueError, match="logits must have at least one class"):
+            function(np.zeros((4, 0)), None)
 
 
 @pytest.mark.parametrize("reduction", ["average", "", None, 3, np.array(["mean"]), np.array(["mean", "sum"])])
@@ -416,7 +442,7 @@ def test_a_number_out_of_its_range_is_refused(name, value):
         for given in (value, np.array(value), np.float64(value)):
             with pytest.raises(ValueError, match=message):
                 call(Z, Y, **{name: given})
-    for function in FAMILY if name == "temperature" else []:
+    for function in WITH_WHERE if name == "temperature" else []:
         with pytest.raises(ValueError, match=message):
             function(Z, temperature=value)
 
@@ -427,10 +453,12 @@ def test_what_is_no_number_is_refused(name, value):
     if value is None and name in ("softcap", "base", "normalizer"):
         return  # None stands for the default
     message = f"^{name} must be a number; got "
+    # A loss may have a temperature for each sample, in the samples' shape.
+    is_array = name == "temperature" and np.ndim(value) > 0
     for call in takers(name):
-        with pytest.raises(TypeError, match=message):
+        with pytest.raises(ValueError if is_array else TypeError, match=f"^{name} must " if is_array else message):
             call(Z, Y, **{name: value})
-    for function in FAMILY if name == "temperature" else []:
+    for function in WITH_WHERE if name == "temperature" else []:
         with pytest.raises(TypeError, match=message):
             function(Z, temperature=value)
 
@@ -523,7 +551,7 @@ class TestWhere:
     def test_of_another_dtype_than_bool(self, bad, call):
         with pytest.raises(TypeError, match="where must hold bools, True for the classes that take part; got dtype"):
             call(Z, Y, where=bad)
-        for function in FAMILY:
+        for function in WITH_WHERE:
             with pytest.raises(TypeError, match="where must hold bools"):
                 function(Z, where=bad)
 
@@ -532,7 +560,7 @@ class TestWhere:
         message = rf"where must broadcast to the logits' shape \(4, 3\); got \({shape[0]},"
         with pytest.raises(ValueError, match=message):
             call(Z, Y, where=np.ones(shape, bool))
-        for function in FAMILY:
+        for function in WITH_WHERE:
             with pytest.raises(ValueError, match=message):
                 function(Z, where=np.ones(shape, bool))
 
@@ -550,6 +578,8 @@ class TestDirection:
         ("v", lambda v: softxent.cross_entropy_hvp(Z, Y, v)),
         ("v", lambda v: softxent.softmax_jvp(Z, v)),
         ("g", lambda g: softxent.softmax_vjp(Z, g)),
+        ("v", lambda v: softxent.log_softmax_jvp(Z, v)),
+        ("g", lambda g: softxent.log_softmax_vjp(Z, g)),
     )
 
     @pytest.mark.parametrize(("name", "call"), VECTORS)
@@ -563,6 +593,165 @@ class TestDirection:
     def test_of_another_dtype(self, name, call, code):
         with pytest.raises(TypeError, match=f"{name} must hold real numbers"):
             call(np.ones((4, 3), int).astype(code))
+
+
+T = np.full((4, 3), 1 / 3)
+
+
+def divergence_of_logits(logits, target, **options):
+    return softxent.kl_divergence_and_grad(logits, target, target_logits=True, **options)
+
+
+@pytest.fixture(params=[softxent.kl_divergence, softxent.kl_divergence_and_grad, divergence_of_logits])
+def divergence(request):
+    return request.param
+
+
+class TestDivergence:
+    """What it does not take."""
+
+    @pytest.mark.parametrize("shape", [(), (4,), (3,), (1, 3), (4, 1), (3, 4), (4, 3, 1)])
+    def test_a_target_of_another_shape(self, shape, divergence):
+        with pytest.raises(ValueError, match=r"target must have the logits' shape.* \(4, 3\); got \("):
+            divergence(Z, np.ones(shape))
+
+    @pytest.mark.parametrize("code", [complex, object, str, "M8[s]"])
+    def test_a_target_or_logits_of_another_dtype(self, code, divergence):
+        with pytest.raises(TypeError, match="target must hold real numbers"):
+            divergence(Z, np.ones((4, 3), int).astype(code))
+        with pytest.raises(TypeError, match="logits must hold real numbers"):
+            divergence(np.ones((4, 3), int).astype(code), T)
+
+    def test_masked_arrays(self, divergence):
+        with pytest.raises(TypeError, match=r"target .*masked"):
+            divergence(Z, np.ma.masked_less(T, 0))
+
+    @pytest.mark.parametrize("bad", [-1, np.nan, -(2.0**-24)])
+    @pytest.mark.parametrize("code", ["f2", "f4", "f8", ">f4"])
+    @pytest.mark.parametrize("n_classes", [3, 100])
+    def test_a_probability_that_is_none(self, bad, code, n_classes, isa):
+        z = np.zeros((4, n_classes))
+        target = np.full(z.shape, 1 / n_classes).astype(code)
+        target[2, 1] = target[3, 0] = bad
+        for function in (softxent.kl_divergence, softxent.kl_divergence_and_grad):
+            with pytest.raises(ValueError, match=rf"target\[2, 1\] is {float(bad)}"):
+                function(z, target)
+            with pytest.raises(ValueError, match=rf"target\[1, 2\] is {float(bad)}"):
+                function(z.T, target.T, axis=0)
+        for out in (np.full_like(z, 7), z):
+            before = out.copy()
+            for accumulate in (False, True):
+                with pytest.raises(ValueError, match=rf"target\[2, 1\] is {float(bad)}"):
+                    softxent.kl_divergence_and_grad(z, target, out=out, accumulate=accumulate)
+                np.testing.assert_array_equal(out, before)
+
+    def test_integers_that_are_not_one_hot(self):
+        for bad in (np.ones((4, 3), int), np.full((4, 3), 2), np.zeros((4, 3), bool)):
+            with pytest.raises(ValueError, match=r"^target of dtype .* must be 1 for one class of each sample"):
+                softxent.kl_divergence(Z, bad)
+
+    def test_labels(self):
+        with pytest.raises(ValueError, match=r"target must have the logits' shape"):
+            softxent.kl_divergence(Z, Y)
+
+    @pytest.mark.parametrize("name", ["temperature", "normalizer"])
+    def test_numbers_out_of_their_range(self, name, divergence):
+        for value in OUT_OF_RANGE["temperature"] if name == "temperature" else [-1, NAN, INF]:
+            with pytest.raises(ValueError, match=f"{name} must be positive"):
+                divergence(Z, T, **{name: value})
+        for value in ("0.5", 1j, [0.5], np.ones(4)):
+            with pytest.raises(TypeError, match=f"{name} must be a number; got"):
+                divergence(Z, T, **{name: value})
+
+    def test_a_normalizer_of_0_where_samples_count(self, divergence):
+        with pytest.raises(ValueError, match="normalizer is 0, but there are samples that count"):
+            divergence(Z, T, normalizer=0)
+
+    def test_bad_weights_masks_reductions_axes_and_thread_counts(self, divergence):
+        for options, error, message in (
+            ({"sample_weight": [1, 1, -1, 1]}, ValueError, r"sample_weight\[2\] is -1"),
+            ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight must have the samples' shape \(4,\); got \(3,"),
+            ({"sample_weight": np.ones(4, str)}, TypeError, "sample_weight must hold real numbers"),
+            ({"where": np.ones((4, 3))}, TypeError, "where must hold bools"),
+            ({"where": np.ones(4, bool)}, ValueError, r"where must broadcast to the logits' shape \(4, 3\); got \(4,"),
+            ({"reduction": "batchmean"}, ValueError, "reduction must be 'mean', 'sum' or 'none'; got"),
+            ({"axis": 2}, np.exceptions.AxisError, "axis 2 is out of bounds"),
+            ({"axis": None}, TypeError, "axis must be an integer"),
+            ({"axis": (0, 1)}, TypeError, "axis must be an integer"),
+            ({"n_threads": 0}, ValueError, "n_threads must be"),
+        ):
+            with pytest.raises(error, match=message):
+                divergence(Z, T, **options)
+
+    @pytest.mark.parametrize(
+        "name", ["class_weight", "label_smoothing", "ignore_index", "softcap", "z_loss", "base", "log_target"]
+    )
+    def test_options_of_the_cross_entropy(self, name, divergence):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            divergence(Z, T, **{name: 1})
+
+    def test_no_classes_and_no_axes(self, divergence):
+        with pytest.raises(ValueError, match="logits must have at least one class"):
+            divergence(np.zeros((4, 0)), np.zeros((4, 0)))
+        with pytest.raises(ValueError, match="logits must have at least one axis"):
+            divergence(1.0, 1.0)
+
+    def test_an_out_that_will_not_do(self):
+        read_only = np.zeros((4, 3))
+        read_only.flags.writeable = False
+        memory = np.full((4, 3), 1 / 3)
+        for out, options, error, message in (
+            (np.zeros((3, 4)), {}, ValueError, r"out must have the shape of the logits, \(4, 3\); got \(3, 4\)"),
+            (np.zeros((4, 3), np.float32), {}, TypeError, "out must have dtype float64; got float32"),
+            ([0.0], {}, TypeError, "out must be a NumPy array; got list"),
+            (read_only, {}, ValueError, "out is read-only"),
+            (None, {"accumulate": True}, ValueError, "accumulate=True adds to out"),
+            (memory, {"sample_weight": memory[:, 1]}, ValueError, "out overlaps sample_weight in memory"),
+            (memory, {"where": memory.view(bool)[:, :3]}, ValueError, "out overlaps where in memory"),
+            (memory, {"target": memory}, ValueError, "out overlaps target in memory"),
+        ):
+            options = {"target": T} | options
+            with pytest.raises(error, match=message):
+                softxent.kl_divergence_and_grad(Z, out=out, **options)
+        np.testing.assert_array_equal(memory, 1 / 3)
+
+    def test_an_upstream_gradient_that_does_not_fit(self):
+        with pytest.raises(ValueError, match="grad_output must be a number with reduction="):
+            softxent.kl_divergence_and_grad(Z, T, grad_output=np.ones(4))
+        with pytest.raises(ValueError, match=r"grad_output must have the samples' shape \(4,\); got \(4, 1\)"):
+            softxent.kl_divergence_and_grad(Z, T, reduction="none", grad_output=np.ones((4, 1)))
+        with pytest.raises(TypeError, match="grad_output must hold real numbers"):
+            softxent.kl_divergence_and_grad(Z, T, grad_output=1j)
+
+
+class TestEntropy:
+    """What it does not take."""
+
+    def test_an_upstream_gradient_that_does_not_fit(self):
+        with pytest.raises(ValueError, match=r"grad_output must have the samples' shape \(4,\); got \(4, 1\)"):
+            softxent.entropy_and_grad(Z, grad_output=np.ones((4, 1)))
+        with pytest.raises(TypeError, match="grad_output must hold real numbers"):
+            softxent.entropy_and_grad(Z, grad_output=1j)
+
+    def test_an_out_that_will_not_do(self):
+        memory = np.ones((4, 3))
+        with pytest.raises(ValueError, match=r"out must have the shape of the samples, \(4,\)"):
+            softxent.entropy(Z, out=np.zeros(3))
+        with pytest.raises(ValueError, match=r"out must have the shape of the samples, \(4, 1\)"):
+            softxent.entropy(Z, keepdims=True, out=np.zeros(4))
+        with pytest.raises(ValueError, match=r"out must have the shape of the samples, \(4, 1\)"):
+            softxent.logsumexp(Z, keepdims=True, out=np.zeros(4))
+        with pytest.raises(ValueError, match=r"out must have the shape of the logits, \(4, 3\)"):
+            softxent.entropy_and_grad(Z, out=np.zeros(4))
+        with pytest.raises(TypeError, match="out must have dtype float64; got float32"):
+            softxent.entropy(Z, out=np.zeros(4, np.float32))
+        with pytest.raises(ValueError, match="out overlaps logits in memory"):
+            softxent.entropy(memory, out=memory[:, 0])
+        with pytest.raises(ValueError, match="out overlaps where in memory"):
+            softxent.entropy_and_grad(Z, where=memory.view(bool)[:, :3], out=memory)
+        with pytest.raises(ValueError, match="out overlaps grad_output in memory"):
+            softxent.entropy_and_grad(Z, grad_output=memory[:, 1], out=memory)
+        np.testing.assert_array_equal(memory, 1)
 
 
 class TestPair:

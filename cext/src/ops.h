@@ -22,7 +22,7 @@ enum {
 
     /* What else of a block the operation looks at. The kernels do not see a field that no NEEDS and no HEEDS names. */
     HEEDS_TEMPERATURE = 1 << 10, /* and `where` */
-    HEEDS_WEIGHTS = 1 << 11,     /* the weights and upstream gradients of samples */
+    HEEDS_WEIGHTS = 1 << 11,     /* the weights, upstream gradients and temperatures of samples */
     HEEDS_OPTIONS = 1 << 12,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
     HEEDS_OUT = 1 << 13,         /* a gradient, if `out` is given; and what it is added to */
     HEEDS_HESS = 1 << 14, /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */

@@ -130,7 +130,7 @@ SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
     const int has_hessian = has_trait(op, HAS_HESSIAN) || (has_trait(op, HEEDS_HESS) && b->hess);
     if (!has_trait(op, HEEDS_TEMPERATURE | HEEDS_OPTIONS)) return 1;
     if (!is_between(b->hess_kind, SOFTXENT_EXACT, SOFTXENT_LIGHTGBM)) return 0;
-    if (has_trait(op, HEEDS_OPTIONS) && b->temperatures && !has_good_temperatures(b)) return 0;
+    if (has_trait(op, HEEDS_OPTIONS | HEEDS_WEIGHTS) && b->temperatures && !has_good_temperatures(b)) return 0;
     if (!o) return 1;
     if (!is_scale(o->temperature)) return 0;
     if (!has_trait(op, HEEDS_OPTIONS)) return 1;
@@ -159,10 +159,11 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     if (!has_trait(op, HEEDS_OUT)) b->accumulate = 0;
     if (!has_trait(op, HEEDS_HESS)) b->hess = NULL, b->temperature_grad = NULL;
     if (has_trait(op, HEEDS_OPTIONS)) return;
-    b->labels = NULL, b->temperatures = NULL;
+    b->labels = NULL;
     if (!has_trait(op, NEEDS_TARGET | NEEDS_DENSE_TARGET)) b->target = NULL;
     if (!has_trait(op, NEEDS_TARGET)) b->masses = NULL;
     if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;
+    if (!has_trait(op, HEEDS_WEIGHTS)) b->temperatures = NULL;
     if (op == OP_LOG_VJP) b->grad_scale = -1; /* g - p sum g: the gradient of a loss with the target g, negated */
     if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
         const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};

@@ -134,8 +134,8 @@ def kl_divergence(
     >>> import numpy as np, softxent
     >>> softxent.kl_divergence(np.log([[1.0, 1.0, 2.0]]), [[0.25, 0.25, 0.5]])
     0.0
-    >>> softxent.kl_divergence([[0.0, 1.0]], [[0.0, 1.0 + 1e-9]], target_logits=True)
-    9.830596662074094e-20
+    >>> softxent.kl_divergence([[0.0, 1.0]], [[0.0, 1.0 + 2.0**-20]], target_logits=True)
+    8.940872952538197e-14
     """
     if unknown:
         raise unknown_keyword(kl_divergence, unknown)

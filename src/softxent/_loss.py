@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_direction, sample_shape
+from ._arrays import Array, as_direction, result_dtype, sample_shape
 from ._labels import SparseTarget, label_error
 from ._options import DEFAULTS, Options, unknown_keyword
 from ._problem import Problem, Reduction
@@ -344,9 +344,9 @@ def cross_entropy_and_grad(
         index label each entry is within ``4 eps (1 + |z_k - max z|)`` of the exact one, relatively, and at the label
         within ``4 eps (1 + d)``.
     temperature_grad : float or ndarray
-        With ``wrt_temperature``: the derivative of the loss with respect to the temperature, in float64. It has the
-        samples' shape where ``temperature`` has that, or with ``reduction="none"``; else it is a number, for all
-        samples together. It is multiplied by ``grad_output`` and divided by the mean's ``normalizer``, as the gradient.
+        With ``wrt_temperature``: the derivative of the loss with respect to the temperature. It has the samples'
+        shape and the logits' dtype where ``temperature`` has that shape, or with ``reduction="none"``; else it is a
+        float, for all samples together. It is multiplied by ``grad_output`` and divided by the mean's ``normalizer``, as the gradient.
 
     Raises
     ------
@@ -415,8 +415,10 @@ def cross_entropy_and_grad(
     call = problem.call
     call.temperature_grad = np.empty(sample_shape(call.logits, call.class_axis))
     loss = problem.solve(_kernels.GRAD, out=out)
-    is_own = call.temperatures is not None or reduction == "none"
-    return loss, call.out, call.temperature_grad if is_own else float(np.sum(call.temperature_grad))
+    of_samples = call.temperature_grad
+    if call.temperatures is None and reduction != "none":
+        return loss, call.out, float(np.sum(of_samples))
+    return loss, call.out, of_samples.astype(result_dtype(call.logits.dtype))
 
 
 @overload

@@ -209,7 +209,7 @@ def entropy(
     --------
     >>> import numpy as np, softxent
     >>> softxent.entropy(np.array([[0.0, 0.0], [0.0, 40.0]]))
-    array([6.93147181e-01, 1.74182525e-16])
+    array([6.93147181e-01, 1.74182524e-16])
     """
     if unknown:
         raise unknown_keyword(entropy, unknown)

@@ -18,22 +18,31 @@ Inside, the class axis is always the last one; arrays are moved there on the way
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ._arrays import as_array
-from ._labels import check_one_hot, native, target_error
+from ._labels import SparseTarget, check_one_hot, native, target_error
 from ._options import check_normalizer
 
 __all__ = [
+    "SparseTarget",
     "cross_entropy",
     "cross_entropy_and_grad",
     "cross_entropy_and_rank",
     "cross_entropy_grad_hess",
     "cross_entropy_hvp",
+    "entropy",
+    "entropy_and_grad",
+    "kl_divergence",
+    "kl_divergence_and_grad",
     "log_softmax",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
     "logsumexp",
     "softmax",
     "softmax_jacobian",
@@ -43,6 +52,7 @@ __all__ = [
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Axes: TypeAlias = int | tuple[int, ...] | None
 Loss: TypeAlias = float | np.longdouble | Floats
 Reduction: TypeAlias = Literal["none"] | Literal["sum"] | Literal["mean"]
 HessianKind: TypeAlias = Literal["exact"] | Literal["xgboost"] | Literal["lightgbm"]
@@ -56,15 +66,36 @@ def _working_dtype(logits: npt.ArrayLike) -> np.dtype[Any]:
     return np.result_type(as_array(logits, "logits").dtype, np.float64)
 
 
-def _classes_last(array: npt.ArrayLike, axis: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Return `array` in `dtype` with the class axis last, and contiguous there.
+def _class_axes(axis: Axes, n_axes: int) -> tuple[int, ...]:
+    """Return the axes that hold the classes, in the order in which the logits have them; None stands for all."""
+    return tuple(range(n_axes)) if axis is None else tuple(sorted(normalize_axis_tuple(axis, n_axes, "axis")))
+
+
+def _classes_last(array: npt.ArrayLike, axis: Axes, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return `array` in `dtype` with the class axis last, and contiguous there. Several of them become one.
 
     Contiguous because NumPy sums pairwise, with an error that hardly grows with C, only along such an axis.
     """
-    return np.ascontiguousarray(np.moveaxis(np.asarray(array), axis, -1), dtype=dtype)
+    array = np.asarray(array)
+    axes = _class_axes(axis, array.ndim)
+    moved = np.moveaxis(array, axes, range(-len(axes), 0))
+    n_classes = prod(array.shape[i] for i in axes)
+    return np.ascontiguousarray(moved, dtype=dtype).reshape(*moved.shape[: -len(axes)], n_classes)
 
 
-def _allowed(where: npt.ArrayLike | None, logits: npt.ArrayLike, axis: int) -> Bools:
+def _classes_back(result: Floats, axis: Axes, shape: tuple[int, ...]) -> Floats:
+    """Undo `_classes_last` for a result with an entry for each class, where the logits have this shape."""
+    axes = _class_axes(axis, len(shape))
+    moved = result.reshape(*result.shape[:-1], *(shape[i] for i in axes))
+    return np.moveaxis(moved, range(-len(axes), 0), axes)
+
+
+def _without_classes(result: Floats, axis: Axes, shape: tuple[int, ...], keepdims: bool) -> Floats:
+    """Return a result with an entry for each sample; with `keepdims` the class axes stay, of length 1."""
+    return np.expand_dims(result, _class_axes(axis, len(shape))) if keepdims else np.asarray(result)
+
+
+def _allowed(where: npt.ArrayLike | None, logits: npt.ArrayLike, axis: Axes) -> Bools:
     """Return which class of which sample takes part, class axis last."""
     everywhere = np.broadcast_to(True if where is None else as_array(where, "where"), np.shape(logits))
     return _classes_last(everywhere, axis, np.bool_)
@@ -73,13 +104,15 @@ def _allowed(where: npt.ArrayLike | None, logits: npt.ArrayLike, axis: int) -> B
 # --- The softmax -------------------------------------------------------------------------------------------
 
 
-def _sum_of_others(x: Floats) -> Floats:
-    """Return, for every entry of the last axis, the sum of all the other entries (all non-negative).
+def _sum_of_others(x: Floats, largest: npt.NDArray[np.intp] | None = None) -> Floats:
+    """Return, for every entry of the last axis, the sum of all the other entries.
 
-    Taking an entry from the total is harmless as long as at least half of the total remains. That holds for
-    all entries but the largest, and there the others are summed without it.
+    Taking an entry from a total of non-negative ones is harmless as long as at least half of the total remains. That
+    holds for all entries but the largest, and there the others are summed without it. `largest` is the place of
+    the one that is treated so; by default that of the largest.
     """
-    largest = np.argmax(x, axis=-1, keepdims=True)
+    if largest is None:
+        largest = np.argmax(x, axis=-1, keepdims=True)
     rest = x.copy()
     np.put_along_axis(rest, largest, 0, axis=-1)
     sum_rest = rest.sum(axis=-1, keepdims=True)
@@ -92,13 +125,19 @@ def _sum_of_others(x: Floats) -> Floats:
 class _Softmax:
     """The softmax of each sample, class axis last; nan where the largest logit of a sample is not finite."""
 
+    below_max: Floats  # (max z - z) / temperature, +inf where the class is not allowed but another one is
     p: Floats  # probabilities, 0 where the class is not allowed
     not_p: Floats  # 1 - p, without the subtraction
     minus_log_p: Floats  # lse - z, +inf where the class is not allowed but another one is
     lse: Floats  # log(sum(exp(z))), no class axis
 
 
-def _softmax(z: Floats, allowed: Bools, temperature: float) -> _Softmax:
+def _temperature(temperature: npt.ArrayLike, dtype: np.dtype[Any]) -> Floats:
+    """Return a temperature for all samples, or the one of each, so that it broadcasts against the classes."""
+    return np.asarray(as_array(temperature, "temperature").astype(dtype)[..., None])
+
+
+def _softmax(z: Floats, allowed: Bools, temperature: Floats) -> _Softmax:
     z = np.where(allowed, z, -np.inf)
     row_max = z.max(axis=-1, keepdims=True)
     finite_max = np.where(np.isfinite(row_max), row_max, np.nan)
@@ -113,6 +152,7 @@ def _softmax(z: Floats, allowed: Bools, temperature: float) -> _Softmax:
     log_sum_exp = np.log1p(sum_rest)
 
     return _Softmax(
+        below_max=below_max,
         p=np.where(allowed, exps / (1 + sum_rest), 0),
         not_p=np.where(allowed, other_exps / (1 + sum_rest), 1),
         minus_log_p=below_max + log_sum_exp,
@@ -123,27 +163,31 @@ def _softmax(z: Floats, allowed: Bools, temperature: float) -> _Softmax:
 
 
 def _softmax_of(
-    logits: npt.ArrayLike, axis: int, where: npt.ArrayLike | None = None, temperature: float = 1.0
+    logits: npt.ArrayLike, axis: Axes, where: npt.ArrayLike | None = None, temperature: float = 1.0
 ) -> _Softmax:
     z = _classes_last(logits, axis, _working_dtype(logits))
-    return _softmax(z, _allowed(where, logits, axis), temperature)
+    return _softmax(z, _allowed(where, logits, axis), _temperature(temperature, z.dtype))
 
 
-def _jacobian_times(p: Floats, v: Floats) -> Floats:
-    """Return `(diag(p) - p p^T) v` for each sample.
+def _from_mean(p: Floats, v: Floats) -> Floats:
+    """Return `v_k - sum_j p_j v_j` for each sample.
 
-    A constant added to `v` changes nothing, as every row of the Jacobian sums to zero. Counting `v` from its
-    value at the likeliest class takes that class, whose p may round to 1, out of the sum.
+    A constant added to `v` changes nothing, as the probabilities sum to one. Counting `v` from its value at
+    the likeliest class takes that class, whose p may round to 1, out of the sum.
     """
     likeliest = np.argmax(p, axis=-1, keepdims=True)
     from_likeliest = v - np.take_along_axis(v, likeliest, axis=-1)
-    product: Floats = p * (from_likeliest - (p * from_likeliest).sum(axis=-1, keepdims=True))
-    return product
+    return np.asarray(from_likeliest - (p * from_likeliest).sum(axis=-1, keepdims=True))
+
+
+def _jacobian_times(p: Floats, v: Floats) -> Floats:
+    """Return `(diag(p) - p p^T) v` for each sample."""
+    return p * _from_mean(p, v)
 
 
 @np.errstate(all="ignore")
 def softmax(
-    logits: npt.ArrayLike, axis: int = -1, *, where: npt.ArrayLike | None = None, temperature: float = 1.0
+    logits: npt.ArrayLike, axis: Axes = -1, *, where: npt.ArrayLike | None = None, temperature: float = 1.0
 ) -> Floats:
     """Return the probabilities `p_k = exp(z_k) / sum_j exp(z_j)`, with `z = logits / temperature`.
 
@@ -151,8 +195,8 @@ def softmax(
     ----------
     logits : array_like, at least one axis
         Unnormalised log-probabilities, in nats.
-    axis : int
-        The class axis; every other axis is a sample axis.
+    axis : int, tuple of int, or None
+        The class axis; every other axis is a sample axis. Several axes together hold the classes; None: all axes.
     where : array_like of bool, broadcast to the logits
         False takes a class out of its sample: it gets p = 0, and its logit is not looked at.
     temperature : float
@@ -170,12 +214,12 @@ def softmax(
     >>> reference.softmax(np.log([1, 2, 5])).round(6)
     array([0.125, 0.25 , 0.625])
     """
-    return np.moveaxis(_softmax_of(logits, axis, where, temperature).p, -1, axis)
+    return _classes_back(_softmax_of(logits, axis, where, temperature).p, axis, np.shape(logits))
 
 
 @np.errstate(all="ignore")
 def log_softmax(
-    logits: npt.ArrayLike, axis: int = -1, *, where: npt.ArrayLike | None = None, temperature: float = 1.0
+    logits: npt.ArrayLike, axis: Axes = -1, *, where: npt.ArrayLike | None = None, temperature: float = 1.0
 ) -> Floats:
     """Return the log-probabilities `log p_k = z_k - log(sum_j exp(z_j))`, with `z = logits / temperature`.
 
@@ -197,13 +241,18 @@ def log_softmax(
     """
     z, allowed = _classes_last(logits, axis, _working_dtype(logits)), _allowed(where, logits, axis)
     # 0 - x and not -x: a certain class has log p = 0, not -0.
-    log_p = np.where(allowed, 0 - _softmax(z, allowed, temperature).minus_log_p, -np.inf)
-    return np.moveaxis(log_p, -1, axis)
+    log_p = np.where(allowed, 0 - _softmax(z, allowed, _temperature(temperature, z.dtype)).minus_log_p, -np.inf)
+    return _classes_back(log_p, axis, np.shape(logits))
 
 
 @np.errstate(all="ignore")
 def logsumexp(
-    logits: npt.ArrayLike, axis: int = -1, *, where: npt.ArrayLike | None = None, temperature: float = 1.0
+    logits: npt.ArrayLike,
+    axis: Axes = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    keepdims: bool = False,
 ) -> Floats:
     """Return `lse = log(sum_k exp(z_k)) = m + log(sum_k exp(z_k - m))`, with `z = logits / temperature`.
 
@@ -211,6 +260,8 @@ def logsumexp(
     ----------
     logits, axis, where, temperature
         As for `softmax`.
+    keepdims : bool
+        Leave the class axes where they are, of length 1.
 
     Returns
     -------
@@ -224,24 +275,39 @@ def logsumexp(
     >>> np.exp(reference.logsumexp(np.log([[1, 2, 5], [10, 20, 30]]))).round(6)
     array([ 8., 60.])
     """
-    return np.asarray(_softmax_of(logits, axis, where, temperature).lse)
+    return _without_classes(_softmax_of(logits, axis, where, temperature).lse, axis, np.shape(logits), keepdims)
+
+
+def _vector(vector: npt.ArrayLike, name: str, axis: int, allowed: Bools, dtype: np.dtype[Any]) -> Floats:
+    """Return a vector in the shape of the logits, class axis last; 0 where a class is removed, whatever it holds."""
+    return np.where(allowed, _classes_last(as_array(vector, name), axis, dtype), 0)
 
 
 @np.errstate(all="ignore")
-def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return the change of the softmax when the logits change by `v`: `J v`, with `J = diag(p) - p p^T`.
+def softmax_jvp(
+    logits: npt.ArrayLike,
+    v: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+) -> Floats:
+    """Return the change of the softmax when the logits change by `v`: `J v`, `J = (diag(p) - p p^T) / temperature`.
 
     Parameters
     ----------
     logits : array_like, at least one axis
     v : array_like, shape of the logits
-        The direction in which the logits change.
+        The direction in which the logits change. It is not looked at where `where` is False.
     axis : int
         The class axis.
+    where, temperature
+        As for `softmax`.
 
     Returns
     -------
     ndarray, shape of the logits
+        Exactly zero where `where` is False.
 
     Examples
     --------
@@ -249,20 +315,28 @@ def softmax_jvp(logits: npt.ArrayLike, v: npt.ArrayLike, axis: int = -1) -> Floa
     >>> reference.softmax_jvp([0.0, 0.0], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    p = _softmax_of(logits, axis).p
-    return np.moveaxis(_jacobian_times(p, _classes_last(as_array(v, "v"), axis, p.dtype)), -1, axis)
+    p, allowed = _softmax_of(logits, axis, where, temperature).p, _allowed(where, logits, axis)
+    product = _jacobian_times(p, _vector(v, "v", axis, allowed, p.dtype)) / temperature
+    return np.moveaxis(np.where(allowed, product, 0), -1, axis)
 
 
-def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1) -> Floats:
+def softmax_vjp(
+    logits: npt.ArrayLike,
+    g: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+) -> Floats:
     """Return the gradient with respect to the logits, `J^T g`, from the one with respect to the softmax, `g`.
 
     Parameters
     ----------
     logits : array_like, at least one axis
     g : array_like, shape of the logits
-        The upstream gradient.
-    axis : int
-        The class axis.
+        The upstream gradient. It is not looked at where `where` is False.
+    axis, where, temperature
+        As for `softmax_jvp`.
 
     Returns
     -------
@@ -275,7 +349,80 @@ def softmax_vjp(logits: npt.ArrayLike, g: npt.ArrayLike, axis: int = -1) -> Floa
     array([ 0.25, -0.25])
     """
     # J is symmetric.
-    return softmax_jvp(logits, as_array(g, "g"), axis)
+    return softmax_jvp(logits, as_array(g, "g"), axis, where=where, temperature=temperature)
+
+
+@np.errstate(all="ignore")
+def log_softmax_jvp(
+    logits: npt.ArrayLike,
+    v: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+) -> Floats:
+    """Return the change of the log-softmax when the logits change by `v`: `(v_k - sum_j p_j v_j) / temperature`.
+
+    Parameters
+    ----------
+    logits, v, axis, where, temperature
+        As for `softmax_jvp`.
+
+    Returns
+    -------
+    ndarray, shape of the logits
+        Exactly zero where `where` is False.
+
+    Notes
+    -----
+    `d(log p_i)/dz_j = (1 if i == j else 0) - p_j`: the softmax's Jacobian over p_i.
+
+    Examples
+    --------
+    >>> from softxent import reference
+    >>> reference.log_softmax_jvp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    p, allowed = _softmax_of(logits, axis, where, temperature).p, _allowed(where, logits, axis)
+    product = _from_mean(p, _vector(v, "v", axis, allowed, p.dtype)) / temperature
+    return np.moveaxis(np.where(allowed, product, 0), -1, axis)
+
+
+@np.errstate(all="ignore")
+def log_softmax_vjp(
+    logits: npt.ArrayLike,
+    g: npt.ArrayLike,
+    axis: int = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+) -> Floats:
+    """Return the gradient with respect to the logits from the one with respect to the log-softmax, `g`.
+
+    It is `(g_k - p_k sum_j g_j) / temperature`.
+
+    Parameters
+    ----------
+    logits, g, axis, where, temperature
+        As for `softmax_vjp`.
+
+    Returns
+    -------
+    ndarray, shape of the logits
+        Exactly zero where `where` is False.
+
+    Examples
+    --------
+    >>> from softxent import reference
+    >>> reference.log_softmax_vjp([0.0, 0.0], [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    softmax, allowed = _softmax_of(logits, axis, where, temperature), _allowed(where, logits, axis)
+    upstream = _vector(g, "g", axis, allowed, softmax.p.dtype)
+    # g_k - p_k sum(g) is g_k (1 - p_k) - p_k (the others' sum): with brackets that keep their digits where p nears 1.
+    others = _sum_of_others(upstream, np.argmax(softmax.p, axis=-1, keepdims=True))
+    product = (upstream * softmax.not_p - softmax.p * others) / temperature
+    return np.moveaxis(np.where(allowed, product, 0), -1, axis)
 
 
 @np.errstate(all="ignore")
@@ -306,6 +453,101 @@ def softmax_jacobian(logits: npt.ArrayLike, axis: int = -1) -> Floats:
     return np.asarray(jacobian)
 
 
+# --- The entropy -------------------------------------------------------------------------------------------
+
+
+def _mass_times(mass: Floats, value: Floats) -> Floats:
+    """Return the product in which no mass makes nothing of an infinite value: 0 * log(0) = 0."""
+    return np.where((mass == 0) & np.isinf(value), 0, mass * value)
+
+
+@np.errstate(all="ignore")
+def entropy(
+    logits: npt.ArrayLike,
+    axis: Axes = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    keepdims: bool = False,
+) -> Floats:
+    """Return the entropy `H = -sum_k p_k log p_k` of `p = softmax(logits / temperature)`.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature
+        As for `softmax`.
+    keepdims : bool
+        Leave the class axes where they are, of length 1.
+
+    Returns
+    -------
+    ndarray, shape of the sample axes
+        In nats. nan for a sample with a nan or +inf logit, with nothing but -inf, or with no class that takes part.
+
+    Notes
+    -----
+    C. E. Shannon, "A Mathematical Theory of Communication" (Bell System Technical Journal 27, 1948), section 6;
+    T. M. Cover and J. A. Thomas, *Elements of Information Theory* (Wiley, 2006), section 2.1. Every term is
+    positive and has all its digits, so that the sum has.
+
+    Examples
+    --------
+    >>> from softxent import reference
+    >>> f"{reference.entropy([0.0, 0.0]):.6g} {reference.entropy([0.0, 40.0]):.6g}"
+    '0.693147 1.74183e-16'
+    """
+    softmax = _softmax_of(logits, axis, where, temperature)
+    sums = _mass_times(softmax.p, softmax.minus_log_p).sum(axis=-1)
+    return _without_classes(sums, axis, np.shape(logits), keepdims)
+
+
+@np.errstate(all="ignore")
+def entropy_and_grad(
+    logits: npt.ArrayLike,
+    axis: Axes = -1,
+    *,
+    where: npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    grad_output: npt.ArrayLike | None = None,
+) -> tuple[Floats, Floats]:
+    """Return the entropy `H` and its gradient, `dH/dz_k = -p_k (log p_k + H) / temperature`.
+
+    Parameters
+    ----------
+    logits, axis, where, temperature
+        As for `entropy`.
+    grad_output : float or array_like in the sample axes' shape
+        The upstream gradient, by which the gradient (not the entropy) is multiplied; None stands for one.
+
+    Returns
+    -------
+    entropy : ndarray, shape of the sample axes
+    grad : ndarray, shape of the logits
+        Of the sum of all entropies. Exactly zero where `where` is False.
+
+    Notes
+    -----
+    `-log p_k - H` is how far `-log p_k` lies above its mean, and no constant changes that. So it is also how far
+    `(max z - z_k) / temperature` does: without the logarithms, nothing is lost where p is nearly uniform.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softxent import reference
+    >>> reference.entropy_and_grad(np.log([1.0, 3.0]))[1].round(6)
+    array([ 0.20599, -0.20599])
+    """
+    softmax, allowed = _softmax_of(logits, axis, where, temperature), _allowed(where, logits, axis)
+    # A class without probability has no part in the sum, however far it lies below.
+    below_max = np.where(softmax.p == 0, 0, softmax.below_max)
+    scale = np.asarray(1 if grad_output is None else as_array(grad_output, "grad_output")).astype(softmax.p.dtype)
+    grad = scale[..., None] * _jacobian_times(softmax.p, below_max) / temperature
+    return (
+        entropy(logits, axis, where=where, temperature=temperature),
+        _classes_back(np.where(allowed, grad, 0), axis, np.shape(logits)),
+    )
+
+
 # --- The cross-entropy of each sample ----------------------------------------------------------------------
 
 
@@ -324,22 +566,59 @@ def _smooth(t: Floats, allowed: Bools, smoothing: float) -> Floats:
     return (t.dtype.type(1) - smoothing) * t + np.where(allowed, smoothing / n_allowed.astype(t.dtype), 0)
 
 
-def _mass_times(mass: Floats, value: Floats) -> Floats:
-    """Return the product in which no mass makes nothing of an infinite value: 0 * log(0) = 0."""
-    return np.where((mass == 0) & np.isinf(value), 0, mass * value)
+def _is_sparse(labels: object) -> bool:
+    return isinstance(labels, tuple) and getattr(labels, "_fields", ()) == SparseTarget._fields
+
+
+def _dense(labels: Any, weight: Floats, n_classes: int) -> Floats:
+    """Return the distribution that a SparseTarget stands for, class axis last, in the dtype of the samples' weights.
+
+    A sample without weight has none.
+    """
+    indices, values = native(as_array(labels.indices, "labels.indices")), as_array(labels.values, "labels.values")
+    is_bad = (indices < -1) | (indices >= n_classes)
+    if np.any(is_bad):
+        name = _entry("labels.indices", is_bad)
+        raise IndexError(
+            f"{name} is {indices[is_bad][0]}, which is not a class in [0, {n_classes}), nor -1 for padding"
+        )
+    masses = np.where((indices == -1) | (weight[..., None] == 0), 0, values.astype(weight.dtype))
+    _check_masses(masses, "labels.values")
+    dense = np.zeros((*weight.shape, n_classes), weight.dtype)
+    samples = np.ix_(*(np.arange(n) for n in (*weight.shape, 1)))[:-1]
+    np.add.at(dense, (*samples, indices.astype(np.intp)), masses)  # padding adds zero to the last class
+    return dense
+
+
+def _check_masses(masses: Floats, name: str) -> None:
+    """Refuse a negative or nan entry, and name the first."""
+    is_bad = ~(masses >= 0)
+    if np.any(is_bad):
+        raise ValueError(f"{_entry(name, is_bad)} is {float(masses[is_bad][0])}; a mass must be 0 or more")
+
+
+def _entry(name: str, is_bad: Bools) -> str:
+    return f"{name}[{', '.join(str(i) for i in np.argwhere(is_bad)[0])}]"
 
 
 @dataclass(frozen=True)
-class _Samples:
+class _Weights:
+    """How the samples are added up."""
+
+    weight: Floats  # sample_weight, 0 where ignored, no class axis
+    total_weight: np.floating[Any]  # what the mean divides by unless told otherwise
+
+
+@dataclass(frozen=True)
+class _Samples(_Weights):
     """What is known of the samples before it is said how they are added up, class axis last."""
 
     softmax: _Softmax
     target: Floats  # class_weight_k t_k, after smoothing
+    temperature: Floats  # shape (..., 1), or (1,) where it is one for all
     slope: Floats  # d(what enters the softmax) / d(the logits as given)
-    weight: Floats  # sample_weight, 0 where ignored, no class axis
-    used: Bools  # False where a class is removed or the whole sample is ignored: nothing flows back there
+    used: Bools  # False where a class is removed or the whole sample is left out: nothing flows back there
     log_base: np.floating[Any]  # ln(base)
-    total_weight: np.floating[Any]  # what the mean divides by unless told otherwise
 
 
 def _samples(
@@ -352,7 +631,7 @@ def _samples(
     where: npt.ArrayLike | None,
     ignore_index: int | None,
     label_smoothing: float,
-    temperature: float,
+    temperature: npt.ArrayLike,
     softcap: float | None = None,
     base: float | None,
 ) -> _Samples:
@@ -360,38 +639,42 @@ def _samples(
     z = _classes_last(logits, axis, dtype)
     allowed = _allowed(where, logits, axis)
     sample_axes, n_classes = z.shape[:-1], z.shape[-1]
-    labels = native(as_array(labels, "labels"))
-    are_indices = labels.ndim == z.ndim - 1
+    s = np.ones(sample_axes, dtype) if sample_weight is None else as_array(sample_weight, "sample_weight").astype(dtype)
+    are_indices = False
 
-    if are_indices:
-        # A label that is to be ignored is in general no class: such a row of t is all zeros or unused.
-        t = (labels[..., None] == np.arange(n_classes)).astype(dtype)
-        ignored = np.asarray(labels == ignore_index) if ignore_index is not None else np.zeros(sample_axes, bool)
+    if _is_sparse(labels):
+        t = _dense(labels, s, n_classes)
     else:
-        if labels.dtype.kind in "biu":
-            check_one_hot(labels, axis % labels.ndim)
+        labels = native(as_array(labels, "labels"))
+        are_indices = labels.ndim == z.ndim - 1
+        if are_indices:
+            # A label that is to be ignored is in general no class: such a row of t is all zeros or unused.
+            t = (labels[..., None] == np.arange(n_classes)).astype(dtype)
+            if ignore_index is not None:
+                s = np.where(labels == ignore_index, 0, s)
         else:
-            is_bad = np.any(~(np.moveaxis(labels, axis, -1) >= 0), axis=-1)
+            if labels.dtype.kind in "biu":
+                check_one_hot(labels, axis % labels.ndim)
+            t = np.where(s[..., None] == 0, 0, _classes_last(labels, axis, dtype))
+            is_bad = np.any(~(t >= 0), axis=-1)
             if np.any(is_bad):
                 raise target_error(labels, tuple(int(i) for i in np.argwhere(is_bad)[0]), axis % labels.ndim)
-        t = _classes_last(labels, axis, dtype)
-        ignored = np.zeros(sample_axes, bool)
 
-    s = np.ones(sample_axes, dtype) if sample_weight is None else as_array(sample_weight, "sample_weight").astype(dtype)
-    s = np.where(ignored, 0, s)
     w = np.ones(n_classes, dtype) if class_weight is None else as_array(class_weight, "class_weight").astype(dtype)
     # Index labels: PyTorch's mean divides by the weights of the labels' classes. The sum has one term.
     total_weight = (s * (w * t).sum(axis=-1)).sum() if are_indices else s.sum()
 
-    # An ignored sample may hold anything at all. Finite numbers in its place leave nothing but its weight, 0.
-    in_ignored = ignored[..., None]
-    z, slope = _softcap(np.where(in_ignored, 0, z), softcap)
+    # A sample that is ignored, or has no weight, may hold anything. Finite numbers in its place leave only that weight.
+    left_out = s[..., None] == 0
+    z, slope = _softcap(np.where(left_out, 0, z), softcap)
+    each_temperature = _temperature(temperature, dtype)
     return _Samples(
-        softmax=_softmax(z, allowed | in_ignored, temperature),
+        softmax=_softmax(z, allowed | left_out, each_temperature),
         target=w * _smooth(t, allowed, label_smoothing),
-        slope=slope / temperature,
+        temperature=each_temperature,
+        slope=slope / each_temperature,
         weight=s,
-        used=allowed & ~in_ignored,
+        used=allowed & ~left_out,
         log_base=dtype.type(1) if base is None else np.log(dtype.type(base)),
         total_weight=total_weight,
     )
@@ -405,7 +688,7 @@ def _losses(samples: _Samples, z_loss: float) -> Floats:
     return _mass_times(samples.weight, losses)
 
 
-def _divisor(samples: _Samples, reduction: Reduction, normalizer: float | None) -> float | np.floating[Any]:
+def _divisor(samples: _Weights, reduction: Reduction, normalizer: float | None) -> float | np.floating[Any]:
     """Return what the sum over the samples is divided by. A normalizer of 0 leaves a sum of nothing, 0, as it is."""
     given = None if normalizer is None else check_normalizer(normalizer)
     if reduction != "mean":
@@ -415,7 +698,7 @@ def _divisor(samples: _Samples, reduction: Reduction, normalizer: float | None) 
     return samples.total_weight if given is None else given or 1.0
 
 
-def _reduce(samples: _Samples, losses: Floats, reduction: Reduction, normalizer: float | None) -> Loss:
+def _reduce(samples: _Weights, losses: Floats, reduction: Reduction, normalizer: float | None) -> Loss:
     divisor = _divisor(samples, reduction, normalizer)
     if reduction == "none":
         return np.asarray(losses)
@@ -424,7 +707,7 @@ def _reduce(samples: _Samples, losses: Floats, reduction: Reduction, normalizer:
 
 
 def _scale(
-    samples: _Samples,
+    samples: _Weights,
     reduction: Reduction,
     normalizer: float | None,
     grad_output: npt.ArrayLike | None = None,
@@ -450,6 +733,24 @@ def _gradient(samples: _Samples, z_loss: float, scale: Floats) -> Floats:
     return np.where(samples.used, scale * samples.slope * gradient, 0)
 
 
+def _gradient_of_temperature(samples: _Samples, z_loss: float, scale: Floats) -> Floats:
+    """Return the derivative of each sample's loss with respect to its temperature, scaled, no class axis.
+
+    Of what enters the softmax, `z / temperature`, it is `-z / temperature^2`. With `y_k = (max z - z_k) / temperature`,
+    `lse - z_k / temperature` is `log sum_j exp(-y_j) + y_k`, whose derivative is `(sum_j p_j y_j - y_k) / temperature`:
+    differences only, so that a common offset of the logits costs nothing.
+    """
+    softmax, target = samples.softmax, samples.target
+    mean: Floats = _mass_times(softmax.p, softmax.below_max).sum(axis=-1, keepdims=True)
+    derivative = _mass_times(target, mean - softmax.below_max).sum(axis=-1, keepdims=True) / samples.log_base
+    if z_loss:
+        # d(lse)/dT = -sum_j p_j z_j / T^2; lse is max z / T and -log p of the largest class.
+        lse = softmax.lse[..., None]
+        row_max = lse - softmax.minus_log_p.min(axis=-1, keepdims=True)
+        derivative = derivative + 2 * z_loss * lse * (mean - row_max)
+    return np.asarray(_mass_times(scale, derivative / samples.temperature)[..., 0])
+
+
 # --- The cross-entropy, in public --------------------------------------------------------------------------
 
 
@@ -464,7 +765,7 @@ def cross_entropy(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
@@ -485,13 +786,14 @@ def cross_entropy(
         Unnormalised log-probabilities, in nats. C is the length of the class axis.
     labels : array_like
         With one axis fewer than the logits: class indices, of any integer dtype, in the sample axes' shape.
-        With as many axes: a target distribution, in the logits' shape.
+        With as many axes: a target distribution, in the logits' shape. Or a SparseTarget, which stands for one.
     axis : int
         The class axis; every other axis is a sample axis.
     class_weight : array_like, shape (C,)
         Weights each class's term of the sum. It does not weight the z-loss.
     sample_weight : array_like, shape of the sample axes
-        The `s` above: weights each sample, z-loss and all.
+        The `s` above: weights each sample, z-loss and all. A sample of weight 0 adds nothing, whatever its logits
+        and its target hold: they are not looked at.
     where : array_like of bool, broadcast to the logits
         False takes a class out of its sample: p = 0, no smoothing mass, and its logit is not looked at. A
         target there makes the loss infinite, as it does at a logit of -inf.
@@ -500,8 +802,8 @@ def cross_entropy(
     label_smoothing : float in [0, 1]
         `t` becomes `(1 - label_smoothing) t + label_smoothing / C`; where `where` removes classes, the second
         term goes to the allowed ones only, and C counts those.
-    temperature : float
-        Divides the logits, after the softcap.
+    temperature : float or array_like in the sample axes' shape
+        Divides the logits, after the softcap: all of them, or each sample's.
     softcap : float
         Logits become `softcap tanh(logits / softcap)`. Infinite ones stay what they are.
     z_loss : float
@@ -522,7 +824,8 @@ def cross_entropy(
     Notes
     -----
     Class weights under label smoothing follow PyTorch's CrossEntropyLoss, the z-loss PaLM (Chowdhery et al.,
-    2022, section 5), the softcap Gemma 2 (2024, section 2).
+    2022, section 5), the softcap Gemma 2 (2024, section 2). A temperature that is fitted so that the confidences fit
+    the frequencies is Guo et al.'s, "On Calibration of Modern Neural Networks" (2017), section 4.2.
 
     Examples
     --------
@@ -561,14 +864,15 @@ def cross_entropy_and_grad(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
     base: float | None = None,
     reduction: Reduction = "mean",
     normalizer: float | None = None,
     grad_output: npt.ArrayLike | None = None,
-) -> tuple[Loss, Floats]:
+    wrt_temperature: bool = False,
+) -> tuple[Loss, Floats] | tuple[Loss, Floats, Loss]:
     """Return the cross-entropy and its gradient with respect to the logits, `p - y`.
 
     With the options, and `W = sum_k class_weight_k t_k`, the gradient of a sample's loss is::
@@ -576,7 +880,11 @@ def cross_entropy_and_grad(
         s ((p_k W - class_weight_k t_k) / ln(base) + 2 z_loss lse p_k) slope_k
         slope_k = 1 / (temperature cosh(logits_k / softcap)^2)
 
-    The mean divides it by the normalizer.
+    and its derivative with respect to the temperature, with the logits z after softcap and temperature, is::
+
+        s sum_k (class_weight_k t_k / ln(base) - (W / ln(base) + 2 z_loss lse) p_k) z_k / temperature
+
+    The mean divides both by the normalizer.
 
     Parameters
     ----------
@@ -586,13 +894,18 @@ def cross_entropy_and_grad(
         As for `cross_entropy`.
     grad_output : float or, with reduction="none", array_like in the sample axes' shape
         The upstream gradient, by which the gradient (not the loss) is multiplied; None stands for one.
+    wrt_temperature : bool
+        Return the derivative with respect to the temperature too.
 
     Returns
     -------
     loss : float or ndarray
         As from `cross_entropy`.
     grad : ndarray, shape of the logits
-        Exactly zero for ignored samples, where `where` is False, and for the mean of nothing.
+        Exactly zero for ignored samples, those of weight 0, where `where` is False, and for the mean of nothing.
+    temperature_grad : float or ndarray, with wrt_temperature
+        An array in the sample axes' shape if the temperature has that shape or the reduction is "none": each sample's
+        own part. Otherwise a float, the sum over the samples. Multiplied by `grad_output`, as the gradient is.
 
     Examples
     --------
@@ -616,8 +929,13 @@ def cross_entropy_and_grad(
         base=base,
     )
     loss = _reduce(samples, _losses(samples, z_loss), reduction, normalizer)
-    grad = _gradient(samples, z_loss, _scale(samples, reduction, normalizer, grad_output))
-    return loss, np.moveaxis(grad, -1, axis)
+    scale = _scale(samples, reduction, normalizer, grad_output)
+    grad = np.moveaxis(_gradient(samples, z_loss, scale), -1, axis)
+    if not wrt_temperature:
+        return loss, grad
+    of_temperature = _gradient_of_temperature(samples, z_loss, scale)
+    is_each = reduction == "none" or np.ndim(temperature) > 0
+    return loss, grad, of_temperature if is_each else of_temperature.sum().item()
 
 
 def _stands_before(z: Floats, allowed: Bools, label: npt.NDArray[np.int64]) -> Bools:
@@ -635,6 +953,7 @@ def cross_entropy_and_rank(
     labels: npt.ArrayLike,
     *,
     axis: int = -1,
+    sample_weight: npt.ArrayLike | None = None,
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     **options: Any,
@@ -643,7 +962,7 @@ def cross_entropy_and_rank(
 
     Parameters
     ----------
-    logits, labels, axis, where, ignore_index, **options
+    logits, labels, axis, sample_weight, where, ignore_index, **options
         As for `cross_entropy`. No option changes the order of the logits, which are compared as they are given. The
         label of a distribution is the first of its largest entries.
 
@@ -653,8 +972,8 @@ def cross_entropy_and_rank(
         As from `cross_entropy`.
     rank : ndarray of int64, shape of the sample axes
         How many of the classes that take part come before the label's: with a larger logit, or with an equal one and a
-        smaller index. A label that `where` removes comes behind all of them. -1 for a sample that is ignored, has a nan
-        among the logits that take part, or has no class that does.
+        smaller index. A label that `where` removes comes behind all of them. -1 for a sample that is ignored, has no
+        weight, has a nan among the logits that take part, or has no class that does.
     top : ndarray of int64, shape of the sample axes
         The first of the classes that take part with the largest logit; -1 as above.
 
@@ -665,16 +984,21 @@ def cross_entropy_and_rank(
     >>> rank, top
     (array([2, 0]), array([1, 0]))
     """
-    loss = cross_entropy(logits, labels, axis=axis, where=where, ignore_index=ignore_index, **options)
+    options |= {"axis": axis, "sample_weight": sample_weight, "where": where, "ignore_index": ignore_index}
+    loss = cross_entropy(logits, labels, **options)
     z = _classes_last(logits, axis, _working_dtype(logits))
     allowed = _allowed(where, logits, axis)
-    labels = native(as_array(labels, "labels"))
-    if labels.ndim == z.ndim:
-        label = np.moveaxis(labels, axis, -1).argmax(axis=-1)
-        is_ranked = np.ones(label.shape, bool)
+    weight = np.ones(z.shape[:-1]) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    is_ranked = np.asarray(weight != 0)
+    if _is_sparse(labels):
+        label = _dense(labels, weight, z.shape[-1]).argmax(axis=-1)
     else:
-        is_ranked = np.asarray(labels != ignore_index if ignore_index is not None else np.ones(labels.shape, bool))
-        label = np.where(is_ranked, labels, 0)
+        labels = native(as_array(labels, "labels"))
+        if labels.ndim == z.ndim:
+            label = np.moveaxis(labels, axis, -1).argmax(axis=-1)
+        else:
+            is_ranked &= labels != ignore_index if ignore_index is not None else True
+            label = np.where(is_ranked, labels, 0)
     is_ranked &= allowed.any(axis=-1) & ~(np.isnan(z) & allowed).any(axis=-1)
     rank = _stands_before(z, allowed, label.astype(np.int64)).sum(axis=-1)
     top = (allowed & (z == np.where(allowed, z, -np.inf).max(axis=-1, keepdims=True))).argmax(axis=-1)
@@ -702,7 +1026,7 @@ def cross_entropy_grad_hess(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     base: float | None = None,
     reduction: Reduction = "mean",
     normalizer: float | None = None,
@@ -778,7 +1102,7 @@ def cross_entropy_hvp(
     where: npt.ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    temperature: npt.ArrayLike = 1.0,
     base: float | None = None,
     reduction: Reduction = "mean",
     normalizer: float | None = None,
@@ -825,3 +1149,206 @@ def cross_entropy_hvp(
     direction = np.where(samples.used, _classes_last(as_array(v, "v"), axis, p.dtype), 0)
     product = _curvature(samples, _scale(samples, reduction, normalizer)) * _jacobian_times(p, direction)
     return np.moveaxis(np.where(samples.used, product, 0), -1, axis)
+
+
+# --- The divergence ----------------------------------------------------------------------------------------
+
+
+def _exp_minus_line(x: Floats) -> Floats:
+    """Return `exp(-x) - 1 + x`, which is never negative, with all its digits also where x is nearly 0."""
+    near = np.where(np.abs(x) < 0.5, x, 0)
+    series, term = np.zeros_like(near), -near
+    for n in range(2, 20):  # 0.5^20 / 20! is 4e-25 of the first term
+        term = term * -near / n
+        series += term
+    return np.where(np.abs(x) < 0.5, series, np.expm1(-x) + x)
+
+
+def _difference(a: Floats, b: Floats, at: npt.NDArray[np.intp]) -> Floats:
+    """Return `a - b`, counted from what it is at a place of the last axis.
+
+    The difference is taken as its rounded value and what rounding left (O. Moller, 1965; D. Knuth, *The Art of
+    Computer Programming*, volume 2, section 4.2.2), so that neither nearby arrays nor a common offset cost a digit.
+    """
+    high = a - b
+    back = high - a
+    low = np.where(np.isfinite(high), (a - (high - back)) - (b + back), 0)
+    return np.asarray((high - np.take_along_axis(high, at, axis=-1)) + (low - np.take_along_axis(low, at, axis=-1)))
+
+
+def _log_ratio(teacher: _Softmax, student: _Softmax, change: Floats) -> Floats:
+    """Return `log t_k - log p_k` of two softmaxes, without what rounding leaves of the difference of two logarithms.
+
+    `change` is how far the teacher's logits are from the student's, over the temperature, counted from any number. With
+    that number `e` the result is `e_k - log(sum_j p_j exp(e_j))`. Counted from their mean, the sum is nearly one.
+    """
+    plain = student.minus_log_p - teacher.minus_log_p
+    has_both = np.isfinite(change)
+    p = np.where(has_both, student.p, 0)
+    mean = (p * np.where(has_both, change, 0)).sum(axis=-1, keepdims=True) / p.sum(axis=-1, keepdims=True)
+    e = np.where(has_both, change - mean, np.where(change == np.inf, np.inf, -np.inf))
+    sum_left = np.where(student.p == 0, 0, student.p * np.expm1(e)).sum(axis=-1, keepdims=True)
+    # Beyond that, a probability that is 0, or is rounded to it, counts; and no digit is lost without the above.
+    is_near = np.max(e, axis=-1, keepdims=True) < 100
+    return np.where(is_near & has_both & np.isfinite(mean), e - np.log1p(sum_left), plain)
+
+
+@dataclass(frozen=True)
+class _Divergences(_Weights):
+    """The weighted divergence of each sample, and its gradient before it is weighted, class axis last."""
+
+    losses: Floats
+    gradient: Floats
+    used: Bools  # False where a class is removed or the sample has no weight
+
+
+def _divergences(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    axis: int,
+    target_logits: bool,
+    temperature: float,
+    where: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+) -> _Divergences:
+    dtype = _working_dtype(logits)
+    z, allowed = _classes_last(logits, axis, dtype), _allowed(where, logits, axis)
+    s = np.ones(z.shape[:-1]) if sample_weight is None else as_array(sample_weight, "sample_weight")
+    s = s.astype(dtype)
+    left_out = s[..., None] == 0
+    counts = allowed | left_out
+    given = as_array(target, "target")
+    t = np.where(left_out | ~allowed, 0, _classes_last(given, axis, dtype))
+    each_temperature = _temperature(temperature, dtype)
+    z = np.where(left_out, 0, z)
+    student = _softmax(z, counts, each_temperature)
+    p = student.p
+    if target_logits:
+        teacher = _softmax(t, counts, each_temperature)
+        top = np.argmax(p, axis=-1, keepdims=True)
+        x = _log_ratio(teacher, student, _difference(t, z, top) / each_temperature)
+        t = teacher.p
+        gradient = np.where(np.abs(x) < 1, t * np.expm1(-x), p - t)
+    else:
+        _check_masses(np.moveaxis(t, -1, axis), "target")
+        if given.dtype.kind in "biu" and np.any((t.sum(axis=-1) != 1) & (s != 0)):
+            raise ValueError(
+                f"target of dtype {given.dtype} must be 1 for one class of each sample and 0 for the others"
+            )
+        x = np.log(t) + student.minus_log_p
+        gradient = p * _sum_of_others(t) - t * student.not_p
+    # t (x - 1) + p, and p where there is no mass: no term is negative.
+    terms = np.where(np.abs(x) < 1, t * _exp_minus_line(x), np.where(t == 0, p, t * (x - 1) + p))
+    losses = np.where(counts.any(axis=-1), np.where(counts, terms, 0).sum(axis=-1), np.nan)
+    return _Divergences(
+        weight=s,
+        total_weight=s.sum(),
+        losses=_mass_times(s, losses),
+        gradient=gradient / each_temperature,
+        used=allowed & ~left_out,
+    )
+
+
+@np.errstate(all="ignore")
+def kl_divergence(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    target_logits: bool = False,
+    temperature: float = 1.0,
+    where: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    normalizer: float | None = None,
+) -> Loss:
+    """Return how far `p = softmax(logits / temperature)` diverges from `t`: `sum_k t_k log(t_k / p_k) + 1 - sum_k t_k`.
+
+    Where t sums to one it is Kullback and Leibler's. The last two terms are those of the divergence of masses that do
+    not; they keep it from going negative where t is rounded. Term by term, with `x_k = log t_k - log p_k`, it is::
+
+        sum_k t_k (exp(-x_k) - 1 + x_k)        p_k where t_k = 0, +inf where t_k > 0 and p_k = 0
+
+    Parameters
+    ----------
+    logits : array_like, at least one axis
+    target : array_like, shape of the logits
+        The probabilities t; with `target_logits`, the teacher's logits, and `t = softmax(target / temperature)`.
+    axis : int
+        The class axis; every other axis is a sample axis.
+    target_logits : bool
+        What the target is.
+    temperature : float
+        Divides the logits, and the teacher's.
+    where : array_like of bool, broadcast to the logits
+        False takes a class out of its sample: nothing there is looked at, and the sums are over the others.
+    sample_weight : array_like, shape of the sample axes
+        Weights each sample. Nothing of a sample of weight 0 is looked at.
+    reduction : {"none", "sum", "mean"}
+    normalizer : float
+        What the mean divides by. None: the sum of the sample weights.
+
+    Returns
+    -------
+    float or ndarray
+        In nats. "none": an array in the sample axes' shape. Otherwise a float. The mean of nothing is nan.
+
+    Notes
+    -----
+    S. Kullback and R. A. Leibler, "On Information and Sufficiency" (Annals of Mathematical Statistics 22, 1951). With a
+    teacher and a temperature it is the loss of G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural
+    Network" (2015), section 2, without their factor of `temperature^2`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softxent import reference
+    >>> f"{reference.kl_divergence(np.log([1.0, 3.0]), [0.5, 0.5]):.6f}"
+    '0.143841'
+    """
+    samples = _divergences(logits, target, axis, target_logits, temperature, where, sample_weight)
+    return _reduce(samples, samples.losses, reduction, normalizer)
+
+
+@np.errstate(all="ignore")
+def kl_divergence_and_grad(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    target_logits: bool = False,
+    temperature: float = 1.0,
+    where: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    normalizer: float | None = None,
+    grad_output: npt.ArrayLike | None = None,
+) -> tuple[Loss, Floats]:
+    """Return the divergence and its gradient with respect to the logits, `(p sum_k t_k - t) / temperature`.
+
+    Parameters
+    ----------
+    logits, target, axis, target_logits, temperature, where, sample_weight, reduction, normalizer
+        As for `kl_divergence`.
+    grad_output : float or, with reduction="none", array_like in the sample axes' shape
+        The upstream gradient, by which the gradient (not the loss) is multiplied; None stands for one.
+
+    Returns
+    -------
+    loss : float or ndarray
+        As from `kl_divergence`.
+    grad : ndarray, shape of the logits
+        Exactly zero for samples of weight 0, where `where` is False, and for the mean of nothing. Of two softmaxes
+        `p_k - t_k` is `t_k (exp(-x_k) - 1)`, which keeps its digits where they are nearly the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softxent import reference
+    >>> reference.kl_divergence_and_grad(np.log([1.0, 3.0]), [0.5, 0.5])[1]
+    array([-0.25,  0.25])
+    """
+    samples = _divergences(logits, target, axis, target_logits, temperature, where, sample_weight)
+    scale = _scale(samples, reduction, normalizer, grad_output)
+    grad = np.where(samples.used, scale * samples.gradient, 0)
+    return _reduce(samples, samples.losses, reduction, normalizer), np.moveaxis(grad, -1, axis)

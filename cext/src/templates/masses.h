@@ -9,13 +9,15 @@ SIMD_INLINE real T(mass_at)(const softxent_block *b, ptrdiff_t sample, ptrdiff_t
     return ((const volatile real *)b->masses)[sample * b->masses_stride + j];
 }
 
-/* Whether every class of a sample is a class or padding, and every mass is a mass. */
+/* Whether every class of a sample is a class or padding, and the mass of every class is a mass. */
 static int K(has_good_masses)(const softxent_block *b, ptrdiff_t sample)
 {
     const real *s = (const real *)b->sample_weight;
     const int counts = !s || s[sample * b->sample_weight_stride] != 0;
-    for (ptrdiff_t j = 0; j < b->n_masses; ++j)
-        if (mass_class(b, b->label_type, sample, j) == LABEL_BAD || (counts && !(T(mass_at)(b, sample, j) >= 0))) return 0;
+    for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
+        const ptrdiff_t class = mass_class(b, b->label_type, sample, j);
+        if (class == LABEL_BAD || (class >= 0 && counts && !(T(mass_at)(b, sample, j) >= 0))) return 0;
+    }
     return 1;
 }
 

@@ -608,7 +608,7 @@ SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
     int n_bad = 0;
     T(prefetch_masses)(b, sample + r->at_once);
     memcpy(q, (const real *)b->masses + sample * b->masses_stride, (size_t)n * sizeof *q);
-    for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0);
+    for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0) & (class[j] >= 0);
     for (ptrdiff_t j = 0; j < n; ++j) {
         const ptrdiff_t k = class[j] < 0 ? 0 : class[j];
         q[j] = class[j] < 0 ? 0 : q[j] * keep * (w ? w[k] : 1);
