@@ -532,14 +532,15 @@ def _run(
         return _run_along(operation, logits, axis, where, temperature, out, n_threads, keepdims)
     call = _call_of(logits, axis, where, temperature)
     threads = threads_for(n_threads)
+    place = _without_axes(out, call.logits, (call.class_axis,)) if keepdims and out is not None else out
     if operation.has_losses:
-        if keepdims and out is not None:
-            out = _without_axes(out, call.logits, (call.class_axis,))
-        result = call.loss = output(call, out, with_classes=False)
+        result = call.loss = output(call, place, with_classes=False)
     else:
-        result = call.out = output(call, out, may_be_logits=True)
+        result = call.out = output(call, place, may_be_logits=True)
     compute(call, operation, threads)
-    return np.expand_dims(result, call.class_axis) if keepdims else result
+    if keepdims:
+        return np.expand_dims(result, call.class_axis) if out is None else out
+    return result
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -594,7 +595,9 @@ def _run_along(
             to[...] = part.reshape(to.shape)
     if not operation.has_losses:
         return result
-    return np.expand_dims(place, axes) if keepdims else place
+    if keepdims:
+        return np.expand_dims(place, axes) if out is None else out
+    return place
 
 
 def class_axes(logits: Array, axis: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -74,17 +74,35 @@ static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(gener
 /* The logits of a student and a teacher. */
 typedef struct {
     T(general_stats) student, teacher;
-    vec log_ratio; /* log(S(teacher) / S(student)) */
+    vec tops, tops_low; /* m(teacher) - m(student), in units; and what its rounding left out */
+    vec log_ratio;      /* log(S(teacher) / S(student)) */
 } T(pair);
 
-/* d_k. It does not matter where both logits are -inf. */
+/* d_k, rounded. It does not matter where both logits are -inf. */
 SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair)
 {
-    const vec unit = pair->student.t.unit, top = pair->student.sample.stats.row_max,
-              teacher_top = pair->teacher.sample.stats.row_max;
+    const vec unit = pair->student.t.unit;
     const vec logits = V(sub)(V(mul)(teacher, unit), V(mul)(student, unit));
-    const vec tops = V(sub)(V(mul)(teacher_top, unit), V(mul)(top, unit));
-    return V(mul)(V(sub)(logits, tops), pair->student.t.scale_of_unit);
+    return V(mul)(V(sub)(logits, pair->tops), pair->student.t.scale_of_unit);
+}
+
+/* a - b, and what its rounding left out: two-sum (Knuth). The latter is 0 where the difference is not finite. */
+SIMD_INLINE vec T(difference)(vec a, vec b, vec *low)
+{
+    const vec d = V(sub)(a, b), minus_b = V(sub)(d, a);
+    const vec error = V(sub)(V(sub)(a, V(sub)(d, minus_b)), V(add)(b, minus_b));
+    *low = V(select)(V(eq)(error, error), error, V(set1)(0));
+    return d;
+}
+
+/* d_k, with one rounding of the whole. */
+SIMD_INLINE vec T(precise_gap_of)(vec student, vec teacher, const T(pair) * pair)
+{
+    const vec unit = pair->student.t.unit;
+    vec low;
+    const vec logits = T(difference)(V(mul)(teacher, unit), V(mul)(student, unit), &low);
+    const vec gap = V(add)(V(sub)(logits, pair->tops), V(sub)(low, pair->tops_low));
+    return V(mul)(gap, pair->student.t.scale_of_unit);
 }
 
 /* The logits of a tile: in `tile`, or in memory if the kernel may read them there. */
@@ -113,6 +131,9 @@ static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
         stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
         stats[i]->t = T(tempered_of)(row_max, &g->inverse, g->targets.headroom);
     }
+    const vec unit = pair->student.t.unit;
+    pair->tops = T(difference)(V(mul)(pair->teacher.sample.stats.row_max, unit),
+                               V(mul)(pair->student.sample.stats.row_max, unit), &pair->tops_low);
 }
 
 /* The sums of one sweep over both: the others' exps, how many have the maximum, sum e d and sum e |d|, with the
@@ -196,13 +217,13 @@ SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, const T(pair) * pa
 {
     K(load_logits)(g, &g->logits, e, from), K(load_logits)(g, &g->target, of_teacher, from);
     for (int c = 0; c < T(vectors_from)(g, from); ++c) {
-        gap[c] = T(gap_of)(e[c], of_teacher[c], pair);
+        gap[c] = T(precise_gap_of)(e[c], of_teacher[c], pair);
         e[c] = T(general_exp)(e[c], &pair->student), of_teacher[c] = T(general_exp)(of_teacher[c], &pair->teacher);
     }
 }
 
-/* log(S(teacher) / S(student)) where both are nearly the same: log1p of sum e (exp(d) - 1) / S(student). */
-static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *gap, T(pair) * pair, mask is_near)
+/* log(S(teacher) / S(student)) where both are similar: log1p of sum e (exp(d) - 1) / S(student). */
+static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *gap, T(pair) * pair)
 {
     const T(stats) student = pair->student.sample.stats, teacher = pair->teacher.sample.stats;
     const vec ratio = V(div)(student.top, teacher.top), zero = V(set1)(0);
@@ -216,7 +237,8 @@ static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *ga
         }
     }
     const vec change = V(div)(T(total)(g, sum), T(sum_exp)(student));
-    pair->log_ratio = V(select)(is_near, T(log1p)(change), pair->log_ratio);
+    const mask is_similar = V(lt)(T(abs)(change), V(set1)((real)0.5));
+    pair->log_ratio = V(select)(is_similar, T(log1p)(change), pair->log_ratio);
 }
 
 static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, const T(pair) * pair)
@@ -265,10 +287,9 @@ static void K(divergence_from_teacher)(T(general) * g, vec *tile, vec *of_teache
     const vec one = V(set1)(1), zero = V(set1)(0);
     const vec is_far = V(select)(V(lt)(error_scale, V(mul)(divergence, V(set1)(8))), one, zero);
     const mask is_near = V(eq)(is_far, zero);
-    if (V(any)(is_near)) {
-        K(refine_log_ratio)(g, tile, of_teacher, gap, &pair, is_near);
+    if (V(any)(is_near) || g->b->out) K(refine_log_ratio)(g, tile, of_teacher, gap, &pair);
+    if (V(any)(is_near))
         divergence = V(select)(is_near, K(sum_divergence)(g, tile, of_teacher, gap, &pair), divergence);
-    }
     const vec sum = T(sum_exp)(pair.teacher.sample.stats); /* nan where no logit of the teacher is finite */
     divergence = V(add)(divergence, V(sub)(sum, sum));
     T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, divergence));

@@ -90,11 +90,13 @@ SIMD_INLINE T(factors) T(softmax_factors)(T(stats) s)
     return x;
 }
 
-/* dH/dz_k = p_k (depth_k - mean_depth) upstream, with depth = (m - z) / T. Here `at_top` is a factor of the exp. */
+/* dH/dz_k = p_k (depth_k - mean_depth) upstream, with depth = (m - z) / T. Here `at_top` is a factor of the exp. Where
+ * p_k is subnormal, depth_k is nearly BIAS: so `least` may be as much smaller. */
 SIMD_INLINE T(factors) T(entropy_factors)(const T(targets) * targets, const T(sample) * s)
 {
     const vec scale = V(div)(targets->upstream, T(sum_exp)(s->stats)), zero = V(set1)(0);
-    const T(factors) x = {scale, T(least_scaled)(scale), zero, V(sub)(zero, V(mul)(scale, s->mean_depth)), zero};
+    const vec least = V(mul)(T(least_scaled)(scale), V(set1)((real)(1.0 / (D(BIAS) + 1))));
+    const T(factors) x = {scale, least, zero, V(sub)(zero, V(mul)(scale, s->mean_depth)), zero};
     return x;
 }
 
