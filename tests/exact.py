@@ -51,7 +51,7 @@ class Softmax:
         largest = max(z)
         self.depth = [largest - x for x in z]
         exps = [mp.exp(-d) for d in self.depth]
-        total = mp.fsum(n * e for n, e in zip(counts, exps, strict=True))
+        self.total = total = mp.fsum(n * e for n, e in zip(counts, exps, strict=True))
         self.p = [e / total for e in exps]
         self.minus_log_p = [d + mp.log(total) for d in self.depth]
         others = [d for d, n in zip(self.depth, counts, strict=True) if d > 0 or n > 1]
@@ -108,7 +108,8 @@ def divergence(z, target, temperature=1.0, target_logits=False):
         if target_logits:
             # Only differences of logits enter x: it is as exact as they are.
             mean = mp.fsum(n * (a + b) * abs(c) * d for n, a, b, c, d in zip(counts, t, p, x, depth, strict=True))
-            dx = [4 * (abs(c) + mean) for c in x]
+            of_tops = abs(mp.log(teacher.total / student.total))  # what the differences are counted from
+            dx = [4 * (abs(c) + mean + of_tops) for c in x]
             grad_bound = [((8 * d + 2) * abs(g) * T + b * e) / T for b, g, d, e in zip(p, grad, depth, dx, strict=True)]
         else:
             # The target's own rounding, and that of two logarithms, is in x.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from . import _kernels
 from ._arrays import Array, as_real_array
-from ._labels import as_target, target_error
+from ._labels import SparseTarget, as_target, target_error
 from ._options import Options, unknown_keyword
 from ._pieces import compute, output
 from ._problem import Problem, Reduction
@@ -34,8 +34,10 @@ class Divergence(Problem):
         self.target_logits = bool(target_logits)
         super().__init__(*arguments)
 
-    def _take_labels(self, labels: npt.ArrayLike) -> None:
+    def _take_labels(self, labels: npt.ArrayLike | SparseTarget) -> None:
         call, self.sparse = self.call, None
+        if isinstance(labels, SparseTarget):
+            raise TypeError("target must be an array; got a SparseTarget, which the losses take as labels")
         target = as_real_array(labels, "target")
         if target.shape != call.logits.shape:
             raise ValueError(f"target must have the logits' shape {call.logits.shape}; got {target.shape}")

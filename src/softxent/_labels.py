@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
+from ._arrays import Array, as_array, as_real_array, overlap, sample_shape, without_axis
 from ._pieces import pieces
 
 # Samples of an integer target that are checked at once: their sums take half a megabyte.
@@ -57,8 +57,8 @@ def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: boo
         raise TypeError(f"labels.indices must have an integer dtype; got {indices.dtype}{hint}")
     if indices.ndim != len(shape) + 1 or indices.shape[:-1] != shape:
         raise ValueError(
-            f"labels.indices must have the samples' shape {shape} and one axis more, for the classes of a sample; got "
-            f"{indices.shape}"
+            f"labels.indices must have the shape ({', '.join(map(str, (*shape, 'K')))}): the samples' axes, and K "
+            f"classes of each; got {indices.shape}"
         )
     if values.shape != indices.shape:
         raise ValueError(f"labels.values must have the shape of labels.indices, {indices.shape}; got {values.shape}")
@@ -67,6 +67,14 @@ def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: boo
         np.require(indices, native_type, ["C", "A"]),
         np.require(values, np.float32 if f32 else np.float64, ["C", "A"]),
     )
+
+
+def check_apart(target: SparseTarget, outputs: list[Array]) -> None:
+    """What is overwritten may not be the target, also where the kernels have a copy of it."""
+    for name, array in zip(target._fields, target, strict=True):
+        for out in outputs:
+            if isinstance(array, np.ndarray) and isinstance(out, np.ndarray) and overlap(out, array):
+                raise ValueError(f"out overlaps labels.{name} in memory; give an array of its own")
 
 
 def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:

@@ -344,9 +344,10 @@ def cross_entropy_and_grad(
         index label each entry is within ``4 eps (1 + |z_k - max z|)`` of the exact one, relatively, and at the label
         within ``4 eps (1 + d)``.
     temperature_grad : float or ndarray
-        With ``wrt_temperature``: the derivative of the loss with respect to the temperature. It has the samples'
-        shape and the logits' dtype where ``temperature`` has that shape, or with ``reduction="none"``; else it is a
-        float, for all samples together. It is multiplied by ``grad_output`` and divided by the mean's ``normalizer``, as the gradient.
+        With ``wrt_temperature``: the derivative of the loss with respect to the temperature. It has the samples' shape
+        and the logits' dtype where ``temperature`` has that shape, or with ``reduction="none"``; else it is a float,
+        for all samples together. It is multiplied by ``grad_output`` and divided by the mean's ``normalizer``, as the
+        gradient is.
 
     Raises
     ------

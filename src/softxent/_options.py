@@ -96,8 +96,8 @@ def set_label_smoothing(call: _kernels.Call, value: float) -> None:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {e}")
 
 
-def set_temperature(call: _kernels.Call, value: npt.ArrayLike) -> None:
-    if type(value) is float:
+def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
+    if isinstance(value, float):
         call.temperature = check_scale(value, "temperature")
         return
     given, shape = as_real_array(value, "temperature"), sample_shape(call.logits, call.class_axis)
@@ -106,15 +106,16 @@ def set_temperature(call: _kernels.Call, value: npt.ArrayLike) -> None:
         return
     if given.shape != shape:
         raise ValueError(f"temperature must be a number, or have the samples' shape {shape}; got {given.shape}")
+    temperatures = np.require(given, np.float64, ["A"])
     with np.errstate(invalid="ignore"):
-        bad = ~((given >= SMALLEST_SCALE) & (given <= LARGEST_SCALE))
+        bad = ~((temperatures >= SMALLEST_SCALE) & (temperatures <= LARGEST_SCALE))
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), shape)
         name = f"temperature[{', '.join(str(int(i)) for i in place)}]"
         raise ValueError(
             f"temperature must be positive (and between 2**-100 and 2**100); {name} is {float(given[place])}"
         )
-    call.temperatures = np.require(given, np.float64, ["A"])
+    call.temperatures = temperatures
 
 
 def set_softcap(call: _kernels.Call, value: float) -> None:
@@ -178,9 +179,9 @@ def check_where(value: npt.ArrayLike, logits: Array) -> Array:
         raise ValueError(f"where must broadcast to the logits' shape {logits.shape}; got {given.shape}") from None
 
 
-def set_grad_output(call: _kernels.Call, value: npt.ArrayLike) -> None:
+def set_grad_output(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
     """The upstream gradient of a call: a number, or one for each sample."""
-    if type(value) is float:
+    if isinstance(value, float):
         call.grad_scale = value
         return
     upstream, shape = as_real_array(value, "grad_output"), sample_shape(call.logits, call.class_axis)

@@ -15,6 +15,7 @@ from ._arrays import Array, check_integer, sample_shape
 from ._kernels import CHECK_TARGET, BadSample, Operation
 from ._labels import (
     SparseTarget,
+    check_apart,
     for_kernels,
     label_error,
     labels_or_target,
@@ -87,6 +88,8 @@ class Problem:
         if losses is not None and self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
         self.overwrites = losses is not None or out is not None or hess is not None
+        if self.sparse is not None:
+            check_apart(self.sparse, [a for a in (losses, out, hess) if a is not None])
         try:
             return self._solve(operation, losses, out, hess)
         except BadSample as bad:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Never
 
@@ -558,46 +557,34 @@ def _run_along(
     keepdims: bool,
 ) -> Array:
     z = as_real_array(logits, "logits")
-    axes = class_axes(z, axis)
+    axes, threads = class_axes(z, axis), threads_for(n_threads)
     samples = tuple(length for i, length in enumerate(z.shape) if i not in axes)
-    allowed = None if where is None else check_where(where, z)
-    dtype, threads = result_dtype(z.dtype), threads_for(n_threads)
-    if not operation.has_losses:
-        result = (
-            np.empty(z.shape, dtype)
-            if out is None
-            else check_out(out, z.shape, dtype, "the logits", [("logits", z)], z)
-        )
-        place = _classes_last(result, axes)
-    elif out is None:
-        place = np.empty(samples, dtype)
-    else:
-        place = check_out(
-            _without_axes(out, z, axes) if keepdims else out, samples, dtype, "the samples", [("logits", z)]
-        )
-    views = [a if a is None else _classes_last(a, axes) for a in (z, allowed)]
-    # A sample whose classes do not lie in one line is copied. So samples are done in pieces.
-    in_line = all(a is None or _is_line(a, len(axes)) for a in (*views, None if operation.has_losses else place))
     n_classes = math.prod(z.shape[i] for i in axes)
-    for index in pieces(samples, z.size if in_line else max(1, PIECE_LOGITS // n_classes)):
-        z_piece, allowed_piece, to = (a if a is None else a[index] for a in (*views, place))
-        flat = (*to.shape[: len(samples)], n_classes)
+    shape, name = (samples, "the samples") if operation.has_losses else (z.shape, "the logits")
+    dtype = result_dtype(z.dtype)
+    if out is None:
+        result = np.empty(shape, dtype)
+    else:
+        place = _without_axes(out, z, axes) if keepdims else out
+        result = check_out(place, shape, dtype, name, [("logits", z)], None if operation.has_losses else z)
+    scores, allowed = _classes_last(z, axes), None if where is None else _classes_last(check_where(where, z), axes)
+    results = result if operation.has_losses else _classes_last(result, axes)
+    # A sample whose classes do not lie in one line is copied: so samples are done in pieces.
+    for index in pieces(samples, max(1, PIECE_LOGITS // n_classes)):
+        flat = (*scores[index].shape[: len(samples)], n_classes)
         part = _run(
             operation,
-            z_piece.reshape(flat),
+            scores[index].reshape(flat),
             -1,
-            None if allowed_piece is None else allowed_piece.reshape(flat),
+            None if allowed is None else allowed[index].reshape(flat),
             temperature,
-            to.reshape(flat) if in_line and not operation.has_losses else to if operation.has_losses else None,
+            None,
             threads,
         )
-        if not (in_line or operation.has_losses):
-            to[...] = part.reshape(to.shape)
-    if not operation.has_losses:
-        return result
-    if keepdims:
-        return np.expand_dims(place, axes) if out is None else out
-    return place
+        results[index] = part.reshape(results[index].shape)
+    if operation.has_losses and keepdims:
+        return np.expand_dims(result, axes) if out is None else out
+    return result
 
 
 def class_axes(logits: Array, axis: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -622,17 +609,10 @@ def _classes_last(array: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(array).transpose([*(i for i in range(array.ndim) if i not in axes), *axes])
 
 
-def _is_line(array: Array, n_axes: int) -> bool:
-    """Whether the last axes are one line of memory, each step as long as the next."""
-    lengths, strides = array.shape[-n_axes:], array.strides[-n_axes:]
-    steps = [(length, stride) for length, stride in zip(lengths, strides, strict=True) if length > 1]
-    return all(a[1] == b[1] * b[0] for a, b in itertools.pairwise(steps))
-
-
 def _without_axes(out: Array, logits: Array, axes: tuple[int, ...]) -> Array:
     """A view of an ``out`` that has the class axes, each of length 1."""
     shape = tuple(1 if i in axes else length for i, length in enumerate(logits.shape))
     if not isinstance(out, np.ndarray) or out.shape != shape:
         got = out.shape if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"out must have the shape of the samples with keepdims, {shape}; got {got}")
-    return out[tuple(0 if i in axes else slice(None) for i in range(out.ndim))]
+    return out[(*(0 if i in axes else slice(None) for i in range(out.ndim)), ...)]

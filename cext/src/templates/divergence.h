@@ -64,7 +64,7 @@ static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(gener
         K(load_logits)(g, &g->logits, tile, from);
         K(load_density)(g, t, from, &n_bad);
         for (int c = 0; c < vectors; ++c)
-            T(accumulate)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
+            T(accumulate_infinite)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
     }
     T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, T(total)(g, sum)));
 }
@@ -161,7 +161,7 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
     }
     T(accumulate)(&s->others[0], others), T(accumulate)(&s->n_max[0], n_max);
     T(accumulate)(&s->others[1], teacher_others), T(accumulate)(&s->n_max[1], teacher_n_max);
-    T(accumulate)(&s->cost, cost), T(accumulate)(&s->size, size);
+    T(accumulate_infinite)(&s->cost, cost), T(accumulate_infinite)(&s->size, size);
 }
 
 /* The next samples are prefetched meanwhile, where a sample is a row: to_next are the distances, in elements. */
@@ -250,7 +250,7 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
         T(load_pair)(g, from, pair, e, of_teacher, gap);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) {
             const T(odds) k = {V(mul)(of_teacher[c], t_scale), V(mul)(e[c], p_scale), V(sub)(gap[c], pair->log_ratio)};
-            T(accumulate)(&sum, T(divergence_term)(k));
+            T(accumulate_infinite)(&sum, T(divergence_term)(k));
         }
     }
     return T(total)(g, sum);

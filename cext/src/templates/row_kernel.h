@@ -639,8 +639,11 @@ static void K(look_up_masses)(T(batch) * r)
     const vec zero = V(set1)(0);
     real row_max[LANES];
     V(store)(row_max, r->sample.stats.row_max);
-    for (int i = 0; i < r->targets.n_samples; ++i)
-        if (T(is_counted)(r, i) && !T(copy_masses)(r, i)) r->targets.n_samples = i;
+    for (int i = 0; i < r->targets.n_samples; ++i) {
+        const int is_good = T(is_counted)(r, i) ? T(copy_masses)(r, i)
+                                                : K(has_good_masses)(r->call->b, r->targets.begin + i);
+        if (!is_good) r->targets.n_samples = i;
+    }
     for (int i = 0; i < LANES; ++i) {
         r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = zero;
         if (T(is_counted)(r, i)) T(sum_masses)(&r->masses, i, r->call->b->n_masses, V(set1)(row_max[i]));
