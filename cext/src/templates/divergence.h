@@ -10,12 +10,14 @@
  *
  *     d_k = (z_k(teacher) - z_k(student) - m(teacher) + m(student)) / T,   x_k = d_k - log(S(teacher) / S(student))
  *
- * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise. */
+ * where S = sum exp((z - m) / T). Where the maxima are far apart, the difference of the logits would be rounded to the last
+ * place of that distance: so each is taken relative to its own maximum first. If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise. */
 
-/* The largest |x| for expm1_near_0. */
+/* The largest |x| for expm1_near_0; and the largest distance of the maxima over T for which logits are subtracted from
+ * each other first. */
 #ifndef SOFTXENT_DIVERGENCE
 #  define SOFTXENT_DIVERGENCE
-static const double NEAR_0 = 4 * 0.34;
+static const double NEAR_0 = 4 * 0.34, NEAR_TOPS = 4;
 #endif
 
 /* One class in each lane: its exps, for t and for p; and x. */
@@ -64,7 +66,7 @@ static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(gener
         K(load_logits)(g, &g->logits, tile, from);
         K(load_density)(g, t, from, &n_bad);
         for (int c = 0; c < vectors; ++c)
-            T(accumulate)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
+            T(accumulate_costs)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
     }
     T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, T(total)(g, sum)));
 }
@@ -74,17 +76,29 @@ static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(gener
 /* The logits of a student and a teacher. */
 typedef struct {
     T(general_stats) student, teacher;
-    vec log_ratio; /* log(S(teacher) / S(student)) */
+    vec base, teacher_base, tops; /* d = ((z' - teacher_base) - (z - base) - tops) / T, in units of z */
+    vec log_ratio;                /* log(S(teacher) / S(student)) */
 } T(pair);
+
+/* Sets how d is formed: see the head of this file. */
+SIMD_INLINE void T(set_bases)(T(pair) * pair)
+{
+    const vec zero = V(set1)(0), unit = pair->student.t.unit;
+    const vec top = V(mul)(pair->student.sample.stats.row_max, unit),
+              teacher_top = V(mul)(pair->teacher.sample.stats.row_max, unit), tops = V(sub)(teacher_top, top);
+    const vec distance = V(mul)(T(abs)(tops), pair->student.t.scale_of_unit);
+    const mask is_apart = V(lt)(V(set1)((real)NEAR_TOPS), distance);
+    pair->base = V(select)(is_apart, top, zero), pair->teacher_base = V(select)(is_apart, teacher_top, zero);
+    pair->tops = V(select)(is_apart, zero, tops);
+}
 
 /* d_k. It does not matter where both logits are -inf. */
 SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair)
 {
-    const vec unit = pair->student.t.unit, top = pair->student.sample.stats.row_max,
-              teacher_top = pair->teacher.sample.stats.row_max;
-    const vec logits = V(sub)(V(mul)(teacher, unit), V(mul)(student, unit));
-    const vec tops = V(sub)(V(mul)(teacher_top, unit), V(mul)(top, unit));
-    return V(mul)(V(sub)(logits, tops), pair->student.t.scale_of_unit);
+    const vec unit = pair->student.t.unit;
+    const vec of_teacher = V(sub)(V(mul)(teacher, unit), pair->teacher_base);
+    const vec logits = V(sub)(of_teacher, V(sub)(V(mul)(student, unit), pair->base));
+    return V(mul)(V(sub)(logits, pair->tops), pair->student.t.scale_of_unit);
 }
 
 /* The logits of a tile: in `tile`, or in memory if the kernel may read them there. */
@@ -113,6 +127,7 @@ static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
         stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
         stats[i]->t = T(tempered_of)(row_max, &g->inverse, g->targets.headroom);
     }
+    T(set_bases)(pair);
 }
 
 /* The sums of one sweep over both: the others' exps, how many have the maximum, sum e d and sum e |d|, with the
@@ -140,7 +155,7 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
     }
     T(accumulate)(&s->others[0], others), T(accumulate)(&s->n_max[0], n_max);
     T(accumulate)(&s->others[1], teacher_others), T(accumulate)(&s->n_max[1], teacher_n_max);
-    T(accumulate)(&s->cost, cost), T(accumulate)(&s->size, size);
+    T(accumulate_costs)(&s->cost, cost), T(accumulate_costs)(&s->size, size);
 }
 
 /* The next samples are prefetched meanwhile, where a sample is a row: to_next are the distances, in elements. */
@@ -228,7 +243,7 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
         T(load_pair)(g, from, pair, e, of_teacher, gap);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) {
             const T(odds) k = {V(mul)(of_teacher[c], t_scale), V(mul)(e[c], p_scale), V(sub)(gap[c], pair->log_ratio)};
-            T(accumulate)(&sum, T(divergence_term)(k));
+            T(accumulate_costs)(&sum, T(divergence_term)(k));
         }
     }
     return T(total)(g, sum);

@@ -26,6 +26,13 @@ SIMD_INLINE void T(accumulate)(T(compensated) * c, vec x)
     c->sum = sum;
 }
 
+/* As accumulate(), for terms that may be infinite. The carry is then inf - inf, a nan, and is replaced by 0. */
+SIMD_INLINE void T(accumulate_costs)(T(compensated) * c, vec x)
+{
+    T(accumulate)(c, x);
+    c->carry = V(select)(V(eq)(c->carry, c->carry), c->carry, V(set1)(0));
+}
+
 SIMD_INLINE vec T(value)(T(compensated) c) { return V(sub)(c.sum, c.carry); }
 
 /* The sum across the lanes, in every lane of the result. */
@@ -171,15 +178,13 @@ SIMD_INLINE void T(add_target)(T(partial_sums) * partial, mask is_max, vec below
     partial->others_q = V(add_unless)(is_max, partial->others_q, q);
 }
 
-/* target_cost is infinite where q > 0 and z is -inf. Its carry is then inf - inf, a nan, and is replaced by 0. */
+/* target_cost is infinite where q > 0 and z is -inf. */
 SIMD_INLINE void T(add_partial_sums)(T(sums) * s, T(partial_sums) partial, const softxent_target_kind target_kind)
 {
     T(accumulate)(&s->others, partial.others);
     if (target_kind == ITSELF) T(accumulate)(&s->depth, partial.depth);
     if (target_kind == INDEX || target_kind == ITSELF) return;
-    T(accumulate)(&s->target_cost, partial.target_cost);
-    s->target_cost.carry =
-        V(select)(V(eq)(s->target_cost.carry, s->target_cost.carry), s->target_cost.carry, V(set1)(0));
+    T(accumulate_costs)(&s->target_cost, partial.target_cost);
     if (target_kind == SMOOTHED) return;
     T(accumulate)(&s->top_q, partial.top_q);
     T(accumulate)(&s->others_q, partial.others_q);
