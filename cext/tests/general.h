@@ -1,7 +1,6 @@
-/* general.h - a problem with everything that the general kernel knows: options, targets, weights, removed classes, half
- * precision, directions; its answer in long double by the formulas of softxent.h, and the bounds that docs/accuracy.md
- * states.
- */
+/* general.h - a problem with everything that the general kernel knows: options, targets, sparse targets, weights, removed
+ * classes, half precision, directions, temperatures of samples; its answer in long double by the formulas of softxent.h,
+ * and the bounds that docs/accuracy.md states. The divergences are in divergence.h. */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H
 
@@ -21,7 +20,9 @@ enum feature {
     HAS_GRAD_OUTPUT = 512,
     HAS_IGNORE_INDEX = 1024,
     HAS_HALVES = 2048,
-    ALL_FEATURES = 4095
+    HAS_SPARSE = 4096,       /* a sparse target, in place of labels or a target */
+    HAS_TEMPERATURES = 8192, /* each sample has its own, in place of the option */
+    ALL_FEATURES = 16383
 };
 
 /* The element type of each array that has its own type. */
@@ -34,7 +35,10 @@ typedef struct {
     softxent_options o;
     int features, hess_kind;
     array class_weight, sample_weight, where, direction;
+    array classes, masses;          /* of the sparse target; as many for each sample as masses.n_classes */
+    array temperatures;             /* doubles, whatever the dtype */
     dtypes held;
+    int is_divergence;              /* of the target from the softmax: only the classes that are left count */
     int solved_for; /* a view, below; 0 where nothing is solved yet */
 } general;
 
@@ -79,6 +83,57 @@ static inline void draw_where(general *g, int at_end)
             if (!is_allowed(g, i, k) && !one_in(1000)) put(&p->target, i, k, 0);
 }
 
+/* The distribution that the sparse target stands for. */
+static long double dense_target[MAX_SAMPLES][MAX_CLASSES];
+
+static inline void densify(const general *g)
+{
+    memset(dense_target, 0, sizeof dense_target);
+    for (ptrdiff_t i = 0; i < g->p.n; ++i)
+        for (ptrdiff_t j = 0; j < g->masses.n_classes; ++j) {
+            const int64_t k = get_integer(g->p.label_type, g->classes.data, index_in(&g->classes, i, j));
+            if (k >= 0 && k < g->p.n_classes) dense_target[i][k] += entry(&g->masses, i, j);
+        }
+}
+
+/* A few classes of each sample, or more than the row kernel takes one by one. Some come twice, some are padding, and
+ * some have mass 0. As a rule removed classes have no mass, as in a target. */
+enum { MAX_SPARSE = 70 };
+
+static inline ptrdiff_t draw_n_masses(ptrdiff_t n_samples)
+{
+    static const ptrdiff_t counts[] = {1, 3, 8, 64, 65, MAX_SPARSE};
+    return counts[random_bits() % (n_samples > 9 ? 3 : 6)];
+}
+
+static inline void draw_masses(general *g, ptrdiff_t n, int at_end)
+{
+    const problem *p = &g->p;
+    const layout l = {"masses", 0, (int)(random_bits() % 4), 1, 0};
+    const int64_t most = label_max[p->label_type];
+    g->classes = array_of(arenas[CLASSES], at_end, l, p->n, n, label_size[p->label_type]);
+    g->masses = reals_of(arenas[MASSES], at_end, l, p->n, n, p->d);
+    for (ptrdiff_t i = 0; i < p->n; ++i)
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            const uint64_t n_classes = (uint64_t)(p->n_classes < most ? p->n_classes : most);
+            int64_t k = (int64_t)(random_bits() % (one_in(3) ? n_classes / 2 + 1 : n_classes));
+            long double mass = one_in(5) ? 0 : random_between(0, 2) / (double)n;
+            if (!is_allowed(g, i, k) && !one_in(1000)) mass = 0;
+            if (p->label_type < SOFTXENT_UINT8 && one_in(4)) k = -1, mass = random_between(0, 2);
+            set_integer(p->label_type, g->classes.data, index_in(&g->classes, i, j), k);
+            put(&g->masses, i, j, mass);
+        }
+    densify(g);
+}
+
+static inline void draw_temperatures(general *g, layout l, int at_end)
+{
+    static const double some[] = {1, 0.01, 100, 1.7, 1.0 / 3, 2, 0.5};
+    g->temperatures = reals_of(arenas[TEMPERATURES], at_end, l, g->p.n, 1, F64);
+    for (ptrdiff_t i = 0; i < g->p.n; ++i)
+        put(&g->temperatures, i, 0, one_in(3) ? random_between(0.3, 3) : some[random_bits() % 7]);
+}
+
 static inline void draw_weights(general *g, layout l, int at_end)
 {
     const problem *p = &g->p;
@@ -100,7 +155,10 @@ static inline softxent_options draw_options(int features, const array *class_wei
     o.size = sizeof o;
     if (features & HAS_CLASS_WEIGHT) o.class_weight = class_weight->data;
     if (features & HAS_SMOOTHING) o.label_smoothing = one_in(8) ? 1 : one_in(3) ? random_between(0, 1) : 0.1;
-    if (features & HAS_TEMPERATURE) o.temperature = temperatures[random_bits() % 7];
+    if (features & HAS_TEMPERATURES)
+        o.temperature = one_in(2); /* 0 or 1 */
+    else if (features & HAS_TEMPERATURE)
+        o.temperature = temperatures[random_bits() % 7];
     if (features & HAS_SOFTCAP) o.softcap = caps[random_bits() % 5];
     if (features & HAS_Z_LOSS) o.z_loss = one_in(2) ? 1e-4 : random_between(0, 1);
     if (features & HAS_LOG_BASE) o.log_base = bases[random_bits() % 3];
@@ -124,7 +182,8 @@ static inline general typed_general_of(enum dtype d, dtypes held, int features, 
     g.direction = reals_of(arenas[DIRECTION], at_end, any_layout(), n, n_classes, held.direction);
     for (ptrdiff_t i = 0; i < n; ++i)
         for (ptrdiff_t k = 0; k < n_classes; ++k) put(&g.direction, i, k, random_between(-2, 3));
-    draw_where(&g, at_end), draw_weights(&g, l, at_end);
+    draw_where(&g, at_end), draw_weights(&g, l, at_end), draw_temperatures(&g, l, at_end);
+    draw_masses(&g, draw_n_masses(n), at_end);
     g.o = draw_options(features, &g.class_weight);
     g.hess_kind = (int)(random_bits() % 3);
     g.p.grad_scale = features & HAS_GRAD_OUTPUT ? 0.37 : 1;
@@ -140,14 +199,18 @@ static inline general typed_general_of(enum dtype d, dtypes held, int features, 
 static inline general general_of(enum dtype d, int features, ptrdiff_t n, ptrdiff_t n_classes, layout l, int at_end)
 {
     if (d == F64) features &= ~HAS_HALVES;
+    if (features & HAS_SPARSE) features &= ~(HAS_TARGET | HAS_IGNORE_INDEX);
     return typed_general_of(d, draw_dtypes(d, features), features, n, n_classes, l, at_end);
 }
 
-/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. */
+/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. Most have no sparse target and
+ * no temperatures of samples, which take the place of other features. */
 static inline int draw_features(void)
 {
-    const int without = one_in(2) ? HAS_SOFTCAP | HAS_Z_LOSS : 0;
+    int without = one_in(2) ? HAS_SOFTCAP | HAS_Z_LOSS : 0;
     const int some = (int)(random_bits() % (ALL_FEATURES + 1));
+    if (!one_in(4)) without |= HAS_SPARSE;
+    if (!one_in(4)) without |= HAS_TEMPERATURES;
     return (one_in(4) ? ALL_FEATURES & ~HAS_TARGET : some) & ~without;
 }
 
@@ -159,6 +222,7 @@ typedef struct {
     long double x[MAX_CLASSES], z[MAX_CLASSES], slope[MAX_CLASSES], e[MAX_CLASSES], q[MAX_CLASSES], v[MAX_CLASSES];
     long double depth[MAX_CLASSES];
     long double max, rest, log_sum, lse, lead, weight, others_weight, sample_weight, upstream;
+    long double temperature;
     long double top_v, mean_v, mean_v_error; /* v at the top; the mean of v - top_v; its error */
     long double cap_error, lse_error;        /* error of z / T because of the softcap; error of lse */
     int allowed[MAX_CLASSES];
@@ -167,7 +231,11 @@ typedef struct {
 
 static solution solutions[MAX_SAMPLES];
 
-static inline long double temperature_of(const general *g) { return g->o.temperature == 0 ? 1 : g->o.temperature; }
+static inline long double temperature_of(const general *g, ptrdiff_t i)
+{
+    if (g->features & HAS_TEMPERATURES) return entry(&g->temperatures, i, 0);
+    return g->o.temperature == 0 ? 1 : g->o.temperature;
+}
 
 static inline long double log_base_of(const general *g) { return g->o.log_base == 0 ? 1 : g->o.log_base; }
 
@@ -184,14 +252,30 @@ static inline void solve_logit(const general *g, ptrdiff_t i, ptrdiff_t k, solut
     if (!a->allowed[k]) a->z[k] = -INFINITY;
 }
 
+/* The entry of the target, dense or sparse, or of the distribution that a label stands for. */
+static inline long double target_at(const general *g, ptrdiff_t i, ptrdiff_t k)
+{
+    if (g->features & HAS_SPARSE) return dense_target[i][k];
+    return g->features & HAS_TARGET ? entry(&g->p.target, i, k) : k == get_label(&g->p, i);
+}
+
+/* The class that a rank is of: the label, or the first of the target's largest entries. */
+static inline ptrdiff_t label_of(const general *g, ptrdiff_t i)
+{
+    ptrdiff_t first = 0;
+    if (!(g->features & (HAS_TARGET | HAS_SPARSE))) return get_label(&g->p, i);
+    for (ptrdiff_t k = 1; k < g->p.n_classes; ++k)
+        if (target_at(g, i, k) > target_at(g, i, first)) first = k;
+    return first;
+}
+
 static inline void solve_density(const general *g, ptrdiff_t i, solution *a)
 {
     const long double e = g->o.label_smoothing;
     ptrdiff_t n_allowed = 0;
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) n_allowed += a->allowed[k];
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) {
-        const int is_target = (g->features & HAS_TARGET) != 0;
-        const long double t = is_target ? entry(&g->p.target, i, k) : k == get_label(&g->p, i);
+        const long double t = g->is_divergence && !a->allowed[k] ? 0 : target_at(g, i, k);
         const long double w = g->o.class_weight ? entry(&g->class_weight, 0, k) : 1;
         a->q[k] = w * ((1 - e) * t + (a->allowed[k] ? e / (long double)n_allowed : 0));
     }
@@ -214,23 +298,24 @@ static inline void solve_direction(const general *g, ptrdiff_t i, ptrdiff_t top,
 
 /* Every difference of two z / T may be off by `cap`: capped() is within 4 eps, and c itself is rounded. lse is off by
  * that too, and by the roundings of 1 / T and of the product with it. */
-static inline void solve_errors(const general *g, solution *a)
+static inline void solve_errors(const general *g, ptrdiff_t i, solution *a)
 {
-    const long double eps = eps_of[g->p.d];
+    const long double eps = eps_of[g->p.d], temperature = temperature_of(g, i);
     long double largest = 0;
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
         if (isfinite(a->z[k]) && fabsl(a->z[k]) > largest) largest = fabsl(a->z[k]);
-    a->cap_error = g->o.softcap > 0 ? 2 * 4.5L * eps * largest / temperature_of(g) : 0;
-    a->lse_error = 1.5L * eps * fabsl(a->max / temperature_of(g)) + 4 * eps * (1 + a->lead) * a->log_sum + a->cap_error;
+    a->cap_error = g->o.softcap > 0 ? 2 * 4.5L * eps * largest / temperature : 0;
+    a->lse_error = 1.5L * eps * fabsl(a->max / temperature) + 4 * eps * (1 + a->lead) * a->log_sum + a->cap_error;
 }
 
 static inline void solve_general_sample(const general *g, ptrdiff_t i, solution *a)
 {
     const problem *p = &g->p;
-    const long double temperature = temperature_of(g);
+    const long double temperature = temperature_of(g, i);
     ptrdiff_t top = 0;
     a->max = -INFINITY, a->rest = 0, a->lead = INFINITY, a->weight = a->others_weight = 0, a->has_nan = 0;
-    a->ignored = !(g->features & HAS_TARGET) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
+    a->temperature = temperature;
+    a->ignored = !(g->features & (HAS_TARGET | HAS_SPARSE)) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         solve_logit(g, i, k, a);
         a->has_nan |= isnan(a->z[k]) != 0;
@@ -253,22 +338,31 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
     a->sample_weight = g->features & HAS_SAMPLE_WEIGHT ? entry(&g->sample_weight, i, 0) : 1;
     a->upstream = p->grad_scale * (g->features & HAS_GRAD_OUTPUT ? entry(&p->grad_output, i, 0) : 1) *
                   a->sample_weight / temperature;
-    solve_direction(g, i, top, a), solve_errors(g, a);
+    solve_direction(g, i, top, a), solve_errors(g, i, a);
 }
 
-/* Clears what an operation does not look at. The softmax family looks at the temperature and `where` alone. Its
- * derivatives look at neither. */
-enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN };
+/* Clears what an operation does not look at. The softmax family looks at the temperature and `where` alone; the entropy
+ * at the weights and temperatures of samples too. So do the products with its Jacobians. The Jacobian itself looks at neither. The divergence looks at the target too, which is then a dense one. */
+enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN, OF_DIVERGENCE, OF_ENTROPY };
 
 static inline enum view view_of(enum op op)
 {
-    return !is_of_logits(op) ? OF_LOSS : op == JVP || op == JACOBIAN ? OF_JACOBIAN : OF_FAMILY;
+    return is_of_labels(op)    ? OF_LOSS
+           : op == JACOBIAN    ? OF_JACOBIAN
+           : is_divergence(op) ? OF_DIVERGENCE
+           : is_entropy(op)    ? OF_ENTROPY
+                               : OF_FAMILY;
 }
 
 static inline general seen_by(const general *g, enum op op)
 {
     general seen = *g;
     if (view_of(op) != OF_LOSS) seen.o.softcap = 0;
+    if (!is_weighted(op)) seen.features &= ~HAS_TEMPERATURES;
+    if (view_of(op) == OF_DIVERGENCE) {
+        seen.o.z_loss = seen.o.label_smoothing = seen.o.log_base = 0, seen.o.class_weight = NULL;
+        seen.features = (seen.features | HAS_TARGET) & ~HAS_SPARSE, seen.is_divergence = 1;
+    }
     if (view_of(op) == OF_JACOBIAN) seen.o.temperature = 0, seen.features &= ~HAS_WHERE;
     return seen;
 }
@@ -309,7 +403,7 @@ static inline void expect_loss(const general *g, ptrdiff_t i, const solution *a)
     long double nats = 0;
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
         if (a->q[k] != 0) nats += a->q[k] * (a->log_sum + a->depth[k]);
-    const long double loss = s == 0 && !isnan(nats) ? 0 : s * (nats / base + z_loss * a->lse * a->lse);
+    const long double loss = s * (nats / base + z_loss * a->lse * a->lse);
     const long double of_nats = relative(g, a->lead) * nats + a->cap_error * a->weight;
     const long double of_z = z_loss * ((2 * fabsl(a->lse) + a->lse_error) * a->lse_error + 3 * eps * a->lse * a->lse);
     expected.loss[i] = loss, expected.loss_error[i] = 0;
@@ -344,7 +438,7 @@ static inline void expect_gradient(const general *g, ptrdiff_t i, const solution
 
 static inline long double hess_scale(const general *g, const solution *a)
 {
-    return a->weight * a->upstream / temperature_of(g) / log_base_of(g);
+    return a->weight * a->upstream / a->temperature / log_base_of(g);
 }
 
 static inline void expect_hess(const general *g, ptrdiff_t i, const solution *a)
@@ -365,16 +459,65 @@ static inline void expect_hess(const general *g, ptrdiff_t i, const solution *a)
 }
 
 /* w p_k (v_k - sum p v): the error of the difference is in proportion to the sizes of its parts, counted from the value
- * at the maximum. The factor w p_k may have become 0. */
+ * at the maximum. The factor w p_k may have become 0. The product with log_softmax's Jacobian is without p_k. */
 static inline void expect_product(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
-    const long double w = op == HVP ? hess_scale(g, a) : 1;
+    const long double w = op == HVP ? hess_scale(g, a) : 1 / temperature_of(g, i);
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) {
-        const long double p = w * a->e[k] / (1 + a->rest), from_top = a->v[k] - a->top_v;
+        const long double p = op == LOG_JVP ? w : w * a->e[k] / (1 + a->rest), from_top = a->v[k] - a->top_v;
         const long double error = relative(g, a->depth[k]) * fabsl(p) * (fabsl(from_top) + a->mean_v_error);
         set_expected(i * g->p.n_classes + k, a->allowed[k] ? p * (from_top - a->mean_v) : 0,
                      a->allowed[k] ? error + flush(g, (1 + fabsl(w)) * (fabsl(from_top) + a->mean_v_error)) : 0);
     }
+}
+
+/* (v_k - p_k sum v) / T, with the errors of a gradient whose density is v: at a confident sample's top both parts are
+ * sums over the other classes. */
+static inline void expect_transposed(const general *g, ptrdiff_t i, const solution *a)
+{
+    const ptrdiff_t c = g->p.n_classes;
+    long double sum = 0, size = 0, top_sum = 0, top_size = 0;
+    for (ptrdiff_t k = 0; k < c; ++k) {
+        sum += a->v[k], size += fabsl(a->v[k]);
+        if (a->z[k] == a->max) top_sum += a->v[k], top_size += fabsl(a->v[k]);
+    }
+    for (ptrdiff_t k = 0; k < c; ++k) {
+        const int is_top = a->is_confident && a->z[k] == a->max;
+        const long double w = 1 / temperature_of(g, i), p = a->e[k] / (1 + a->rest), not_p = a->rest / (1 + a->rest);
+        const long double x = is_top ? top_sum * not_p - (sum - top_sum) * (1 - not_p) : a->v[k] - p * sum;
+        const long double parts = is_top ? size * not_p + (size - top_size) : fabsl(a->v[k]) + p * size;
+        const long double error = relative(g, is_top ? a->lead : a->depth[k]) * parts * w + 4 * flush(g, w * (1 + size));
+        set_expected(i * c + k, a->allowed[k] ? w * x : 0, a->allowed[k] ? error : 0);
+    }
+}
+
+/* dL/dT = s ((W mean - sum q depth) / ln b + 2 a lse (mean - m / T)) upstream, with the mean of the depths, which the
+ * general kernel has for the entropy too. All are differences, whose errors are in proportion to their parts. */
+static inline void expect_temperature_grad(const general *g, ptrdiff_t i, const solution *a)
+{
+    const long double base = log_base_of(g), eps = eps_of[g->p.d], pull = 2 * g->o.z_loss * a->lse;
+    const measured mean = mean_depth_of(g->p.d, g->p.n_classes, a->e, a->depth, 1 + a->rest);
+    const long double mean_error = mean.error + a->cap_error * (1 + 2 * mean.value), top = a->max / a->temperature;
+    long double cost = 0;
+    for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
+        if (a->q[k] != 0) cost += a->q[k] * a->depth[k];
+    const long double of_costs = a->weight * (mean_error + relative(g, 0) * mean.value + a->cap_error) + relative(g, 0) * cost;
+    const long double of_lse = fabsl(2 * g->o.z_loss * a->lse_error * (mean.value - top)) +
+                               fabsl(pull) * (mean_error + a->cap_error + relative(g, 0) * (mean.value + fabsl(top)));
+    const long double x = (a->weight * mean.value - cost) / base + pull * (mean.value - top);
+    expected.temperature_grad[i] = a->upstream * x;
+    expected.temperature_grad_error[i] =
+        isinf(cost) ? 0
+                    : fabsl(a->upstream) * (of_costs / fabsl(base) + of_lse + eps * fabsl(x)) +
+                          DEEPEST * flush(g, a->upstream * (1 + a->weight) * (1 + 1 / fabsl(base)) * (1 + fabsl(pull)));
+}
+
+static inline void expect_general_entropy(const general *g, ptrdiff_t i, const solution *a)
+{
+    const measured log_sum = {a->log_sum, 4 * eps_of[g->p.d] * (1 + a->lead) * a->log_sum};
+    expect_entropy(&g->p, i, a->e, a->depth, 1 + a->rest, log_sum, a->sample_weight, a->upstream);
+    for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
+        if (!a->allowed[k]) set_expected(i * g->p.n_classes + k, 0, 0);
 }
 
 static inline void expect_family(const general *g, ptrdiff_t i, const solution *a, enum op op)
@@ -404,14 +547,21 @@ static inline void expect_jacobian(const general *g, ptrdiff_t i, const solution
         }
 }
 
-/* Results that must be exact: nan, and the zeros of removed classes and ignored samples. */
+/* Whether a sample does not count: its label is to be ignored, or its weight is 0. */
+static inline int is_left_alone(const solution *a, enum op op)
+{
+    return (is_of_labels(op) && a->ignored) || (is_weighted(op) && a->sample_weight == 0);
+}
+
+/* Results that must be exact: nan, and the zeros of removed classes and of samples that do not count. */
 static inline void expect_nothing(const general *g, ptrdiff_t i, const solution *a, enum op op)
 {
     const long double nothing = op == LOG_SOFTMAX ? -INFINITY : 0;
-    const int is_loss = has_loss_of(op) || op == HVP, ignored = is_loss && a->ignored;
+    const int ignored = is_left_alone(a, op);
     const ptrdiff_t c = g->p.n_classes, rows = op == JACOBIAN ? c : 1;
     expected.loss[i] = ignored ? 0 : op == LOGSUMEXP && !a->has_nan ? a->max : NAN;
     expected.loss_error[i] = 0;
+    expected.temperature_grad[i] = ignored ? 0 : NAN, expected.temperature_grad_error[i] = 0;
     for (ptrdiff_t row = 0; row < rows; ++row)
         for (ptrdiff_t k = 0; k < c; ++k) {
             const int is_there = a->allowed[k] && (rows == 1 || a->allowed[row]) && !ignored;
@@ -420,23 +570,29 @@ static inline void expect_nothing(const general *g, ptrdiff_t i, const solution 
         }
 }
 
-static inline void expect_sample(const general *g, ptrdiff_t i, const solution *a, enum op op)
+#include "divergence.h"
+
+/* `teacher` says that the target of a divergence holds logits. */
+static inline void expect_sample(const general *g, ptrdiff_t i, const solution *a, enum op op, int teacher)
 {
-    const int is_loss = has_loss_of(op) || op == HVP;
-    const ptrdiff_t n_classes = g->p.n_classes;
-    const ptrdiff_t label = g->features & HAS_TARGET ? first_largest(&g->p, i) : get_label(&g->p, i);
-    expect_rank(i, a->x, a->allowed, n_classes, a->ignored ? 0 : label);
-    if (a->ignored) ranked.rank[i] = ranked.top[i] = -1;
-    if (a->is_nan || (is_loss && a->ignored)) {
+    expect_rank(i, a->x, a->allowed, g->p.n_classes, a->ignored ? 0 : label_of(g, i));
+    if (is_left_alone(a, op)) ranked.rank[i] = ranked.top[i] = -1;
+    if (a->is_nan || is_left_alone(a, op)) {
         expect_nothing(g, i, a, op);
         return;
     }
     switch (op) {
     case LOSS_GRAD: expect_gradient(g, i, a), expect_hess(g, i, a); /* fall through */
     case RANK:
-    case LOSS: expect_loss(g, i, a); break;
+    case LOSS: expect_loss(g, i, a), expect_temperature_grad(g, i, a); break;
+    case ENTROPY:
+    case ENTROPY_GRAD: expect_general_entropy(g, i, a); break;
+    case KL:
+    case KL_GRAD: teacher ? expect_teacher(g, i, a) : expect_divergence(g, i, a); break;
     case HVP:
+    case LOG_JVP:
     case JVP: expect_product(g, i, a, op); break;
+    case LOG_VJP: expect_transposed(g, i, a); break;
     case JACOBIAN: expect_jacobian(g, i, a); break;
     default: expect_family(g, i, a, op); break;
     }
@@ -448,13 +604,15 @@ typedef struct {
     enum op op;
     int accumulate, in_place, other_layout, hess;
     int shards; /* the number of parts that the classes are in; 0: the classes are not divided */
+    int temperature_grad;
+    int teacher; /* the target of a divergence holds logits: the direction is the teacher's */
 } question;
 
 static inline void expect_general(general *g, const question *q)
 {
     const general seen = seen_by(g, q->op);
     solve_general(g, q->op);
-    for (ptrdiff_t i = 0; i < g->p.n; ++i) expect_sample(&seen, i, &solutions[i], q->op);
+    for (ptrdiff_t i = 0; i < g->p.n; ++i) expect_sample(&seen, i, &solutions[i], q->op, q->teacher);
     for (ptrdiff_t j = 0; j < g->p.n * g->p.n_classes && q->accumulate; ++j)
         if (expected.out[j] != 0 || expected.out_error[j] != 0) {
             expected.out[j] += HELD;
@@ -463,15 +621,36 @@ static inline void expect_general(general *g, const question *q)
             expected.out[j] = HELD;
 }
 
+static inline void give_masses(softxent_block *b, const general *g)
+{
+    b->classes = g->classes.data, b->masses = g->masses.data;
+    b->n_masses = g->masses.n_classes, b->masses_stride = g->masses.sample_stride;
+}
+
+/* What a divergence is of: the target, whatever the losses are of, or the logits of a teacher. */
+static inline void give_divergence(softxent_block *b, const general *g, int teacher)
+{
+    give_target(b, &g->p);
+    b->target_holds_logits = teacher;
+    if (!teacher) return;
+    b->target = g->direction.data, b->target_type = element_type(g->direction.d);
+    b->target_sample_stride = g->direction.sample_stride, b->target_class_stride = g->direction.class_stride;
+}
+
 /* Fills in every input that the problem has, whether the operation looks at it or not, and no output. */
 static inline softxent_block general_block(const general *g, const softxent_isa *isa)
 {
     softxent_block b = block_of(&g->p, isa);
+    b.label_type = g->p.label_type;
+    b.temperatures_stride = g->temperatures.sample_stride, b.temperature_grad_stride = 1;
+    if (g->features & HAS_TEMPERATURES) b.temperatures = (const double *)(const void *)g->temperatures.data;
     b.options = &g->o, b.hess_kind = g->hess_kind;
     b.use_ignore_index = g->p.use_ignore_index, b.ignore_index = g->p.ignore_index;
     b.logits_type = element_type(g->p.logits.d), b.target_type = element_type(g->p.target.d);
     b.loss_type = element_type(g->held.loss), b.out_type = element_type(g->held.out);
-    if (g->features & HAS_TARGET)
+    if (g->features & HAS_SPARSE)
+        give_masses(&b, g);
+    else if (g->features & HAS_TARGET)
         give_target(&b, &g->p);
     else
         give_labels(&b, &g->p);
@@ -515,9 +694,13 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    const int has_loss = writes_losses(q->op);
+    output grads = output_of(reals_of(arenas[TEMPERATURE_GRAD], at_end, l, p->n, 1, F64), 77, arenas[TEMPERATURE_GRAD], 3);
+    const int has_loss = writes_loss(q->op);
     const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
+    if (is_divergence(q->op)) give_divergence(&b, g, q->teacher);
+    if (q->temperature_grad) b.temperature_grad = (double *)(void *)grads.x.data;
+    b.temperature_grad_stride = grads.x.sample_stride;
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
     if (has_out) give_general_out(&b, g, q, &out.x);
@@ -532,7 +715,9 @@ static inline void check_question(const general *g, const question *q, layout l,
     if (has_loss) check_output(&loss, expected.loss, expected.loss_error);
     if (has_out) check_output(&out, expected.out, expected.out_error);
     if (q->hess) check_output(&hess, expected.hess, expected.hess_error);
+    if (q->temperature_grad) check_output_of(p->d, &grads, expected.temperature_grad, expected.temperature_grad_error);
     check_ranks(&b, q->op == RANK ? p->n : 0);
+    if (!q->temperature_grad) check_untouched(&grads, 0);
     if (!has_loss) check_untouched(&loss, 0);
     if (!has_out) check_untouched(&out, 0);
     if (!q->hess) check_untouched(&hess, 0);
@@ -543,32 +728,70 @@ static inline void check_question(const general *g, const question *q, layout l,
 static inline void about_general(const general *g, const question *q, layout l)
 {
     const softxent_options *o = &g->o;
-    ABOUT("%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
+    ABOUT("%s%s%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
           q->accumulate ? " +=" : "", q->in_place ? " in place" : "", q->other_layout ? " other layout" : "",
-          q->hess ? " hess" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
+          q->hess ? " hess" : "", q->temperature_grad ? " dT" : "", q->teacher ? " teacher" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
           dtype_name[g->held.out], l.name, (int)g->p.n, (int)g->p.n_classes, (unsigned)g->features, o->temperature,
           o->softcap, o->label_smoothing, o->z_loss, o->log_base);
 }
 
-/* Whether a question has an answer. Second derivatives take no softcap and no z_loss. Parts take no targets and no
- * class weights. A Jacobian must fit into the arena. */
+/* Whether a question has an answer. Second derivatives take no softcap and no z_loss. Parts take no targets, no class
+ * weights and no temperatures of samples. A Jacobian must fit into the arena. */
 static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
-    if (q->shards && g->features & (HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SMOOTHING)) return 0;
+    if (q->shards && g->features & (HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SMOOTHING | HAS_TEMPERATURES)) return 0;
     return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_ENTRIES / 4;
 }
 
 static const question questions[] = {
-    {LOSS, 0, 0, 0, 0, 0},        {LOSS_GRAD, 0, 0, 0, 0, 0},   {LOSS_GRAD, 0, 0, 1, 1, 0},
-    {LOSS_GRAD, 1, 0, 1, 0, 0},   {LOSS_GRAD, 1, 0, 0, 1, 0},   {LOSS_GRAD, 0, 1, 0, 1, 0},
-    {LOSS_GRAD, 0, 1, 0, 0, 0},   {HVP, 0, 0, 0, 0, 0},         {HVP, 0, 0, 1, 0, 0},
-    {HVP, 0, 1, 0, 0, 0},         {SOFTMAX, 0, 0, 0, 0, 0},     {SOFTMAX, 0, 0, 1, 0, 0},
-    {SOFTMAX, 0, 1, 0, 0, 0},     {LOG_SOFTMAX, 0, 0, 0, 0, 0}, {LOG_SOFTMAX, 0, 0, 1, 0, 0},
-    {LOG_SOFTMAX, 0, 1, 0, 0, 0}, {LOGSUMEXP, 0, 0, 0, 0, 0},   {JVP, 0, 0, 0, 0, 0},
-    {JVP, 0, 1, 0, 0, 0},         {JACOBIAN, 0, 0, 0, 0, 0},    {JACOBIAN, 0, 0, 1, 0, 0},
-    {RANK, 0, 0, 0, 0, 0},        {LOSS, 0, 0, 0, 0, 3},        {LOSS_GRAD, 0, 0, 0, 0, 2},
-    {LOSS_GRAD, 1, 0, 1, 0, 3},   {LOSS_GRAD, 0, 1, 0, 0, 2},
+    {.op = LOSS},
+    {.op = LOSS, .temperature_grad = 1},
+    {.op = LOSS_GRAD},
+    {.op = LOSS_GRAD, .other_layout = 1, .hess = 1},
+    {.op = LOSS_GRAD, .accumulate = 1, .other_layout = 1},
+    {.op = LOSS_GRAD, .accumulate = 1, .hess = 1},
+    {.op = LOSS_GRAD, .in_place = 1, .hess = 1},
+    {.op = LOSS_GRAD, .in_place = 1},
+    {.op = LOSS_GRAD, .hess = 1, .temperature_grad = 1},
+    {.op = LOSS_GRAD, .in_place = 1, .temperature_grad = 1},
+    {.op = HVP},
+    {.op = HVP, .other_layout = 1},
+    {.op = HVP, .in_place = 1},
+    {.op = SOFTMAX},
+    {.op = SOFTMAX, .other_layout = 1},
+    {.op = SOFTMAX, .in_place = 1},
+    {.op = LOG_SOFTMAX},
+    {.op = LOG_SOFTMAX, .other_layout = 1},
+    {.op = LOG_SOFTMAX, .in_place = 1},
+    {.op = LOGSUMEXP},
+    {.op = KL},
+    {.op = KL_GRAD},
+    {.op = KL_GRAD, .other_layout = 1, .accumulate = 1},
+    {.op = KL_GRAD, .in_place = 1},
+    {.op = KL, .teacher = 1},
+    {.op = KL_GRAD, .teacher = 1},
+    {.op = KL_GRAD, .other_layout = 1, .accumulate = 1, .teacher = 1},
+    {.op = KL_GRAD, .in_place = 1, .teacher = 1},
+    {.op = ENTROPY},
+    {.op = ENTROPY_GRAD},
+    {.op = ENTROPY_GRAD, .other_layout = 1, .accumulate = 1},
+    {.op = ENTROPY_GRAD, .in_place = 1},
+    {.op = JVP},
+    {.op = JVP, .in_place = 1},
+    {.op = LOG_JVP},
+    {.op = LOG_JVP, .other_layout = 1},
+    {.op = LOG_JVP, .in_place = 1},
+    {.op = LOG_VJP},
+    {.op = LOG_VJP, .other_layout = 1},
+    {.op = LOG_VJP, .in_place = 1},
+    {.op = JACOBIAN},
+    {.op = JACOBIAN, .other_layout = 1},
+    {.op = RANK},
+    {.op = LOSS, .shards = 3},
+    {.op = LOSS_GRAD, .shards = 2},
+    {.op = LOSS_GRAD, .accumulate = 1, .other_layout = 1, .shards = 3},
+    {.op = LOSS_GRAD, .in_place = 1, .shards = 2},
 };
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };

@@ -48,8 +48,8 @@ static inline int element_type(enum dtype d)
     return d == F16 ? SOFTXENT_FLOAT16 : d == BF16 ? SOFTXENT_BFLOAT16 : SOFTXENT_REAL;
 }
 
-/* The operations that the tests ask for. They are the library's, but the loss alone and the loss with its gradient are
- * two operations here. */
+/* The operations that the tests ask for. They are the library's, but a loss alone and a loss with its gradient are two
+ * operations here. */
 enum op {
     LOSS = OP_CROSS_ENTROPY,
     RANK = OP_RANK,
@@ -57,36 +57,68 @@ enum op {
     SOFTMAX = OP_SOFTMAX,
     LOG_SOFTMAX = OP_LOG_SOFTMAX,
     LOGSUMEXP = OP_LOGSUMEXP,
+    ENTROPY = OP_ENTROPY,
+    KL = OP_KL,
     JVP = OP_JVP,
+    LOG_JVP = OP_LOG_JVP,
+    LOG_VJP = OP_LOG_VJP,
     JACOBIAN = OP_JACOBIAN,
-    LOSS_GRAD = N_OPS
+    LOSS_GRAD = N_OPS,
+    ENTROPY_GRAD,
+    KL_GRAD,
+    END_OF_OPS
 };
 
 /* EACH_OP goes up to JACOBIAN. The four behind it, parts and targets by themselves, have tests of their own. */
-_Static_assert(LOSS == 0 && JACOBIAN == 7 && N_OPS == JACOBIAN + 5,
+_Static_assert(LOSS == 0 && JACOBIAN == 11 && N_OPS == JACOBIAN + 5,
                "a new operation has its place in `enum op`, before JACOBIAN here and in ops.h");
 
-static inline softxent_op operation_of(enum op op) { return op == LOSS_GRAD ? OP_CROSS_ENTROPY : (softxent_op)op; }
+static inline int is_entropy(enum op op) { return op == ENTROPY || op == ENTROPY_GRAD; }
+
+static inline int is_divergence(enum op op) { return op == KL || op == KL_GRAD; }
+
+static inline softxent_op operation_of(enum op op)
+{
+    return op == LOSS_GRAD      ? OP_CROSS_ENTROPY
+           : op == ENTROPY_GRAD ? OP_ENTROPY
+           : op == KL_GRAD      ? OP_KL
+                                : (softxent_op)op;
+}
 
 #define EACH_OP                                                                                                        \
-    for (int op = LOSS; op <= LOSS_GRAD; ++op)                                                                         \
-        if (op <= JACOBIAN || op == LOSS_GRAD)
+    for (int op = LOSS; op < END_OF_OPS; ++op)                                                                         \
+        if (op <= JACOBIAN || op >= LOSS_GRAD)
 
 /* What each operation needs and looks at. This is stated here again, and not read from the library's list, so that the
  * tests notice an error in that list. */
 static inline int has_loss_of(enum op op) { return op == LOSS || op == LOSS_GRAD || op == RANK; }
 
-/* A number for each sample, its loss or another. */
-static inline int writes_losses(enum op op) { return has_loss_of(op) || op == LOGSUMEXP; }
+static inline int has_output(enum op op)
+{
+    return op != LOSS && op != RANK && op != LOGSUMEXP && op != ENTROPY && op != KL;
+}
 
-static inline int has_output(enum op op) { return op == LOSS_GRAD || !writes_losses(op); }
+/* Whether the operation writes into `loss`. */
+static inline int writes_loss(enum op op)
+{
+    return has_loss_of(op) || op == LOGSUMEXP || is_entropy(op) || is_divergence(op);
+}
+
+/* Whether the operation looks at labels, at every kind of target, and at all options. */
+static inline int is_of_labels(enum op op) { return has_loss_of(op) || op == HVP; }
 
 /* Whether the operation looks at no label, no target and none of their options. */
-static inline int is_of_logits(enum op op) { return !has_loss_of(op) && op != HVP; }
+static inline int is_of_logits(enum op op) { return !is_of_labels(op) && !is_divergence(op); }
+
+/* Whether the operation looks at the weights of samples. */
+static inline int is_weighted(enum op op) { return is_of_labels(op) || is_entropy(op) || is_divergence(op); }
 
 static inline const char *op_name(enum op op)
 {
-    return op == LOSS_GRAD ? "cross_entropy, with its gradient" : functions_of(operation_of(op))->name;
+    return op == LOSS_GRAD      ? "cross_entropy, with its gradient"
+           : op == ENTROPY_GRAD ? "entropy, with its gradient"
+           : op == KL_GRAD      ? "kl_divergence, with its gradient"
+                                : functions_of(operation_of(op))->name;
 }
 
 static inline int call(enum op op, enum dtype d, const softxent_block *b, ptrdiff_t *bad)
@@ -169,8 +201,8 @@ enum { MAX_ENTRIES = 2 * MAX_SAMPLES * MAX_CLASSES }; /* of an output: the Jacob
 /* Room for "every third" of the largest problem, and for the canaries before and after an output. */
 enum { MARGIN = 256, ARENA_BYTES = (3 * MAX_SAMPLES * (MAX_CLASSES + 8)) * (int)sizeof(double) + MARGIN };
 
-enum { LOGITS, TARGET, LABELS, GRAD_OUTPUT, CLASS_WEIGHT, SAMPLE_WEIGHT, WHERE, DIRECTION, N_INPUTS };
-enum { LOSS_OUT = N_INPUTS, OUT, HESS_OUT, N_ARENAS };
+enum { LOGITS, TARGET, LABELS, GRAD_OUTPUT, CLASS_WEIGHT, SAMPLE_WEIGHT, WHERE, DIRECTION, CLASSES, MASSES };
+enum { TEMPERATURES = MASSES + 1, LOSS_OUT, OUT, HESS_OUT, TEMPERATURE_GRAD, N_ARENAS };
 
 static arena arenas[N_ARENAS];
 
@@ -186,7 +218,7 @@ typedef struct {
     size_t bytes;
 } output;
 
-static _Alignas(double) unsigned char output_copies[3][ARENA_BYTES + 2 * MARGIN];
+static _Alignas(double) unsigned char output_copies[4][ARENA_BYTES + 2 * MARGIN];
 
 /* Checks that the call changed the output's memory only where the output's elements lie. */
 static inline output snapshot(array x, arena a, int which)
@@ -260,34 +292,42 @@ static inline void draw_logits(problem *p, ptrdiff_t i)
     }
 }
 
+static inline int64_t get_integer(int type, const void *p, ptrdiff_t i)
+{
+    switch (type) {
+    case SOFTXENT_INT8: return ((const int8_t *)p)[i];
+    case SOFTXENT_INT16: return ((const int16_t *)p)[i];
+    case SOFTXENT_INT32: return ((const int32_t *)p)[i];
+    case SOFTXENT_INT64: return ((const int64_t *)p)[i];
+    case SOFTXENT_UINT8: return ((const uint8_t *)p)[i];
+    case SOFTXENT_UINT16: return ((const uint16_t *)p)[i];
+    case SOFTXENT_UINT32: return ((const uint32_t *)p)[i];
+    default: return (int64_t)((const uint64_t *)p)[i];
+    }
+}
+
+static inline void set_integer(int type, void *p, ptrdiff_t i, int64_t y)
+{
+    switch (type) {
+    case SOFTXENT_INT8: ((int8_t *)p)[i] = (int8_t)y; break;
+    case SOFTXENT_INT16: ((int16_t *)p)[i] = (int16_t)y; break;
+    case SOFTXENT_INT32: ((int32_t *)p)[i] = (int32_t)y; break;
+    case SOFTXENT_INT64: ((int64_t *)p)[i] = y; break;
+    case SOFTXENT_UINT8: ((uint8_t *)p)[i] = (uint8_t)y; break;
+    case SOFTXENT_UINT16: ((uint16_t *)p)[i] = (uint16_t)y; break;
+    case SOFTXENT_UINT32: ((uint32_t *)p)[i] = (uint32_t)y; break;
+    default: ((uint64_t *)p)[i] = (uint64_t)y; break;
+    }
+}
+
 static inline ptrdiff_t get_label(const problem *p, ptrdiff_t i)
 {
-    const ptrdiff_t at = i * p->labels.sample_stride;
-    switch (p->label_type) {
-    case SOFTXENT_INT8: return ((const int8_t *)p->labels.data)[at];
-    case SOFTXENT_INT16: return ((const int16_t *)p->labels.data)[at];
-    case SOFTXENT_INT32: return ((const int32_t *)p->labels.data)[at];
-    case SOFTXENT_INT64: return (ptrdiff_t)((const int64_t *)p->labels.data)[at];
-    case SOFTXENT_UINT8: return ((const uint8_t *)p->labels.data)[at];
-    case SOFTXENT_UINT16: return ((const uint16_t *)p->labels.data)[at];
-    case SOFTXENT_UINT32: return (ptrdiff_t)((const uint32_t *)p->labels.data)[at];
-    default: return (ptrdiff_t)((const uint64_t *)p->labels.data)[at];
-    }
+    return (ptrdiff_t)get_integer(p->label_type, p->labels.data, i * p->labels.sample_stride);
 }
 
 static inline void set_label(problem *p, ptrdiff_t i, int64_t y)
 {
-    const ptrdiff_t at = i * p->labels.sample_stride;
-    switch (p->label_type) {
-    case SOFTXENT_INT8: ((int8_t *)p->labels.data)[at] = (int8_t)y; break;
-    case SOFTXENT_INT16: ((int16_t *)p->labels.data)[at] = (int16_t)y; break;
-    case SOFTXENT_INT32: ((int32_t *)p->labels.data)[at] = (int32_t)y; break;
-    case SOFTXENT_INT64: ((int64_t *)p->labels.data)[at] = y; break;
-    case SOFTXENT_UINT8: ((uint8_t *)p->labels.data)[at] = (uint8_t)y; break;
-    case SOFTXENT_UINT16: ((uint16_t *)p->labels.data)[at] = (uint16_t)y; break;
-    case SOFTXENT_UINT32: ((uint32_t *)p->labels.data)[at] = (uint32_t)y; break;
-    default: ((uint64_t *)p->labels.data)[at] = (uint64_t)y; break;
-    }
+    set_integer(p->label_type, p->labels.data, i * p->labels.sample_stride, y);
 }
 
 static const size_t label_size[] = {1, 2, 4, 8, 1, 2, 4, 8};
@@ -371,6 +411,7 @@ typedef struct {
     long double loss[MAX_SAMPLES], loss_error[MAX_SAMPLES];
     long double out[MAX_ENTRIES], out_error[MAX_ENTRIES];
     long double hess[MAX_ENTRIES], hess_error[MAX_ENTRIES];
+    long double temperature_grad[MAX_SAMPLES], temperature_grad_error[MAX_SAMPLES];
 } expectation;
 
 static expectation expected;
@@ -450,6 +491,54 @@ static inline void expect_softmax(const problem *p, ptrdiff_t i, const answer *a
         expected.out[i * p->n_classes + k] = x;
         expected.out_error[i * p->n_classes + k] = factor * fabsl(x) + flushed(p, 1);
     }
+}
+
+/* H = log S + sum p depth: both are 0 or more. The term of a class is within 4 eps (1 + depth), as p is, and log S is
+ * as in a loss. The gradient p_k (depth_k - mean) upstream is a difference: its error is in proportion to the size
+ * p_k (depth_k + mean), and it has that of the mean. An exp that became 0 takes its depth with it, which is less than
+ * `DEEPEST` then. */
+static const long double DEEPEST = 800;
+
+typedef struct {
+    long double value, error;
+} measured;
+
+/* The mean of the depths: sum p depth. */
+static inline measured mean_depth_of(enum dtype d, ptrdiff_t n_classes, const long double *e, const long double *depth,
+                                     long double sum_exp)
+{
+    measured mean = {0, 0};
+    for (ptrdiff_t k = 0; k < n_classes; ++k) {
+        if (e[k] == 0 || isinf(depth[k])) continue;
+        const long double term = e[k] / sum_exp * depth[k];
+        mean.value += term, mean.error += 4 * eps_of[d] * (1 + depth[k]) * term;
+    }
+    return mean;
+}
+
+/* `log_sum` is log S. */
+static inline void expect_entropy(const problem *p, ptrdiff_t i, const long double *e, const long double *depth,
+                                  long double sum_exp, measured log_sum, long double weight, long double upstream)
+{
+    const long double eps = eps_of[p->d], tiny = DEEPEST * min_normal_of[p->d];
+    const measured mean = mean_depth_of(p->d, p->n_classes, e, depth, sum_exp);
+    expected.loss[i] = weight * (log_sum.value + mean.value);
+    expected.loss_error[i] = weight * (log_sum.error + mean.error) + eps * expected.loss[i] + tiny * (1 + weight);
+    for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
+        const long double own = isinf(depth[k]) ? 0 : depth[k], p_k = e[k] / sum_exp;
+        const long double error = eps * (4 * (1 + own) + 1) * (own + mean.value) + mean.error;
+        expected.out[i * p->n_classes + k] = upstream * p_k * (own - mean.value);
+        expected.out_error[i * p->n_classes + k] =
+            fabsl(upstream) * p_k * error + tiny * (1 + fabsl(upstream)) * (1 + mean.value);
+    }
+}
+
+static inline void expect_plain_entropy(const problem *p, ptrdiff_t i, const answer *a, long double upstream)
+{
+    static long double depth[MAX_CLASSES];
+    for (ptrdiff_t k = 0; k < p->n_classes; ++k) depth[k] = a->max - a->z[k];
+    const measured log_sum = {a->log_sum, 4 * eps_of[p->d] * (1 + a->lead) * a->log_sum};
+    expect_entropy(p, i, a->e, depth, a->sum_exp, log_sum, 1, upstream);
 }
 
 /* The answer of a sample that is nan, or that is ignored. */
@@ -537,6 +626,8 @@ static inline void expect(const problem *p, const request *r)
             expect_the_same(p, i, 0, 0);
         else if (a->is_nan)
             expect_the_same(p, i, r->op == LOGSUMEXP && !a->has_nan ? a->max : NAN, NAN);
+        else if (is_entropy(r->op))
+            expect_plain_entropy(p, i, a, upstream);
         else if (!is_loss)
             expect_softmax(p, i, a, r->op);
         else if (r->target)
@@ -569,11 +660,11 @@ static inline int is_right(enum dtype d, long double got, long double exact, lon
     return got >= get(d, bounds, 0) && got <= get(d, bounds, 1);
 }
 
-/* If long double is no wider than double, it cannot judge double. */
-static inline void check_output(const output *o, const long double *exact, const long double *error)
+/* If long double is no wider than double, it cannot judge double. `d` is the type of the arithmetic. */
+static inline void check_output_of(enum dtype d, const output *o, const long double *exact, const long double *error)
 {
     const array *x = &o->x;
-    const int is_judged = x->d != F64 || LDBL_MANT_DIG > DBL_MANT_DIG;
+    const int is_judged = d != F64 || LDBL_MANT_DIG > DBL_MANT_DIG;
     for (ptrdiff_t i = 0; i < x->n && is_judged; ++i)
         for (ptrdiff_t k = 0; k < x->n_classes; ++k) {
             const ptrdiff_t j = i * x->n_classes + k;
@@ -588,10 +679,15 @@ static inline void check_output(const output *o, const long double *exact, const
     check_untouched(o, x->n);
 }
 
+static inline void check_output(const output *o, const long double *exact, const long double *error)
+{
+    check_output_of(o->x.d, o, exact, error);
+}
+
 /* Under an emulator only some of the problems are run. */
 static inline int is_left_out(int problem)
 {
-#ifdef SPARSE
+#ifdef THINNED
     return problem % 11 != 0;
 #else
     (void)problem;
@@ -704,7 +800,7 @@ static inline void check_request(const problem *p, const request *r, layout l, i
     output loss = output_of(reals_of(arenas[LOSS_OUT], at_end, l, p->n, 1, p->d), 77, arenas[LOSS_OUT], 0);
     output out = r->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, r->accumulate ? HELD : 77, arenas[OUT], 1);
-    const int has_loss = writes_losses(r->op);
+    const int has_loss = writes_loss(r->op);
     const int has_out = has_output(r->op);
     give_ranks(&b, 1 + p->n % 2);
     if (has_loss) give_loss(&b, &loss.x);
@@ -752,6 +848,11 @@ static const request requests[] = {
     {"log_softmax in another layout", LOG_SOFTMAX, 0, 0, 0, 1, 0, 0},
     {"log_softmax in place", LOG_SOFTMAX, 0, 0, 0, 0, 1, 0},
     {"logsumexp", LOGSUMEXP, 0, 0, 0, 0, 0, 0},
+    {"entropy", ENTROPY, 0, 0, 0, 0, 0, 0},
+    {"entropy and gradient", ENTROPY_GRAD, 0, 0, 0, 0, 0, 0},
+    {"entropy and gradient in another layout, times grad_output", ENTROPY_GRAD, 0, 1, 0, 1, 0, 0},
+    {"entropy and gradient accumulated", ENTROPY_GRAD, 0, 0, 1, 0, 0, 0},
+    {"entropy and gradient in place, times grad_output", ENTROPY_GRAD, 0, 1, 0, 0, 1, 0},
 };
 
 enum { N_REQUESTS = sizeof requests / sizeof requests[0] };

@@ -22,7 +22,7 @@ unset SOFTXENT_ISA
 
 plain="-std=c11 -O2 -I../include -I../src"
 sparse=${SPARSE:-${RUN:+50}}
-sparse=${sparse:+-DSPARSE=$sparse}
+sparse=${sparse:+-DTHINNED=$sparse}
 
 if [ -z "${OBJECTS-}" ]; then
     OBJECTS=$work

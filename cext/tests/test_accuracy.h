@@ -103,7 +103,7 @@ static const double T(row_maxima)[] = {
 /* Arguments at equal distances below each maximum, at random within each step; and the reals next to the maximum. */
 static void T(test_exp_below_any_maximum)(void)
 {
-    const int points = (sizeof(real) == sizeof(float) ? 500000 : 100000) / SPARSE;
+    const int points = (sizeof(real) == sizeof(float) ? 500000 : 100000) / THINNED;
     T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     for (size_t i = 0; i < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++i)
         for (int sign = -1; sign <= 1; sign += 2) {
@@ -133,7 +133,7 @@ static void T(test_exp_of_dense_arguments)(void)
 {
     const D(bits) low = T(bits_of)((real)0x1p-40), high = T(bits_of)((real)T(depth)());
     const double points = sizeof(real) == sizeof(float) ? 2e7 : 1e6;
-    const D(bits) step = (D(bits))((double)(high - low) * SPARSE / points);
+    const D(bits) step = (D(bits))((double)(high - low) * THINNED / points);
     T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     T(block) z;
     z.n = 0;
@@ -167,7 +167,7 @@ static void T(test_exp_at_the_edges)(void)
             const real nan = T(exp_one)((real)NAN, m);
             CHECK(nan != nan);
         }
-    for (int k = 0; k < 100000 / SPARSE; ++k) {
+    for (int k = 0; k < 100000 / THINNED; ++k) {
         const real m = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 60) - 30);
         ABOUT("m = %a", (double)m);
         const real top = V(first)(T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)).top);
@@ -205,7 +205,7 @@ static void T(check_log1p)(const T(block) * t, T(worst) * worst)
 static void T(test_log1p)(void)
 {
     const D(bits) high = T(bits_of)((real)1e30);
-    const int points = (sizeof(real) == sizeof(float) ? 10000000 : 1000000) / SPARSE / D(BLOCK) * D(BLOCK);
+    const int points = (sizeof(real) == sizeof(float) ? 10000000 : 1000000) / THINNED / D(BLOCK) * D(BLOCK);
     const D(bits) step = high / (D(bits))points;
     T(worst) worst = {0, 0, 0, 0};
     T(block) t;
@@ -231,13 +231,19 @@ static void T(test_log1p)(void)
 static const double T(temperatures)[] = {1, 0.01, 100, 1.7, 1.0 / 3, 0.7, 4, 3, 1e-6, 12345.678};
 enum { D(N_TEMPERATURES) = sizeof T(temperatures) / sizeof T(temperatures)[0] };
 
+static T(tempered) T(tempered_at)(real m, double temperature)
+{
+    const T(inverses) inverse = T(one_temperature)(temperature);
+    return T(tempered_of)(V(set1)(m), &inverse, T(headroom_of)(HEADROOM));
+}
+
 /* The error of exp_tempered is at most 1.15 times that of exp_shifted at (z - m) / T: neither 1 / T nor the product
  * with it may cost more than a rounding. If either were rounded to a real, this would cost up to half an eps for each
  * unit of z / T. */
 static void T(check_tempered)(const T(block) * z, real m, double temperature, T(worst) * worst)
 {
     real got[D(BLOCK)];
-    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM));
+    const T(tempered) t = T(tempered_at)(m, temperature);
     for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(exp_tempered)(V(load)(z->x + i), &t));
     for (int i = 0; i < z->n; ++i) {
         const D(wide) below = ((D(wide))m - (D(wide))z->x[i]) / (D(wide))temperature;
@@ -257,7 +263,7 @@ static void T(check_tempered)(const T(block) * z, real m, double temperature, T(
  * deep as exps go in the last. */
 static void T(test_exp_tempered)(void)
 {
-    const int blocks = SPARSE > 1 ? 3 : 8;
+    const int blocks = THINNED > 1 ? 3 : 8;
     T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     for (int i = 0; i < D(N_TEMPERATURES); ++i)
         for (size_t k = 0; k < sizeof T(row_maxima) / sizeof T(row_maxima)[0]; ++k)
@@ -281,19 +287,19 @@ static void T(test_exp_tempered)(void)
 
 static real T(tempered_one)(real z, real m, double temperature)
 {
-    const T(tempered) t = T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM));
+    const T(tempered) t = T(tempered_at)(m, temperature);
     return V(first)(T(exp_tempered)(V(set1)(z), &t));
 }
 
 /* The result at the maximum is exactly `top`, at any temperature. It is 0 far below, and nan for nan. */
 static void T(test_exp_tempered_at_the_edges)(void)
 {
-    for (int k = 0; k < 100000 / SPARSE; ++k) {
+    for (int k = 0; k < 100000 / THINNED; ++k) {
         const real m = (real)ldexp(random_between(-1, 1), (int)(random_bits() % 60) - 30);
         const double any = ldexp(random_between(1, 2), (int)(random_bits() % 199) - 100);
         const double temperature = k % 3 ? T(temperatures)[k % D(N_TEMPERATURES)] : any;
         ABOUT("m = %a, T = %a", (double)m, temperature);
-        const real top = V(first)(T(tempered_of)(V(set1)(m), temperature, T(headroom_of)(HEADROOM)).shift.top);
+        const real top = V(first)(T(tempered_at)(m, temperature).shift.top);
         CHECK(T(tempered_one)(m, m, temperature) == top && T(is_top)(top));
         CHECK(T(tempered_one)(-(real)INFINITY, m, temperature) == 0);
         CHECK(T(tempered_one)(-(real)ldexp(1, D(BIAS)), m, temperature) == 0);
@@ -330,7 +336,7 @@ static void T(check_expm1)(const T(block) * y, T(worst) * worst)
 static void T(test_expm1_below_0)(void)
 {
     const D(bits) high = T(bits_of)((real)(T(depth)() + 10));
-    const int points = (sizeof(real) == sizeof(float) ? 1000000 : 150000) / SPARSE / D(BLOCK) * D(BLOCK);
+    const int points = (sizeof(real) == sizeof(float) ? 1000000 : 150000) / THINNED / D(BLOCK) * D(BLOCK);
     T(worst) worst = {0, 0, 0, 0};
     T(block) y;
     for (int k = 0; k < points; k += D(BLOCK)) {
@@ -380,7 +386,7 @@ static void T(test_capped)(void)
 {
     static const double caps[] = {1, 30, 50, 0.01, 1.0 / 3, 1e4, 0x1p-100, 0x1p100};
     const D(bits) infinity = T(bits_of)((real)INFINITY);
-    const int points = (sizeof(real) == sizeof(float) ? 150000 : 60000) / SPARSE / D(BLOCK) * D(BLOCK);
+    const int points = (sizeof(real) == sizeof(float) ? 150000 : 60000) / THINNED / D(BLOCK) * D(BLOCK);
     T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
     for (int c = 0; c < 8; ++c)
         for (int k = 0; k < points; k += D(BLOCK)) {

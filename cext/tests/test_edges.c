@@ -307,7 +307,7 @@ static void ask_for_bits(const problem *p, const request *r, const softxent_isa 
     const int is_loss = has_loss_of(r->op), has_out = has_output(r->op);
     if (is_loss && r->target) give_target(&b, p);
     if (is_loss && !r->target) give_labels(&b, p);
-    if (writes_losses(r->op)) give_loss(&b, &loss);
+    if (writes_loss(r->op)) give_loss(&b, &loss);
     if (has_out) give_out(&b, &out);
     b.accumulate = r->accumulate, b.use_ignore_index = p->use_ignore_index, b.ignore_index = p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes && has_out; ++k) set(p->d, out.data, index_in(&out, at, k), HELD);
@@ -427,7 +427,7 @@ static void check_general_edge(enum edge edge, int ignored)
         for (int l = 0; l < N_LAYOUTS; ++l)
             for (ptrdiff_t n = 1; n <= 18; n += 17) {
                 if (is_left_out(problem_number++)) continue;
-                const int features = draw_features() & ~HAS_IGNORE_INDEX & ~(ignored ? HAS_TARGET : 0);
+                const int features = draw_features() & ~HAS_IGNORE_INDEX & ~(ignored ? HAS_TARGET | HAS_SPARSE : 0);
                 general g = general_of(d, features, n, edge_classes[c], layouts[l], l % 2);
                 const ptrdiff_t odd = (ptrdiff_t)(random_bits() % (uint64_t)n);
                 put_edge(&g.p, odd, edge);
@@ -479,7 +479,7 @@ static void removed_classes(void)
  * smallest value that a Hessian may have. */
 static void zero_weights(void)
 {
-    static const question loss_grad = {LOSS_GRAD, 0, 0, 0, 0, 0}, hvp = {HVP, 0, 0, 0, 0, 0};
+    static const question loss_grad = {.op = LOSS_GRAD}, hvp = {.op = HVP};
     EACH_DTYPE
     for (int which = 0; which < 4; ++which)
         for (int c = 0; c < N_EDGE_CLASSES; ++c) {
@@ -540,14 +540,14 @@ static void general_labels_that_are_no_class(void)
             for (int a = 0; a < 8; ++a) {
                 static const ptrdiff_t some_classes[] = {3, 43, 300};
                 if (is_left_out(problem_number++)) continue;
-                general g = general_of(d, draw_features() & ~HAS_TARGET, 33, some_classes[c], layouts[l], 1);
+                general g = general_of(d, draw_features() & ~HAS_TARGET & ~HAS_SPARSE, 33, some_classes[c], layouts[l], 1);
                 int64_t values[6];
                 const int n_values = bad_labels(g.p.label_type, some_classes[c], values);
                 const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;
                 if (n_values == 0 || (g.p.use_ignore_index && bad == g.p.ignore_index)) continue;
                 set_label(&g.p, places[a], bad), set_label(&g.p, 32, bad);
                 for (const question *q = questions; q < questions + N_QUESTIONS; ++q) {
-                    if (is_of_logits(q->op) || q->in_place || q->other_layout || !can_ask(&g, q)) continue;
+                    if (!is_of_labels(q->op) || q->in_place || q->other_layout || !can_ask(&g, q)) continue;
                     expect_general(&g, q);
                     about_general(&g, q, layouts[l]);
                     EACH_ISA check_general_bad_label(&g, *isa, q, layouts[l], places[a]);
@@ -560,6 +560,8 @@ static void general_labels_that_are_no_class(void)
 /* Everything that one sample is made of. */
 typedef struct {
     long double logits[BITS_CLASSES], target[BITS_CLASSES], direction[BITS_CLASSES], sample_weight, grad_output;
+    long double temperature, masses[MAX_SPARSE];
+    int64_t classes[MAX_SPARSE];
     unsigned char where[BITS_CLASSES];
     int64_t label;
 } sample;
@@ -571,7 +573,9 @@ static void take_sample(const general *g, sample *s)
         s->direction[k] = entry(&g->direction, 0, k), s->where[k] = *allowed_at(g, 0, k);
     }
     s->sample_weight = entry(&g->sample_weight, 0, 0), s->grad_output = entry(&g->p.grad_output, 0, 0);
-    s->label = get_label(&g->p, 0);
+    s->label = get_label(&g->p, 0), s->temperature = entry(&g->temperatures, 0, 0);
+    for (ptrdiff_t j = 0; j < g->masses.n_classes; ++j)
+        s->masses[j] = entry(&g->masses, 0, j), s->classes[j] = get_integer(g->p.label_type, g->classes.data, j);
 }
 
 static void place_sample(general *g, ptrdiff_t i, const sample *s)
@@ -581,10 +585,14 @@ static void place_sample(general *g, ptrdiff_t i, const sample *s)
         put(&g->direction, i, k, s->direction[k]), *allowed_at(g, i, k) = s->where[k];
     }
     put(&g->sample_weight, i, 0, s->sample_weight), put(&g->p.grad_output, i, 0, s->grad_output);
-    set_label(&g->p, i, s->label);
+    set_label(&g->p, i, s->label), put(&g->temperatures, i, 0, s->temperature);
+    for (ptrdiff_t j = 0; j < g->masses.n_classes; ++j) {
+        put(&g->masses, i, j, s->masses[j]);
+        set_integer(g->p.label_type, g->classes.data, index_in(&g->classes, i, j), s->classes[j]);
+    }
 }
 
-enum { GENERAL_BITS_BYTES = (2 * BITS_CLASSES + 1) * 8 };
+enum { GENERAL_BITS_BYTES = (2 * BITS_CLASSES + 3) * 8 };
 
 /* Copies the loss, output and Hessian of one sample side by side, from arrays of any layout. */
 static void ask_for_general_bits(const general *g, const question *q, const softxent_isa *isa, ptrdiff_t at,
@@ -594,9 +602,12 @@ static void ask_for_general_bits(const general *g, const question *q, const soft
     const array loss = reals_of(arenas[LOSS_OUT], 1, any_layout(), n, 1, g->held.loss);
     const array out = reals_of(arenas[OUT], 1, any_layout(), n, c, g->held.out);
     const array hess = reals_of(arenas[HESS_OUT], 1, any_layout(), n, c, g->held.out);
+    static double grads[MAX_SAMPLES];
     softxent_block b = general_block(g, isa);
     memset(bits, 0, GENERAL_BITS_BYTES);
-    if (writes_losses(q->op)) give_loss(&b, &loss);
+    if (writes_loss(q->op)) give_loss(&b, &loss);
+    if (is_divergence(q->op)) give_divergence(&b, g, q->teacher);
+    if (q->temperature_grad) b.temperature_grad = grads, b.temperature_grad_stride = 1;
     if (has_output(q->op)) give_out(&b, &out);
     if (q->hess) b.hess = hess.data;
     b.hess_sample_stride = hess.sample_stride, b.hess_class_stride = hess.class_stride;
@@ -610,6 +621,7 @@ static void ask_for_general_bits(const general *g, const question *q, const soft
         bits += out.size;
         if (b.hess) memcpy(bits, hess.data + index_in(&hess, at, k) * (ptrdiff_t)hess.size, hess.size);
     }
+    if (b.temperature_grad) memcpy(bits + hess.size, grads + at, sizeof *grads);
 }
 
 /* A batch with the same types and options as the first one, but with other samples, and other layouts of all arrays. */
@@ -621,6 +633,8 @@ static general general_batch_like(const general *first, const sample *s, const a
     g.where = array_of(arenas[WHERE], 1, any_layout(), n, g.p.n_classes, 1);
     g.p.label_type = first->p.label_type, g.p.use_ignore_index = 1, g.p.ignore_index = 126;
     g.p.labels = array_of(arenas[LABELS], 1, any_layout(), n, 1, label_size[g.p.label_type]);
+    if (features & HAS_SPARSE) g.p.use_ignore_index = 0;
+    draw_masses(&g, first->masses.n_classes, (int)(n % 2));
     for (ptrdiff_t i = 0; i < n; ++i) {
         set_label(&g.p, i, one_in(4) ? 126 : (int64_t)(random_bits() % (uint64_t)g.p.n_classes % 100));
         for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) *allowed_at(&g, i, k) = !one_in(3);

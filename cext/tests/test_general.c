@@ -120,7 +120,7 @@ static void zero_strides(void)
 static void jacobians(void)
 {
     static const ptrdiff_t some_classes[] = {1, 4, 17, 33, TILE, TILE + 6, 140, 300};
-    static const question jacobian = {JACOBIAN, 0, 0, 0, 0, 0};
+    static const question jacobian = {.op = JACOBIAN};
     EACH_DTYPE
     for (int c = 0; c < 8 && is_judged(d); ++c)
         for (int l = 0; l < (some_classes[c] > 100 ? 2 : N_LAYOUTS); ++l) {

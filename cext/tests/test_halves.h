@@ -81,7 +81,7 @@ static void narrow_around_halves(half_format f)
  * half's. */
 static void narrow_all_floats(half_format f)
 {
-    const uint64_t step = (uint64_t)2000 * SPARSE;
+    const uint64_t step = (uint64_t)2000 * THINNED;
     for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1 + random_bits() % (2 * step))
         add_float(f, float_of_bits((uint32_t)bits));
     for (int bit = 0; bit < 23; ++bit)

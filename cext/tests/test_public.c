@@ -31,18 +31,23 @@ static softxent_block sound_block(enum dtype d)
     return b;
 }
 
-/* Room for the one output that is larger: the Jacobian. */
+/* Room for the one output that is larger: the Jacobian. A divergence needs a target, beside the labels that it does not
+ * look at. Its entries are 1, which are masses in every type. */
 static softxent_block sound_block_of(enum op op, enum dtype d)
 {
     softxent_block b = sound_block(d);
+    if (is_divergence(op)) {
+        sound_problem.target = reals_of(arenas[TARGET], 1, layouts[0], N, N_CLASSES, d);
+        give_target(&b, &sound_problem);
+        for (ptrdiff_t i = 0; i < N; ++i)
+            for (ptrdiff_t k = 0; k < N_CLASSES; ++k) put(&sound_problem.target, i, k, 1);
+    }
     if (op != JACOBIAN) return b;
     out_output = output_of(reals_of(arenas[OUT], 1, layouts[0], N * N_CLASSES, N_CLASSES, d), 77, arenas[OUT], 1);
     give_out(&b, &out_output.x);
     b.out_row_stride = N_CLASSES, b.out_sample_stride = N_CLASSES * N_CLASSES;
     return b;
 }
-
-static int is_cross_entropy(enum op op) { return has_loss_of(op) || op == HVP; }
 
 static void check_refused(enum op op, enum dtype d, const softxent_block *b, int status)
 {
@@ -55,13 +60,45 @@ static void check_refused(enum op op, enum dtype d, const softxent_block *b, int
     check_untouched(&hess_output, 0);
 }
 
+/* A sparse target in place of the labels: class 1 and padding for each sample. */
+static void give_sparse(softxent_block *b)
+{
+    static const int16_t classes[2] = {1, -1};
+    static const double masses[2] = {1, 1}; /* read as floats, these are good masses too */
+    b->labels = NULL, b->classes = classes, b->masses = masses, b->label_type = SOFTXENT_INT16, b->n_masses = 2;
+}
+
 /* spoil() makes one thing wrong in `b`, the i-th one. It returns 0 if that does not concern the operation. There are
- * N_SPOILS things. */
-enum { N_WRONGS = 13 };
+ * N_WRONGS things, of which the first N_PLAIN_WRONGS have nothing to do with sparse targets and temperatures. */
+enum { N_PLAIN_WRONGS = 13, N_WRONGS = 30 };
+
+static int spoil_sparse(softxent_block *b, int wrong)
+{
+    static const double bad_temperatures[N] = {0, -1, NAN, INFINITY}, beyond[N] = {0x1p-101, 0x1p101, 1, 1};
+    static const double good[N] = {1, 1, 1, 1};
+    const void *labels = b->labels;
+    if (wrong < 8) give_sparse(b);
+    switch (wrong) {
+    case 0: b->masses = NULL; break;
+    case 1: b->classes = NULL; break;
+    case 2: b->labels = labels; break; /* both labels and a sparse target */
+    case 3: b->target = b->logits; break;
+    case 4: b->use_ignore_index = 1; break;
+    case 5: b->n_masses = -1; break;
+    case 6: b->label_type = 8; break;
+    case 7: b->label_type = -1; break;
+    case 8:
+    case 9: b->temperatures = beyond + (wrong - 8), b->temperatures_stride = 0; break;
+    case 10: b->temperatures = good, b->options = &sound_options, sound_options.temperature = 2; break;
+    case 11: b->temperatures = bad_temperatures, b->temperatures_stride = 1; break;
+    default: b->temperatures = bad_temperatures + (wrong - 12), b->temperatures_stride = 0; return wrong < 16;
+    }
+    return 1;
+}
 
 static int spoil(softxent_block *b, int wrong, enum op op)
 {
-    const int is_loss = is_cross_entropy(op);
+    const int is_loss = is_of_labels(op);
     switch (wrong) {
     case 0: b->size = sizeof *b - 1; return 1;
     case 1: b->size = 0; return 1;
@@ -72,10 +109,12 @@ static int spoil(softxent_block *b, int wrong, enum op op)
     case 6: b->label_type = 8; return is_loss;
     case 7: b->label_type = -1; return is_loss;
     case 8: b->labels = NULL; return is_loss; /* neither labels nor a target */
-    case 9: b->loss = NULL; return writes_losses(op);
-    case 10: b->direction = NULL; return op == HVP || op == JVP;
+    case 9: b->loss = NULL; return writes_loss(op);
+    case 10: b->direction = NULL; return op == HVP || op == JVP || op == LOG_JVP || op == LOG_VJP;
     case 11: b->target = b->logits; return is_loss; /* both labels and a target */
-    default: b->out = NULL; return !writes_losses(op);
+    case 12: b->out = NULL; return !writes_loss(op);
+    case 13: b->target = NULL; return is_divergence(op);
+    default: return spoil_sparse(b, wrong - 14) && is_loss;
     }
 }
 
@@ -109,7 +148,7 @@ static int spoil_options(softxent_options *o, int wrong, enum op op)
     static const double bad_smoothings[] = {-0x1p-1074, -1, 1 + DBL_EPSILON, NAN, INFINITY};
     static const double bad_z_losses[] = {-0x1p-1074, NAN, INFINITY, -INFINITY};
     static const double bad_bases[] = {NAN, INFINITY, -INFINITY};
-    const int looks = op != JVP && op != JACOBIAN;
+    const int looks = op != JACOBIAN;
     if (wrong < 6) {
         o->temperature = bad_scales[wrong];
         return looks;
@@ -118,7 +157,7 @@ static int spoil_options(softxent_options *o, int wrong, enum op op)
     if (wrong >= 12 && wrong < 17) o->label_smoothing = bad_smoothings[wrong - 12];
     if (wrong >= 17 && wrong < 21) o->z_loss = bad_z_losses[wrong - 17];
     if (wrong >= 21 && wrong < 24) o->log_base = bad_bases[wrong - 21];
-    if (wrong < 24) return is_cross_entropy(op);
+    if (wrong < 24) return is_of_labels(op);
     if (wrong == 24) o->size = 0;
     if (wrong == 25) o->size = sizeof *o - 1;
     if (wrong == 26) o->size = 4096 + sizeof(size_t);
@@ -162,6 +201,45 @@ static void unknown_options_are_declined(void)
     o.temperature = 1;
     CHECK(are_plain_options(&o));
 #undef KNOWN
+}
+
+/* check_target refuses a sparse target that is none, and no target at all. A divergence takes no sparse target. */
+static void targets_alone(void)
+{
+    EACH_DTYPE
+    for (int wrong = 0; wrong < 8; ++wrong) {
+        int (*check)(const softxent_block *, ptrdiff_t *) =
+            d == F32 ? softxent_check_target_f32 : softxent_check_target_f64;
+        softxent_block b = sound_block(d);
+        ptrdiff_t bad = -5;
+        ABOUT("%s, wrong %d", dtype_name[d], wrong);
+        CHECK(check(&b, &bad) == SOFTXENT_BAD_ARGUMENT && bad == -5); /* labels alone */
+        give_sparse(&b), b.logits = NULL;
+        CHECK(check(&b, &bad) == SOFTXENT_OK && bad == -5);
+        b = sound_block(d), give_sparse(&b);
+        check_refused(KL, d, &b, SOFTXENT_BAD_ARGUMENT);
+        b = sound_block(d);
+        const int is_wrong = spoil_sparse(&b, wrong) && wrong != 2 && wrong != 3; /* labels and targets are not read */
+        if (wrong != 0) CHECK((check(&b, &bad) == SOFTXENT_BAD_ARGUMENT) == is_wrong);
+    }
+}
+
+/* Temperatures of samples are in the range of the option, and may stand beside an option of 1. */
+static void good_temperatures(void)
+{
+    static const double limits[N] = {0x1p-100, 0x1p100, 1, 3};
+    static const enum op ops[] = {LOSS, RANK, HVP};
+    EACH_DTYPE
+    for (int i = 0; i < 6; ++i) {
+        softxent_block b = sound_block(d);
+        double grads[N] = {77, 77, 77, 77};
+        b.temperatures = limits, b.temperatures_stride = 1, b.options = &sound_options;
+        sound_options.temperature = i / 3;
+        b.temperature_grad = grads, b.temperature_grad_stride = 1;
+        ABOUT("%s %s", op_name(ops[i % 3]), dtype_name[d]);
+        CHECK(call(ops[i % 3], d, &b, NULL) == SOFTXENT_OK);
+        for (int j = 0; j < N; ++j) CHECK((grads[j] == 77) == (ops[i % 3] != LOSS)); /* only the loss has derivatives */
+    }
 }
 
 /* The limits of the ranges are valid values. */
@@ -225,27 +303,35 @@ static void second_derivatives(void)
     }
 }
 
-/* A block for the loss is valid for the softmax family too. The family does not look at the fields of labels and
- * gradients, nor at any option but the temperature. The products with the Jacobian do not look at the temperature and
- * `where` either. */
+/* A block for the loss is valid for the softmax family and for divergences too. They do not look at the fields of labels,
+ * sparse targets and temperatures of samples, nor at any option but the temperature. The softmax family does not look at
+ * weights and gradients either, but for the entropy; and the products with the Jacobian do not look at the temperature
+ * and `where`. */
 static void reused_block(void)
 {
     static unsigned char clean[2][ARENA_BYTES], reused[2][ARENA_BYTES];
-    static const double weights[N_CLASSES] = {3, 5}; /* float or double */
+    static const double doubles[N_CLASSES] = {3, 5}, bad_temperatures[N];
+    static const float floats[N_CLASSES] = {3, 5};
     static const unsigned char where[N_CLASSES] = {1, 0, 1, 1};
     EACH_DTYPE
     EACH_OP
-    for (int with_options = 0; with_options < 2 && is_of_logits((enum op)op); ++with_options) {
+    for (int with_options = 0; with_options < 2 && !is_of_labels((enum op)op); ++with_options) {
+        const void *weights = d == F32 ? (const void *)floats : doubles;
+        double grads[N] = {77, 77, 77, 77};
         softxent_block b = sound_block_of((enum op)op, d), plain = b;
         softxent_options only_temperature = sound_options;
         const size_t bytes = op == JACOBIAN ? N * N_CLASSES * N_CLASSES * size_of[d] : N * N_CLASSES * size_of[d];
         memset(clean, 0, sizeof clean), memset(reused, 0, sizeof reused);
         plain.labels = NULL, plain.out = clean[0], plain.loss = clean[1], plain.loss_stride = 1;
         b.out = reused[0], b.loss = reused[1], b.loss_stride = 1;
-        b.accumulate = 1, b.grad_scale = 3, b.target = b.logits, b.hess = hess_output.x.data;
+        b.accumulate = 1, b.grad_scale = 3, b.hess = hess_output.x.data;
         b.use_ignore_index = 1, b.ignore_index = get_label(&sound_problem, 0);
-        b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = b.logits_class_stride;
+        if (!is_divergence((enum op)op)) give_target(&b, &sound_problem), b.target = b.logits, b.target_holds_logits = 1;
         b.sample_weight = b.grad_output = weights;
+        if (is_weighted((enum op)op))
+            plain.accumulate = 1, plain.grad_scale = 3, plain.sample_weight = plain.grad_output = weights;
+        b.classes = b.masses = b.logits, b.n_masses = -1, b.label_type = 99;
+        b.temperatures = is_weighted((enum op)op) ? NULL : bad_temperatures, b.temperature_grad = grads, b.temperature_grad_stride = 1;
         if (with_options) {
             sound_options.temperature = only_temperature.temperature = 1.7;
             sound_options.class_weight = weights, sound_options.label_smoothing = 0.1, sound_options.softcap = 2;
@@ -253,12 +339,13 @@ static void reused_block(void)
             b.options = &sound_options, plain.options = &only_temperature;
             b.where = plain.where = where, b.where_class_stride = plain.where_class_stride = 1;
         }
-        if (op == JVP || op == JACOBIAN) plain.options = NULL, plain.where = NULL;
+        if (op == JACOBIAN) plain.options = NULL, plain.where = NULL;
         ABOUT("%s %s, options %d", op_name((enum op)op), dtype_name[d], with_options);
         CHECK(call((enum op)op, d, &plain, NULL) == SOFTXENT_OK);
         CHECK(call((enum op)op, d, &b, NULL) == SOFTXENT_OK);
         CHECK(memcmp(clean[0], reused[0], bytes) == 0 && memcmp(clean[1], reused[1], bytes) == 0);
         check_untouched(&hess_output, 0);
+        for (int i = 0; i < N; ++i) CHECK(grads[i] == 77);
     }
 }
 
@@ -298,7 +385,7 @@ static void structs_of_other_versions(void)
             block[block_size[i] - 1] = 1;
             CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) == SOFTXENT_BAD_ARGUMENT);
             block[block_size[i] - 1] = 0, ((char *)b.options)[options_size[i] - 1] = 1;
-            const int is_looked_at = op != JVP && op != JACOBIAN;
+            const int is_looked_at = op != JACOBIAN;
             CHECK(call((enum op)op, d, (softxent_block *)(void *)block, NULL) ==
                   (is_looked_at ? SOFTXENT_BAD_ARGUMENT : SOFTXENT_OK));
             CHECK(!is_looked_at || memcmp(known, other, sizeof known) == 0);
@@ -394,7 +481,7 @@ static void total_weight(void)
 {
     EACH_DTYPE
     for (int features = 0; features <= ALL_FEATURES; ++features) {
-        if (features & ~(HAS_TARGET | HAS_CLASS_WEIGHT | HAS_SAMPLE_WEIGHT | HAS_IGNORE_INDEX)) continue;
+        if (features & ~(HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SAMPLE_WEIGHT | HAS_IGNORE_INDEX)) continue;
         general g = general_of(d, features, 33, 70, layouts[features % N_LAYOUTS], 1);
         softxent_block b = general_block(&g, NULL);
         b.logits = NULL; /* the labels and the weights are the only arrays that are read */
@@ -404,7 +491,7 @@ static void total_weight(void)
         for (ptrdiff_t i = 0; i < g.p.n; ++i) {
             const ptrdiff_t y = get_label(&g.p, i);
             const long double s = features & HAS_SAMPLE_WEIGHT ? entry(&g.sample_weight, i, 0) : 1;
-            if (features & HAS_TARGET)
+            if (features & (HAS_TARGET | HAS_SPARSE))
                 exact += s;
             else if (!g.p.use_ignore_index || y != g.p.ignore_index)
                 exact += g.o.class_weight ? s * entry(&g.class_weight, 0, y) : s;
@@ -413,7 +500,7 @@ static void total_weight(void)
         CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_OK && bad == -5);
         CHECK(is_near(total, exact, 2 * eps_of[F64] * exact));
         CHECK(total_weight_of(d, &b, NULL, &bad) == SOFTXENT_BAD_ARGUMENT && bad == -5);
-        b.n_samples = 0, b.labels = NULL, b.target = NULL;
+        b.n_samples = 0, b.labels = NULL, b.target = NULL, b.classes = b.masses = NULL;
         CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_OK && total == 0);
     }
 }
@@ -421,13 +508,14 @@ static void total_weight(void)
 static void total_weight_refusals(void)
 {
     EACH_DTYPE
-    for (int wrong = 0; wrong < 15; ++wrong) {
+    for (int wrong = 0; wrong < 23; ++wrong) {
         softxent_block b = sound_block(d);
         double total = -6;
         ptrdiff_t bad = -5;
         b.options = &sound_options;
-        if (wrong >= 13) sound_options.size = wrong == 13 ? 0 : sizeof sound_options - 1;
-        if (wrong == 5 || (wrong < 13 && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits and outputs */
+        if (wrong == 13 || wrong == 14) sound_options.size = wrong == 13 ? 0 : sizeof sound_options - 1;
+        if (wrong > 14) spoil_sparse(&b, wrong - 15);
+        if (wrong == 5 || (wrong < N_PLAIN_WRONGS && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits and outputs */
         ABOUT("%s, wrong %d", dtype_name[d], wrong);
         CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_ARGUMENT && total == -6 && bad == -5);
     }
@@ -519,8 +607,12 @@ static void isa_by_environment(void)
 
     /* A block without an instruction set asks the environment too. A block with one does not. */
     softxent_block b = sound_block(F32);
-    EACH_OP check_refused((enum op)op, F32, &b, SOFTXENT_BAD_ISA);
-    b.isa = isas[0];
+    EACH_OP
+    {
+        b = sound_block_of((enum op)op, F32);
+        check_refused((enum op)op, F32, &b, SOFTXENT_BAD_ISA);
+    }
+    b = sound_block(F32), b.isa = isas[0];
     CHECK(call(LOSS_GRAD, F32, &b, NULL) == SOFTXENT_OK);
     const softxent_isa *isa = NULL;
     CHECK(softxent_isa_select("scalar", &isa) == SOFTXENT_OK && strcmp(softxent_isa_name(isa), "scalar") == 0);
@@ -644,6 +736,8 @@ int main(void)
     RUN_TEST(reused_block);
     RUN_TEST(bad_options);
     RUN_TEST(unknown_options_are_declined);
+    RUN_TEST(targets_alone);
+    RUN_TEST(good_temperatures);
     RUN_TEST(good_options);
     RUN_TEST(structs_of_other_versions);
     RUN_TEST(element_types);

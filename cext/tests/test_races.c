@@ -6,7 +6,7 @@
  * second handler closes the pages again.
  *
  * Whatever the labels do, a call succeeds or names one of the three samples. The samples before it are done. Its sample
- * and all later ones are unchanged. This test is for x86-64 and Linux alone. An emulator (SPARSE is defined) has no
+ * and all later ones are unchanged. This test is for x86-64 and Linux alone. An emulator (THINNED is defined) has no
  * such flag. */
 #include "arena.h"
 
@@ -14,7 +14,7 @@
 #include "dispatch.h"
 #include "softxent.h"
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(SPARSE)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(THINNED)
 
 #  include <signal.h>
 #  include <ucontext.h>

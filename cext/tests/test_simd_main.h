@@ -14,8 +14,8 @@
 #include "wide.h"
 
 /* The dense sweeps have so many times fewer points, for emulators. */
-#ifndef SPARSE
-#  define SPARSE 1
+#ifndef THINNED
+#  define THINNED 1
 #endif
 
 /* The next wider type is exact enough to judge a type. */

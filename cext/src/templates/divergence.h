@@ -208,7 +208,8 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
     const vec one = V(set1)(1), inverse = V(div)(one, T(sum_exp)(teacher));
     const vec of_student = V(div)(T(sum_exp)(student), student.top);
     pair->log_ratio = T(log)(V(div)(V(div)(T(sum_exp)(teacher), teacher.top), of_student));
-    *error_scale = V(fma)(T(total)(g, sums.size), inverse, V(set1)(2));
+    const vec of_tops = V(mul)(T(abs)(pair->tops), pair->student.t.scale_of_unit);
+    *error_scale = V(add)(V(fma)(T(total)(g, sums.size), inverse, V(set1)(2)), of_tops);
     return V(sub)(V(mul)(T(total)(g, sums.cost), inverse), pair->log_ratio);
 }
 

@@ -459,6 +459,7 @@ static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, c
     const vec weight = g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream)
                                        : g->targets.upstream;
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
+    const vec excess = g->op == OP_HVP ? g->targets.hess_excess : g->targets.excess;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         vec v[TILE];
@@ -467,7 +468,7 @@ static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, c
         for (int c = 0; c < vectors; ++c) {
             const vec from_mean = V(sub)(V(sub)(v[c], stats->direction_at_top), mean);
             tile[c] = V(mul)(g->op == OP_LOG_JVP ? weight : T(scaled)(tile[c], scale, least), from_mean);
-            if (g->targets.has_excess) tile[c] = V(mul)(tile[c], g->targets.hess_excess);
+            if (g->targets.has_excess) tile[c] = V(mul)(tile[c], excess);
         }
         T(store_derivative)(g, tile, &g->out, from, 0);
     }
