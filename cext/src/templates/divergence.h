@@ -76,12 +76,14 @@ typedef struct {
     T(general_stats) student, teacher;
     vec tops, tops_low; /* m(teacher) - m(student), in units; and what its rounding left out */
     vec log_ratio;      /* log(S(teacher) / S(student)) */
+    vec *kept[2];       /* the logits of both, if they are few: else NULL */
 } T(pair);
 
-/* d_k, rounded. It does not matter where both logits are -inf. */
-SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair)
+/* d_k, rounded. It does not matter where both logits are -inf. `is_one`, a constant, says that the temperature is 1. */
+SIMD_INLINE vec T(gap_of)(vec student, vec teacher, const T(pair) * pair, const int is_one)
 {
     const vec unit = pair->student.t.unit;
+    if (is_one) return V(sub)(V(sub)(teacher, student), pair->tops);
     const vec logits = V(sub)(V(mul)(teacher, unit), V(mul)(student, unit));
     return V(mul)(V(sub)(logits, pair->tops), pair->student.t.scale_of_unit);
 }
@@ -105,10 +107,21 @@ SIMD_INLINE vec T(precise_gap_of)(vec student, vec teacher, const T(pair) * pair
     return V(mul)(gap, pair->student.t.scale_of_unit);
 }
 
-/* The logits of a tile: in `tile`, or in memory if the kernel may read them there. */
-SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(view) * v, vec *tile, ptrdiff_t from)
+/* How many vectors are handled together, from number `from` on. In rows a last vector that is not whole comes alone, so
+ * that all others can be read where they lie. */
+SIMD_INLINE int T(pair_vectors)(const T(general) * g, ptrdiff_t from)
 {
-    const int vectors = T(vectors_from)(g, from);
+    const int vectors = T(vectors_from)(g, from), has_tail = g->in_rows && g->b->n_classes % LANES != 0;
+    return has_tail && vectors > 1 && from + vectors == g->n_vectors ? vectors - 1 : vectors;
+}
+
+/* The logits of a tile, of the student (0) or the teacher (1): in `tile`, or in memory if the kernel may read them there,
+ * or where they were kept. */
+SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(pair) * pair, int which, vec *tile, ptrdiff_t from,
+                                     int vectors)
+{
+    const T(view) *v = which ? &g->target : &g->logits;
+    if (pair->kept[which]) return (const real *)(pair->kept[which] + from);
     const int is_plain = v->in_rows && v->type == SOFTXENT_REAL && v->lane_stride == 1 && !g->b->where;
     if (is_plain && T(is_full)(v, from, vectors))
         return (const real *)(const void *)v->data + from * LANES;
@@ -119,12 +132,12 @@ SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(view) * v, ve
 static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
 {
     T(general_stats) *stats[] = {&pair->student, &pair->teacher};
-    const T(view) *views[] = {&g->logits, &g->target};
     for (int i = 0; i < 2; ++i) {
         vec row_max = V(set1)(-(real)INFINITY);
-        for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-            const int vectors = T(vectors_from)(g, from);
-            const real *z = T(logits_at)(g, views[i], tile, from);
+        for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
+            const int vectors = T(pair_vectors)(g, from);
+            if (pair->kept[i]) K(load_logits)(g, i ? &g->target : &g->logits, pair->kept[i] + from, from);
+            const real *z = T(logits_at)(g, pair, i, tile, from, vectors);
             UNROLL_4
             for (int c = 0; c < vectors; ++c) row_max = V(max)(V(load)(z + c * LANES), row_max);
         }
@@ -149,10 +162,9 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
     const vec zero = V(set1)(0), top = pair->student.sample.stats.row_max,
               teacher_top = pair->teacher.sample.stats.row_max;
     vec others = zero, n_max = zero, teacher_others = zero, teacher_n_max = zero, cost = zero, size = zero;
-    UNROLL
     for (int c = 0; c < n; ++c) {
         const T(tempered) *t = &pair->student.t, *u = &pair->teacher.t;
-        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES), gap = T(gap_of)(z, y, pair);
+        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES), gap = T(gap_of)(z, y, pair, is_one);
         const vec e = is_one ? T(exp_shifted)(z, t->shift, 0) : T(exp_tempered)(z, t);
         const vec of_teacher = is_one ? T(exp_shifted)(y, u->shift, 0) : T(exp_tempered)(y, u);
         T(count)(V(eq)(z, top), e, &others, &n_max), T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
@@ -184,6 +196,14 @@ SIMD_INLINE void T(add_pair_tile)(const real *student, const real *teacher, int 
     *sums = s;
 }
 
+/* Prefetches the logits of the next group, if the samples of a group are rows one behind the other. */
+SIMD_INLINE void T(prefetch_group)(const T(view) * v, ptrdiff_t n_classes)
+{
+    const ptrdiff_t bytes = LANES * n_classes * T(size_of_element)(v->type);
+    if (v->in_rows || v->vector_stride != 1 || v->lane_stride != n_classes) return;
+    for (ptrdiff_t i = 0; i < bytes; i += CACHE_LINE) PREFETCH(v->data + bytes + i);
+}
+
 /* Sets the sums of exps; returns KL = sum t d - log(S / S), and in *error_scale what multiplies its error in eps. */
 static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pair, vec *error_scale)
 {
@@ -192,10 +212,11 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
     T(general_stats) *stats[] = {&pair->student, &pair->teacher};
     const ptrdiff_t to_next[] = {g->in_rows ? g->b->logits_sample_stride : 0,
                                  g->in_rows ? g->b->target_sample_stride : 0};
-    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-        const int vectors = T(vectors_from)(g, from);
-        const real *student = T(logits_at)(g, &g->logits, tile, from);
-        const real *teacher = T(logits_at)(g, &g->target, of_teacher, from);
+    T(prefetch_group)(&g->logits, g->b->n_classes), T(prefetch_group)(&g->target, g->b->n_classes);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
+        const int vectors = T(pair_vectors)(g, from);
+        const real *student = T(logits_at)(g, pair, 0, tile, from, vectors);
+        const real *teacher = T(logits_at)(g, pair, 1, of_teacher, from, vectors);
         if (pair->student.t.is_one)
             T(add_pair_tile)(student, teacher, vectors, pair, to_next, 1, &sums);
         else
@@ -214,12 +235,15 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
 }
 
 /* Loads a tile of both logits, and replaces them by exps; `gap` becomes d. */
-SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, const T(pair) * pair, vec *e, vec *of_teacher, vec *gap)
+SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, int vectors, const T(pair) * pair, vec *e, vec *of_teacher,
+                              vec *gap)
 {
-    K(load_logits)(g, &g->logits, e, from), K(load_logits)(g, &g->target, of_teacher, from);
-    for (int c = 0; c < T(vectors_from)(g, from); ++c) {
-        gap[c] = T(precise_gap_of)(e[c], of_teacher[c], pair);
-        e[c] = T(general_exp)(e[c], &pair->student), of_teacher[c] = T(general_exp)(of_teacher[c], &pair->teacher);
+    const real *student = T(logits_at)(g, pair, 0, e, from, vectors);
+    const real *teacher = T(logits_at)(g, pair, 1, of_teacher, from, vectors);
+    for (int c = 0; c < vectors; ++c) {
+        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES);
+        gap[c] = T(precise_gap_of)(z, y, pair);
+        e[c] = T(general_exp)(z, &pair->student), of_teacher[c] = T(general_exp)(y, &pair->teacher);
     }
 }
 
@@ -229,9 +253,10 @@ static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *ga
     const T(stats) student = pair->student.sample.stats, teacher = pair->teacher.sample.stats;
     const vec ratio = V(div)(student.top, teacher.top), zero = V(set1)(0);
     T(compensated) sum = T(zero)();
-    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-        T(load_pair)(g, from, pair, e, of_teacher, gap);
-        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
+        const int vectors = T(pair_vectors)(g, from);
+        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        for (int c = 0; c < vectors; ++c) {
             vec rest;
             const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)), far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
             T(accumulate)(&sum, V(select)(V(lt)(T(abs)(gap[c]), V(set1)((real)NEAR_0)), near, far));
@@ -247,9 +272,10 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
     const vec one = V(set1)(1), p_scale = V(div)(one, T(sum_exp)(pair->student.sample.stats)),
               t_scale = V(div)(one, T(sum_exp)(pair->teacher.sample.stats));
     T(compensated) sum = T(zero)();
-    for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-        T(load_pair)(g, from, pair, e, of_teacher, gap);
-        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
+        const int vectors = T(pair_vectors)(g, from);
+        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        for (int c = 0; c < vectors; ++c) {
             const T(odds) k = {V(mul)(of_teacher[c], t_scale), V(mul)(e[c], p_scale), V(sub)(gap[c], pair->log_ratio)};
             T(accumulate_infinite)(&sum, T(divergence_term)(k));
         }
@@ -265,8 +291,9 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
               t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)),
               p_least = T(least_scaled)(p_scale), t_least = T(least_scaled)(t_scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
-        T(load_pair)(g, from, pair, e, of_teacher, gap);
-        for (int c = 0; c < T(vectors_from)(g, from); ++c) {
+        const int vectors = T(vectors_from)(g, from);
+        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        for (int c = 0; c < vectors; ++c) {
             const vec x = V(sub)(gap[c], pair->log_ratio), p = T(scaled)(e[c], p_scale, p_least);
             vec rest;
             const vec near = V(sub)(zero, V(mul)(p, T(expm1_near_0)(x, &rest)));
@@ -282,7 +309,9 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
 static void K(divergence_from_teacher)(T(general) * g, vec *tile, vec *of_teacher)
 {
     T(pair) pair;
-    vec gap[TILE], error_scale;
+    vec kept[2][2 * TILE], gap[TILE], error_scale;
+    const int keeps = !g->in_rows && g->n_vectors <= 2 * TILE;
+    for (int i = 0; i < 2; ++i) pair.kept[i] = keeps ? kept[i] : NULL;
     K(start_pair)(g, tile, &pair);
     vec divergence = K(sum_pair)(g, tile, of_teacher, &pair, &error_scale);
     const vec one = V(set1)(1), zero = V(set1)(0);
