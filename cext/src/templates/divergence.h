@@ -63,8 +63,12 @@ static void K(divergence_from_target)(T(general) * g, vec *tile, vec *t, T(gener
         const int vectors = T(vectors_from)(g, from);
         K(load_logits)(g, &g->logits, tile, from);
         K(load_density)(g, t, from, &n_bad);
-        for (int c = 0; c < vectors; ++c)
-            T(accumulate_infinite)(&sum, T(divergence_term)(T(odds_of)(tile[c], t[c], p_scale, stats)));
+        for (int c = 0; c < vectors; c += 4) {
+            vec terms = V(set1)(0);
+            for (int i = c; i < c + 4 && i < vectors; ++i)
+                terms = V(add)(terms, T(divergence_term)(T(odds_of)(tile[i], t[i], p_scale, stats)));
+            T(accumulate_infinite)(&sum, terms);
+        }
     }
     T(store_losses)(&g->call, &g->targets, T(weighted)(&g->call, &g->targets, T(total)(g, sum)));
 }
@@ -275,9 +279,13 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
     for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
         const int vectors = T(pair_vectors)(g, from);
         T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
-        for (int c = 0; c < vectors; ++c) {
-            const T(odds) k = {V(mul)(of_teacher[c], t_scale), V(mul)(e[c], p_scale), V(sub)(gap[c], pair->log_ratio)};
-            T(accumulate_infinite)(&sum, T(divergence_term)(k));
+        for (int c = 0; c < vectors; c += 4) {
+            vec terms = V(set1)(0);
+            for (int i = c; i < c + 4 && i < vectors; ++i) {
+                const T(odds) k = {V(mul)(of_teacher[i], t_scale), V(mul)(e[i], p_scale), V(sub)(gap[i], pair->log_ratio)};
+                terms = V(add)(terms, T(divergence_term)(k));
+            }
+            T(accumulate_infinite)(&sum, terms);
         }
     }
     return T(total)(g, sum);
