@@ -1009,6 +1009,6 @@ class TestMemory:
 def test_what_the_c_library_refuses_is_an_error_of_ours_and_no_result(n):
     call = _kernels.Call()
     assert call.take_logits(np.zeros((n, 3)), -1)
-    for op in ("logsumexp", "softmax", "jvp"):  # without an output
+    for operation in (_kernels.LOGSUMEXP, _kernels.SOFTMAX, _kernels.JVP):  # without an output
         with pytest.raises(RuntimeError, match="the C library refuses the call: bad argument"):
-            call.run(op, 2)
+            call.run(operation, 2)

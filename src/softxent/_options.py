@@ -100,10 +100,11 @@ def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
     if isinstance(value, float):
         call.temperature = check_scale(value, "temperature")
         return
-    given, shape = as_real_array(value, "temperature"), sample_shape(call.logits, call.class_axis)
-    if given.ndim == 0:
-        call.temperature = check_scale(float(given), "temperature")
+    array, shape = as_array(value, "temperature"), sample_shape(call.logits, call.class_axis)
+    if array.ndim == 0:
+        call.temperature = check_scale(value, "temperature")  # type: ignore[arg-type]  # one number, or an error
         return
+    given = as_real_array(array, "temperature")
     if given.shape != shape:
         raise ValueError(f"temperature must be a number, or have the samples' shape {shape}; got {given.shape}")
     temperatures = np.require(given, np.float64, ["A"])
@@ -189,7 +190,7 @@ def set_grad_output(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
         call.grad_scale = float(upstream)
         return
     if upstream.shape != shape:
-        raise ValueError(f"grad_output must be a number, or have the samples' shape {shape}; got {upstream.shape}")
+        raise ValueError(f"grad_output must have the samples' shape {shape}; got {upstream.shape}")
     call.grad_output = upstream
 
 

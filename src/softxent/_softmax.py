@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Never
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_direction, as_real_array, check_integer, check_out, result_dtype, sample_shape
+from ._arrays import Array, as_direction, as_real_array, check_out, result_dtype, sample_shape
 from ._options import check_scale, check_where, set_grad_output, unknown_keyword
 from ._pieces import PIECE_LOGITS, call_of, compute, output, pieces
 from ._threads import threads_for
@@ -529,7 +530,7 @@ def _run(
     """Compute an operation that writes one number for each sample, or one for each class."""
     if axis is None or isinstance(axis, tuple):
         return _run_along(operation, logits, axis, where, temperature, out, n_threads, keepdims)
-    call = _call_of(logits, axis, where, temperature)
+    call = _call_of(logits, _integer(axis, axis), where, temperature)
     threads = threads_for(n_threads)
     place = _without_axes(out, call.logits, (call.class_axis,)) if keepdims and out is not None else out
     if operation.has_losses:
@@ -587,9 +588,16 @@ def _run_along(
     return result
 
 
+def _integer(value: int, axis: Axes) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, a tuple of integers or None; got {axis!r}") from None
+
+
 def class_axes(logits: Array, axis: tuple[int, ...] | None) -> tuple[int, ...]:
     """The class axes, counted from the first."""
-    axes = tuple(range(logits.ndim)) if axis is None else tuple(check_integer(i, "axis") for i in axis)
+    axes = tuple(range(logits.ndim)) if axis is None else tuple(_integer(i, axis) for i in axis)
     if logits.ndim == 0:
         raise ValueError("logits must have at least one axis, the classes; got a single number")
     if not axes:
