@@ -595,7 +595,7 @@ SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 }
 
 /* Copies the entries of a row's sparse target: classes, q, and logits. Padding becomes the first class, with q = 0.
- * Returns whether all are good. */
+ * Returns whether all are good. Of a row that does not count, only the classes are looked at, as in the other kernels. */
 SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
 {
     const softxent_block *b = r->call->b;
@@ -606,6 +606,7 @@ SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
     real *q = r->masses.q[i], *logit = r->masses.logit[i];
     const int is_good = mass_classes(b, sample, class);
     int n_bad = 0;
+    if (!T(is_counted)(r, i)) return is_good;
     T(prefetch_masses)(b, sample + r->at_once);
     memcpy(q, (const real *)b->masses + sample * b->masses_stride, (size_t)n * sizeof *q);
     for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0);
@@ -640,7 +641,7 @@ static void K(look_up_masses)(T(batch) * r)
     real row_max[LANES];
     V(store)(row_max, r->sample.stats.row_max);
     for (int i = 0; i < r->targets.n_samples; ++i)
-        if (T(is_counted)(r, i) && !T(copy_masses)(r, i)) r->targets.n_samples = i;
+        if (!T(copy_masses)(r, i)) r->targets.n_samples = i;
     for (int i = 0; i < LANES; ++i) {
         r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = zero;
         if (T(is_counted)(r, i)) T(sum_masses)(&r->masses, i, r->call->b->n_masses, V(set1)(row_max[i]));
