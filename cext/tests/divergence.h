@@ -4,7 +4,7 @@
  *     x_k = log t_k - log p_k,   KL = sum t_k g(x_k),   g(x) = x - 1 + exp(-x) >= 0,   and p_k where t_k = 0
  *
  * The errors follow from those of t_k, p_k and x_k. Near x = 0 a term has the relative error of t_k, and
- * t |g'(x)| = t |1 - exp(-x)| times the error of x. Far from 0 it is t (x - 1) + p, whose parts add their errors. */
+ * t |g'(x)| = t |1 - exp(-x)| times the error of x, and half of t times its square. Far from 0 it is t (x - 1) + p, whose parts add their errors. */
 #ifndef SOFTXENT_TESTS_DIVERGENCE_H
 #define SOFTXENT_TESTS_DIVERGENCE_H
 
@@ -22,7 +22,7 @@ static inline long double excess_of(long double x)
 static inline long double term_error(long double t, long double p, long double x, long double t_error,
                                      long double p_error, long double x_error)
 {
-    const long double slope = t * fabsl(expm1l(-x)) * x_error;
+    const long double slope = t * (fabsl(expm1l(-x)) + x_error / 2) * x_error;
     const long double near = t * excess_of(x) * t_error + slope;
     const long double far = t * (fabsl(x) + 1) * t_error + p * p_error + t * x_error;
     return fabsl(x) < 1.36L ? near : fabsl(x) < 1.37L ? near + far : far;

@@ -764,16 +764,25 @@ static const question questions[] = {
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };
 
+static inline void ask(general *g, const question *q, layout l, int at_end)
+{
+    if (!can_ask(g, q)) return;
+    expect_general(g, q);
+    about_general(g, q, l);
+    EACH_ISA check_question(g, q, l, at_end, *isa);
+}
+
+/* Asks for the divergences of the target and of the teacher. */
+static inline void check_divergences(general *g, layout l, int at_end)
+{
+    for (const question *q = questions; q < questions + N_QUESTIONS; ++q)
+        if (is_divergence(q->op)) ask(g, q, l, at_end);
+}
+
 /* Asks every `step`-th of the questions that the problem has an answer to. */
 static inline void check_general_problem(general *g, layout l, int at_end, int step)
 {
-    for (int i = (int)(random_bits() % (uint64_t)step); i < N_QUESTIONS; i += step) {
-        const question *q = &questions[i];
-        if (!can_ask(g, q)) continue;
-        expect_general(g, q);
-        about_general(g, q, l);
-        EACH_ISA check_question(g, q, l, at_end, *isa);
-    }
+    for (int i = (int)(random_bits() % (uint64_t)step); i < N_QUESTIONS; i += step) ask(g, &questions[i], l, at_end);
 }
 
 #endif
