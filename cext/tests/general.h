@@ -1,6 +1,6 @@
-/* general.h - a problem with everything that the general kernel knows: options, targets, sparse targets, weights, removed
- * classes, half precision, directions, temperatures of samples; its answer in long double by the formulas of softxent.h,
- * and the bounds that docs/accuracy.md states. The divergences are in divergence.h. */
+/* general.h - a problem with everything that the general kernel knows: options, targets, sparse targets, weights,
+ * removed classes, half precision, directions, temperatures of samples; its answer in long double by the formulas of
+ * softxent.h, and the bounds that docs/accuracy.md states. The divergences are in divergence.h. */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H
 
@@ -35,11 +35,11 @@ typedef struct {
     softxent_options o;
     int features, hess_kind;
     array class_weight, sample_weight, where, direction;
-    array classes, masses;          /* of the sparse target; as many for each sample as masses.n_classes */
-    array temperatures;             /* doubles, whatever the dtype */
+    array classes, masses; /* of the sparse target; as many for each sample as masses.n_classes */
+    array temperatures;    /* doubles, whatever the dtype */
     dtypes held;
-    int is_divergence;              /* of the target from the softmax: only the classes that are left count */
-    int solved_for; /* a view, below; 0 where nothing is solved yet */
+    int is_divergence; /* of the target from the softmax: only the classes that are left count */
+    int solved_for;    /* a view, below; 0 where nothing is solved yet */
 } general;
 
 /* ---- Drawing ---------------------------------------------------------------------------------------------------- */
@@ -201,8 +201,8 @@ static inline general general_of(enum dtype d, int features, ptrdiff_t n, ptrdif
     return typed_general_of(d, draw_dtypes(d, features), features, n, n_classes, l, at_end);
 }
 
-/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. Most have no sparse target and
- * no temperatures of samples, which take the place of other features. */
+/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. Most have no sparse target
+ * and no temperatures of samples, which take the place of other features. */
 static inline int draw_features(void)
 {
     int without = one_in(2) ? HAS_SOFTCAP | HAS_Z_LOSS : 0;
@@ -313,7 +313,8 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
     ptrdiff_t top = 0;
     a->max = -INFINITY, a->rest = 0, a->lead = INFINITY, a->weight = a->others_weight = 0, a->has_nan = 0;
     a->temperature = temperature;
-    a->ignored = !(g->features & (HAS_TARGET | HAS_SPARSE)) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
+    a->ignored =
+        !(g->features & (HAS_TARGET | HAS_SPARSE)) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         solve_logit(g, i, k, a);
         a->has_nan |= isnan(a->z[k]) != 0;
@@ -345,10 +346,10 @@ enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN, OF_DIVERGENCE };
 
 static inline enum view view_of(enum op op)
 {
-    return is_of_labels(op)                 ? OF_LOSS
-           : op == JVP || op == JACOBIAN    ? OF_JACOBIAN
-           : is_divergence(op) ? OF_DIVERGENCE
-                                            : OF_FAMILY;
+    return is_of_labels(op)              ? OF_LOSS
+           : op == JVP || op == JACOBIAN ? OF_JACOBIAN
+           : is_divergence(op)           ? OF_DIVERGENCE
+                                         : OF_FAMILY;
 }
 
 static inline general seen_by(const general *g, enum op op)
@@ -477,7 +478,8 @@ static inline void expect_temperature_grad(const general *g, ptrdiff_t i, const 
     long double cost = 0;
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
         if (a->q[k] != 0) cost += a->q[k] * a->depth[k];
-    const long double of_costs = a->weight * (mean_error + relative(g, 0) * mean.value + a->cap_error) + relative(g, 0) * cost;
+    const long double of_costs =
+        a->weight * (mean_error + relative(g, 0) * mean.value + a->cap_error) + relative(g, 0) * cost;
     const long double of_lse = fabsl(2 * g->o.z_loss * a->lse_error * (mean.value - top)) +
                                fabsl(pull) * (mean_error + a->cap_error + relative(g, 0) * (mean.value + fabsl(top)));
     const long double x = (a->weight * mean.value - cost) / base + pull * (mean.value - top);
@@ -668,7 +670,8 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    output grads = output_of(reals_of(arenas[TEMPERATURE_GRAD], at_end, l, p->n, 1, F64), 77, arenas[TEMPERATURE_GRAD], 3);
+    output grads =
+        output_of(reals_of(arenas[TEMPERATURE_GRAD], at_end, l, p->n, 1, F64), 77, arenas[TEMPERATURE_GRAD], 3);
     const int has_loss = writes_loss(q->op);
     const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
@@ -704,9 +707,10 @@ static inline void about_general(const general *g, const question *q, layout l)
     const softxent_options *o = &g->o;
     ABOUT("%s%s%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
           q->accumulate ? " +=" : "", q->in_place ? " in place" : "", q->other_layout ? " other layout" : "",
-          q->hess ? " hess" : "", q->temperature_grad ? " dT" : "", q->teacher ? " teacher" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
-          dtype_name[g->held.out], l.name, (int)g->p.n, (int)g->p.n_classes, (unsigned)g->features, o->temperature,
-          o->softcap, o->label_smoothing, o->z_loss, o->log_base);
+          q->hess ? " hess" : "", q->temperature_grad ? " dT" : "", q->teacher ? " teacher" : "", dtype_name[g->p.d],
+          dtype_name[g->p.logits.d], dtype_name[g->p.target.d], dtype_name[g->held.out], l.name, (int)g->p.n,
+          (int)g->p.n_classes, (unsigned)g->features, o->temperature, o->softcap, o->label_smoothing, o->z_loss,
+          o->log_base);
 }
 
 /* Whether a question has an answer. Second derivatives take no softcap and no z_loss. Parts take no targets, no class
@@ -714,7 +718,8 @@ static inline void about_general(const general *g, const question *q, layout l)
 static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
-    if (q->shards && g->features & (HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SMOOTHING | HAS_TEMPERATURES)) return 0;
+    if (q->shards && g->features & (HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SMOOTHING | HAS_TEMPERATURES))
+        return 0;
     return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_ENTRIES / 4;
 }
 

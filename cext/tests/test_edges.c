@@ -376,8 +376,8 @@ static void sparse_targets_that_are_none(void)
                     for (int i = 0; i < 4; ++i) EACH_ISA
                         {
                             if (is_left_out(++number)) continue;
-                            softxent_block b = block_with_masses(d, *isa, some_classes[c], variant % 2, counts[n],
-                                                                 classes, masses);
+                            softxent_block b =
+                                block_with_masses(d, *isa, some_classes[c], variant % 2, counts[n], classes, masses);
                             if (variant / 4) b.options = variant / 4 == 1 ? &tempered : &smooth;
                             ABOUT("%s %s, variant %d, %td classes, %td masses, sample %td", op_name(ops[q]),
                                   dtype_name[d], variant, b.n_classes, b.n_masses, places[i]);
@@ -607,31 +607,33 @@ static void removed_classes(void)
         }
 }
 
-/* Divergences of samples whose logits, or whose teacher's, are at the edges; and a removed class may hold anything in its
- * logits and its target. The divergence is +inf where the target has mass and the softmax none, and p_k where a class has
- * no mass. */
+/* Divergences of samples whose logits, or whose teacher's, are at the edges; and a removed class may hold anything in
+ * its logits and its target. The divergence is +inf where the target has mass and the softmax none, and p_k where a
+ * class has no mass. */
 static void divergences_at_the_edges(void)
 {
     static const long double anything[] = {NAN, INFINITY, -INFINITY, -1e30L};
     for (int edge = 0; edge < N_EDGES; ++edge) EACH_DTYPE
-        for (int c = 0; c < N_EDGE_CLASSES; ++c)
-            for (int l = 0; l < N_LAYOUTS; ++l) {
-                if (is_left_out(c + l + edge)) continue;
-                general g = general_of(d, draw_features() & ~(HAS_HALVES | HAS_IGNORE_INDEX), 18, edge_classes[c], layouts[l], l % 2);
-                problem teacher = g.p;
-                teacher.logits = g.direction;
-                for (ptrdiff_t i = 0; i < g.p.n; i += 3) {
-                    if (i % 2) put_edge(&g.p, i, (enum edge)(random_bits() % N_EDGES));
-                    put_edge(&teacher, i, (enum edge)edge);
-                }
-                for (ptrdiff_t i = 0; i < g.p.n; ++i)
-                    for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
-                        if (is_allowed(&g, i, k)) continue;
-                        put_logit(&g.p, i, k, anything[random_bits() % 4]), put_target(&g.p, i, k, anything[random_bits() % 4]);
-                        put(&g.direction, i, k, anything[random_bits() % 4]);
-                    }
-                check_divergences(&g, layouts[l], l % 2);
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l) {
+            if (is_left_out(c + l + edge)) continue;
+            general g = general_of(d, draw_features() & ~(HAS_HALVES | HAS_IGNORE_INDEX), 18, edge_classes[c],
+                                   layouts[l], l % 2);
+            problem teacher = g.p;
+            teacher.logits = g.direction;
+            for (ptrdiff_t i = 0; i < g.p.n; i += 3) {
+                if (i % 2) put_edge(&g.p, i, (enum edge)(random_bits() % N_EDGES));
+                put_edge(&teacher, i, (enum edge)edge);
             }
+            for (ptrdiff_t i = 0; i < g.p.n; ++i)
+                for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
+                    if (is_allowed(&g, i, k)) continue;
+                    put_logit(&g.p, i, k, anything[random_bits() % 4]),
+                        put_target(&g.p, i, k, anything[random_bits() % 4]);
+                    put(&g.direction, i, k, anything[random_bits() % 4]);
+                }
+            check_divergences(&g, layouts[l], l % 2);
+        }
 }
 
 /* The numbers of the table for entropies and divergences, computed by hand: the class at -inf is absent. */
@@ -730,7 +732,8 @@ static void general_labels_that_are_no_class(void)
             for (int a = 0; a < 8; ++a) {
                 static const ptrdiff_t some_classes[] = {3, 43, 300};
                 if (is_left_out(problem_number++)) continue;
-                general g = general_of(d, draw_features() & ~HAS_TARGET & ~HAS_SPARSE, 33, some_classes[c], layouts[l], 1);
+                general g =
+                    general_of(d, draw_features() & ~HAS_TARGET & ~HAS_SPARSE, 33, some_classes[c], layouts[l], 1);
                 int64_t values[6];
                 const int n_values = bad_labels(g.p.label_type, some_classes[c], values);
                 const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;

@@ -168,12 +168,14 @@ static void agreement(void)
                     for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
                         const long double z = random_between(-4, 4) + (i == 0 && k == 1 ? 20 : 0);
                         put(&g.p.logits, i, k, z);
-                        put(&g.direction, i, k, entry(&g.p.logits, i, k) + shift + apart[kind % 6] * random_between(-1, 1));
+                        put(&g.direction, i, k,
+                            entry(&g.p.logits, i, k) + shift + apart[kind % 6] * random_between(-1, 1));
                         if (is_allowed(&g, i, k)) sum += wide_exp(entry(&g.p.logits, i, k) / temperature);
                     }
                     for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
                         const long double p = wide_exp(entry(&g.p.logits, i, k) / temperature) / sum;
-                        put(&g.p.target, i, k, is_allowed(&g, i, k) ? p * (1 + apart[kind % 6] * random_between(0, 1)) : 0);
+                        put(&g.p.target, i, k,
+                            is_allowed(&g, i, k) ? p * (1 + apart[kind % 6] * random_between(0, 1)) : 0);
                     }
                 }
                 check_divergences(&g, layouts[l], l % 2);

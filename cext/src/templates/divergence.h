@@ -1,17 +1,18 @@
-/* divergence.h - template: the Kullback-Leibler divergence of a target from the softmax, and its gradient, in rows or in
- * lanes, with the general kernel's groups and tiles.
+/* divergence.h - template: the Kullback-Leibler divergence of a target from the softmax, and its gradient, in rows or
+ * in lanes, with the general kernel's groups and tiles.
  *
  *     x_k = log t_k - log p_k,   KL = sum t_k (x_k - 1 + exp(-x_k)),   and p_k where t_k = 0
  *
- * This is sum t (log t - log p) + 1 - sum t in terms that are 0 or more. So it is never negative, and t_k may be close to
- * p_k: exp(-x) - 1 + x has a polynomial near 0. What decides is the precision of x_k. For a target of probabilities it
- * is log(t_k / p_k). For a teacher's logits it is a difference of differences, in which equal parts of both vanish
+ * This is sum t (log t - log p) + 1 - sum t in terms that are 0 or more. So it is never negative, and t_k may be close
+ * to p_k: exp(-x) - 1 + x has a polynomial near 0. What decides is the precision of x_k. For a target of probabilities
+ * it is log(t_k / p_k). For a teacher's logits it is a difference of differences, in which equal parts of both vanish
  * before anything is rounded:
  *
  *     d_k = (z_k(teacher) - z_k(student) - m(teacher) + m(student)) / T,   x_k = d_k - log(S(teacher) / S(student))
  *
- * where S = sum exp((z - m) / T). Where the maxima are far apart, the difference of the logits would be rounded to the last
- * place of that distance: so each is taken relative to its own maximum first. If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise. */
+ * where S = sum exp((z - m) / T). Where the maxima are far apart, the difference of the logits would be rounded to the
+ * last place of that distance: so each is taken relative to its own maximum first. If the two are far apart, KL = sum t
+ * d - log(S / S), from one sweep, is as precise. */
 
 /* The largest |x| for expm1_near_0; and the largest distance of the maxima over T for which logits are subtracted from
  * each other first. */
@@ -106,16 +107,15 @@ SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(view) * v, ve
 {
     const int vectors = T(vectors_from)(g, from);
     const int is_plain = v->in_rows && v->type == SOFTXENT_REAL && v->lane_stride == 1 && !g->b->where;
-    if (is_plain && T(is_full)(v, from, vectors))
-        return (const real *)(const void *)v->data + from * LANES;
+    if (is_plain && T(is_full)(v, from, vectors)) return (const real *)(const void *)v->data + from * LANES;
     K(load_logits)(g, v, tile, from);
     return (const real *)tile;
 }
 
 static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
 {
-    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
-    const T(view) *views[] = {&g->logits, &g->target};
+    T(general_stats) * stats[] = {&pair->student, &pair->teacher};
+    const T(view) * views[] = {&g->logits, &g->target};
     for (int i = 0; i < 2; ++i) {
         vec row_max = V(set1)(-(real)INFINITY);
         for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
@@ -149,7 +149,8 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
         const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES), gap = T(gap_of)(z, y, pair);
         const vec e = is_one ? T(exp_shifted)(z, t->shift, 0) : T(exp_tempered)(z, t);
         const vec of_teacher = is_one ? T(exp_shifted)(y, u->shift, 0) : T(exp_tempered)(y, u);
-        T(count)(V(eq)(z, top), e, &others, &n_max), T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
+        T(count)(V(eq)(z, top), e, &others, &n_max),
+            T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
         const vec e_gap = V(select)(V(eq)(of_teacher, zero), zero, V(mul)(of_teacher, gap));
         cost = V(add)(cost, e_gap), size = V(add)(size, T(abs)(e_gap));
     }
@@ -183,7 +184,7 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
 {
     const T(compensated) none = T(zero)();
     T(pair_sums) sums = {{none, none}, {none, none}, none, none};
-    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    T(general_stats) * stats[] = {&pair->student, &pair->teacher};
     const ptrdiff_t to_next[] = {g->in_rows ? g->b->logits_sample_stride : 0,
                                  g->in_rows ? g->b->target_sample_stride : 0};
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
@@ -226,7 +227,8 @@ static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *ga
         T(load_pair)(g, from, pair, e, of_teacher, gap);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) {
             vec rest;
-            const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)), far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
+            const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)),
+                      far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
             T(accumulate)(&sum, V(select)(V(lt)(T(abs)(gap[c]), V(set1)((real)NEAR_0)), near, far));
         }
     }
@@ -254,8 +256,8 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
 {
     const vec zero = V(set1)(0), upstream = g->targets.upstream,
               p_scale = V(div)(upstream, T(sum_exp)(pair->student.sample.stats)),
-              t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)),
-              p_least = T(least_scaled)(p_scale), t_least = T(least_scaled)(t_scale);
+              t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)), p_least = T(least_scaled)(p_scale),
+              t_least = T(least_scaled)(t_scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         T(load_pair)(g, from, pair, e, of_teacher, gap);
         for (int c = 0; c < T(vectors_from)(g, from); ++c) {

@@ -220,8 +220,8 @@ SIMD_INLINE T(inverse) T(inverse_of)(double temperature)
     const vec_f64 vt = set1_f64(temperature), vi = set1_f64(inverse), product = mul_f64(vt, vi);
     /* 1 / T = inverse (1 + rest), with an error that is smaller than any real's rounding. */
     const double rest = (1 - first_f64(product)) - first_f64(mul_error_f64(vt, vi, product));
-    const T(inverse) x = {(real)temperature, (real)inverse,
-                          (real)((inverse - (double)(real)inverse) + inverse * rest), temperature > 1 ? (real)0.5 : 1};
+    const T(inverse) x = {(real)temperature, (real)inverse, (real)((inverse - (double)(real)inverse) + inverse * rest),
+                          temperature > 1 ? (real)0.5 : 1};
     return x;
 }
 
@@ -234,8 +234,8 @@ typedef struct {
 SIMD_INLINE T(inverses) T(one_temperature)(double temperature)
 {
     const T(inverse) x = T(inverse_of)(temperature);
-    const T(inverses) all = {V(set1)(x.temperature), V(set1)(x.scale), V(set1)(x.scale_low), V(set1)(x.unit),
-                             temperature == 1};
+    const T(inverses)
+        all = {V(set1)(x.temperature), V(set1)(x.scale), V(set1)(x.scale_low), V(set1)(x.unit), temperature == 1};
     return all;
 }
 

@@ -586,8 +586,8 @@ static void K(write_nothing)(const T(general) * g)
  * it may overwrite, are not needed again. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    return has_trait(g->op, HAS_EXPS) && !has_trait(g->op, REREADS_LOGITS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
-           !g->b->accumulate && !(g->call.o.softcap > 0);
+    return has_trait(g->op, HAS_EXPS) && !has_trait(g->op, REREADS_LOGITS) && !g->resident && g->out.data &&
+           g->b->out_type == SOFTXENT_REAL && !g->b->accumulate && !(g->call.o.softcap > 0);
 }
 
 static void K(general_group)(T(general) * g)

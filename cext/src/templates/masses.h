@@ -15,7 +15,8 @@ static int K(has_good_masses)(const softxent_block *b, ptrdiff_t sample)
     const real *s = (const real *)b->sample_weight;
     const int counts = !s || s[sample * b->sample_weight_stride] != 0;
     for (ptrdiff_t j = 0; j < b->n_masses; ++j)
-        if (mass_class(b, b->label_type, sample, j) == LABEL_BAD || (counts && !(T(mass_at)(b, sample, j) >= 0))) return 0;
+        if (mass_class(b, b->label_type, sample, j) == LABEL_BAD || (counts && !(T(mass_at)(b, sample, j) >= 0)))
+            return 0;
     return 1;
 }
 

@@ -589,13 +589,15 @@ static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 {
     const ptrdiff_t size = (ptrdiff_t)1 << b->label_type % 4, first = sample * b->masses_stride;
-    for (ptrdiff_t i = 0; i < b->n_masses * size; i += CACHE_LINE) PREFETCH((const char *)b->classes + first * size + i);
+    for (ptrdiff_t i = 0; i < b->n_masses * size; i += CACHE_LINE)
+        PREFETCH((const char *)b->classes + first * size + i);
     for (ptrdiff_t i = 0; i < b->n_masses; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
         PREFETCH((const real *)b->masses + first + i);
 }
 
 /* Copies the entries of a row's sparse target: classes, q, and logits. Padding becomes the first class, with q = 0.
- * Returns whether all are good. Of a row that does not count, only the classes are looked at, as in the other kernels. */
+ * Returns whether all are good. Of a row that does not count, only the classes are looked at, as in the other kernels.
+ */
 SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
 {
     const softxent_block *b = r->call->b;
@@ -613,7 +615,8 @@ SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
     for (ptrdiff_t j = 0; j < n; ++j) {
         const ptrdiff_t k = class[j] < 0 ? 0 : class[j];
         q[j] = class[j] < 0 ? 0 : q[j] * keep * (w ? w[k] : 1);
-        class[j] = k, logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
+        class[j] = k,
+        logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
     }
     return is_good && n_bad == 0;
 }
@@ -653,7 +656,8 @@ SIMD_INLINE void T(add_masses)(T(batch) * r)
 {
     T(sample) *s = &r->sample;
     T(masses) *masses = &r->masses;
-    const vec top_q = K(lanes_of_rows)(masses->top_q, r->at_once), others_q = K(lanes_of_rows)(masses->others_q, r->at_once);
+    const vec top_q = K(lanes_of_rows)(masses->top_q, r->at_once),
+              others_q = K(lanes_of_rows)(masses->others_q, r->at_once);
     s->target_cost = V(add)(s->target_cost, K(lanes_of_rows)(masses->cost, r->at_once));
     s->others_q = V(add)(s->others_q, others_q);
     s->target_mass = V(add)(s->target_mass, V(add)(top_q, others_q));
@@ -847,7 +851,8 @@ SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
             r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
-/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already. */
+/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already.
+ */
 static void K(write_masses)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
