@@ -369,7 +369,7 @@ static inline void solve_general(general *g, enum op op)
     const general seen = seen_by(g, op);
     if (g->solved_for == (int)view_of(op)) return;
     for (ptrdiff_t i = 0; i < g->p.n; ++i) solve_general_sample(&seen, i, &solutions[i]);
-    g->solved_for = view_of(op);
+    g->solved_for = (int)view_of(op);
 }
 
 /* ---- Expectations ----------------------------------------------------------------------------------------------- */
