@@ -244,7 +244,8 @@ typedef struct softxent_block {
 
     const double *temperatures; /* T of each sample, in place of the option; NULL: the option */
     ptrdiff_t temperatures_stride;
-    double *temperature_grad; /* the derivative of each loss with respect to its T; NULL: not wanted */
+    /* The derivative of each loss with respect to its T, times grad_scale and grad_output; NULL: not wanted. */
+    double *temperature_grad;
     ptrdiff_t temperature_grad_stride;
 } softxent_block;
 

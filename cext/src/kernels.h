@@ -45,8 +45,8 @@ static inline int are_plain_options(const softxent_options *o)
     return i == sizeof rest;
 }
 
-/* temperature_grad_stride was the last field of the block when the row and lane kernels were last checked. A field that is
- * added breaks the build here, until it is decided whether they handle it. */
+/* temperature_grad_stride was the last field of the block when the row and lane kernels were last checked. A field that
+ * is added breaks the build here, until it is decided whether they handle it. */
 _Static_assert(sizeof(softxent_block) - offsetof(softxent_block, temperature_grad_stride) - sizeof(ptrdiff_t) <
                    _Alignof(softxent_block),
                "needs_general_kernel must say who knows the block's new field");

@@ -25,13 +25,13 @@ enum {
     HEEDS_WEIGHTS = 1 << 11,     /* the weights, upstream gradients and temperatures of samples */
     HEEDS_OPTIONS = 1 << 12,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
     HEEDS_OUT = 1 << 13,         /* a gradient, if `out` is given; and what it is added to */
-    HEEDS_HESS = 1 << 14, /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */
+    HEEDS_HESS = 1 << 14,        /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */
 
     /* What its kernels do. */
-    HAS_LOSS = 1 << 15,     /* the loss of labels or targets, over all classes */
-    HAS_GRADIENT = 1 << 16, /* `out` is the loss's gradient */
-    HAS_EXPS = 1 << 17,     /* `out` is made of exps that an earlier sweep has formed */
-    HAS_HESSIAN = 1 << 18,  /* a Hessian, for which softcap and z_loss have no formula */
+    HAS_LOSS = 1 << 15,       /* the loss of labels or targets, over all classes */
+    HAS_GRADIENT = 1 << 16,   /* `out` is the loss's gradient */
+    HAS_EXPS = 1 << 17,       /* `out` is made of exps that an earlier sweep has formed */
+    HAS_HESSIAN = 1 << 18,    /* a Hessian, for which softcap and z_loss have no formula */
     REREADS_LOGITS = 1 << 19, /* `out` is made of the logits too: exps must not be stored over them */
     IS_GENERAL = 1 << 20,     /* only the general kernel can do it */
 };

@@ -235,7 +235,7 @@ static int total_weight(const softxent_block *given, enum dtype dtype, double *t
     request own;
     const softxent_block *b = read_block(given, &own, 1);
     const int is_sound =
-        b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || b->target || is_shard(b))));
+        b && (b->n_samples == 0 || (has_label_or_target(b) && (!b->parts || has_target(b) || is_shard(b))));
     if (!is_sound || !total) return SOFTXENT_BAD_ARGUMENT;
     const void *class_weight = b->options && b->labels ? b->options->class_weight : NULL;
     double sum = 0, carry = 0; /* compensated: the error does not grow with the number of samples */

@@ -4,7 +4,8 @@
  *     x_k = log t_k - log p_k,   KL = sum t_k g(x_k),   g(x) = x - 1 + exp(-x) >= 0,   and p_k where t_k = 0
  *
  * The errors follow from those of t_k, p_k and x_k. Near x = 0 a term has the relative error of t_k, and
- * t |g'(x)| = t |1 - exp(-x)| times the error of x. Far from 0 it is t (x - 1) + p, whose parts add their errors. */
+ * t |g'(x)| = t |1 - exp(-x)| times the error of x, and half of t times its square. Far from 0 it is t (x - 1) + p,
+ * whose parts add their errors. */
 #ifndef SOFTXENT_TESTS_DIVERGENCE_H
 #define SOFTXENT_TESTS_DIVERGENCE_H
 
@@ -17,12 +18,12 @@ static inline long double excess_of(long double x)
     return x * x * sum;
 }
 
-/* The error of one term: t is within t_error of itself, p within p_error, both relative, and x within x_error. The kernel
- * changes its formula near |x| = 1.36. */
+/* The error of one term: t is within t_error of itself, p within p_error, both relative, and x within x_error. The
+ * kernel changes its formula near |x| = 1.36. */
 static inline long double term_error(long double t, long double p, long double x, long double t_error,
                                      long double p_error, long double x_error)
 {
-    const long double slope = t * fabsl(expm1l(-x)) * x_error;
+    const long double slope = t * (fabsl(expm1l(-x)) + x_error / 2) * x_error;
     const long double near = t * excess_of(x) * t_error + slope;
     const long double far = t * (fabsl(x) + 1) * t_error + p * p_error + t * x_error;
     return fabsl(x) < 1.36L ? near : fabsl(x) < 1.37L ? near + far : far;
@@ -83,7 +84,8 @@ static inline void solve_teacher(const general *g, ptrdiff_t i, const solution *
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) {
         const long double apart = x->z[k] - a->z[k], tops = x->max - a->max;
         x->depth[k] = (x->max - x->z[k]) / a->temperature, x->e[k] = wide_exp(-x->depth[k]);
-        const long double of_logits = (fabsl(apart) + fabsl(tops)) / a->temperature, of_depths = a->depth[k] + x->depth[k];
+        const long double of_logits = (fabsl(apart) + fabsl(tops)) / a->temperature,
+                          of_depths = a->depth[k] + x->depth[k];
         const long double distance = fabsl(tops) / a->temperature;
         x->gap[k] = distance > 4 ? a->depth[k] - x->depth[k] : (apart - tops) / a->temperature;
         const long double size = distance > 4.01L ? of_depths : distance < 3.99L ? of_logits : of_logits + of_depths;
@@ -105,7 +107,8 @@ static inline measured log_ratio_of(const general *g, const solution *a, const t
         if (a->e[k] == 0 && x->e[k] == 0) continue;
         change += (is_near ? a->e[k] * expm1l(gap) : x->e[k] - a->e[k]) / sum;
         error += (is_near ? a->e[k] * of_e * fabsl(expm1l(gap)) + x->e[k] * x->gap_error[k]
-                          : a->e[k] * of_e + x->e[k] * of_t) / sum;
+                          : a->e[k] * of_e + x->e[k] * of_t) /
+                 sum;
     }
     const measured ratio = {log1pl(change), 0};
     const long double refined = error * sum / of_teacher + 3 * eps * fabsl(ratio.value);
@@ -122,8 +125,7 @@ static inline void expect_teacher(const general *g, ptrdiff_t i, const solution 
     solve_teacher(g, i, a, &x);
     if (x.has_nan || isinf(x.max)) {
         expect_nothing(g, i, a, KL_GRAD);
-        for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
-            set_expected(i * g->p.n_classes + k, a->allowed[k] ? NAN : 0, 0);
+        for (ptrdiff_t k = 0; k < g->p.n_classes; ++k) set_expected(i * g->p.n_classes + k, a->allowed[k] ? NAN : 0, 0);
         return;
     }
     const measured refined = log_ratio_of(g, a, &x, 1), plain = log_ratio_of(g, a, &x, 0);
@@ -153,7 +155,8 @@ static inline void expect_teacher(const general *g, ptrdiff_t i, const solution 
         const int is_near = fabsl(apart) < 1.36L, is_border = is_near && fabsl(apart) > 1.35L;
         const long double grad = is_near ? -p * expm1l(apart) : p - t;
         long double error = of_p * p + of_t * t;
-        if (is_near) error = (is_border ? error : 0) + of_p * fabsl(grad) + t * (x.gap_error[k] + ratio.error + eps * fabsl(d));
+        if (is_near)
+            error = (is_border ? error : 0) + of_p * fabsl(grad) + t * (x.gap_error[k] + ratio.error + eps * fabsl(d));
         set_expected(i * g->p.n_classes + k, a->allowed[k] ? a->upstream * grad : 0,
                      a->allowed[k] ? fabsl(a->upstream) * error + 4 * flush(g, a->upstream) : 0);
     }

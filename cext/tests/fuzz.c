@@ -8,7 +8,8 @@
  *     outputs' entries lie and nowhere between them; inputs stay as they were;
  *   - the label it stopped at is the first that is no class;
  *   - a sample has the same bits alone as in its block, and in other strides and places in memory;
- *   - an ignored sample has loss 0 and gradient 0; a probability is within [0, 1], its logarithm is not above 0;
+ *   - a sample that is ignored or has weight 0 has loss 0 and gradient 0; a probability is within [0, 1], its logarithm
+ *     is not above 0; an entropy or a divergence is not below 0;
  *   - ranks and tops are what counting gives. */
 #include <float.h>
 #include <limits.h>
@@ -176,8 +177,9 @@ static int is_same_number(const unsigned char *a, const unsigned char *b, format
 
 /* ---- Calls ----------------------------------------------------------------------------------------------------- */
 
-enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GRAD_OUTPUT, OTHER_PARTS, N_INPUTS };
-enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, N_ARRAYS };
+enum { LOGITS, LABELS, TARGET, WHERE, DIRECTION, CLASS_WEIGHT, SAMPLE_WEIGHT, GRAD_OUTPUT, OTHER_PARTS, CLASSES };
+enum { MASSES = CLASSES + 1, TEMPERATURES, N_INPUTS };
+enum { PARTS = N_INPUTS, LOSS, OUT, HESS, RANKS, TOPS, TEMPERATURE_GRAD, N_ARRAYS };
 
 #define SET(array) (1u << (array))
 enum { CHECK_LABELS = N_OPS, TOTAL_WEIGHT, N_FUNCTIONS }; /* functions beside the operations */
@@ -195,6 +197,25 @@ static int has_labels(int function)
     return function >= CHECK_LABELS || functions_of((softxent_op)function)->bad_sample[0];
 }
 
+/* Whether a function takes a sparse target, in place of labels or a target. */
+static int takes_masses(int function)
+{
+    if (function >= CHECK_LABELS) return function == TOTAL_WEIGHT;
+    return has_trait((softxent_op)function, NEEDS_LABELS | NEEDS_TARGET);
+}
+
+/* Whether a function looks at the temperatures of samples. */
+static int takes_temperatures(int function)
+{
+    return function < CHECK_LABELS && has_trait((softxent_op)function, HEEDS_OPTIONS);
+}
+
+/* Whether a function looks at the weights of samples. */
+static int takes_weights(int function)
+{
+    return function < CHECK_LABELS && has_trait((softxent_op)function, HEEDS_OPTIONS | HEEDS_WEIGHTS);
+}
+
 /* The arrays that a function must have, besides labels or a target. */
 static unsigned needs_of(int function)
 {
@@ -206,7 +227,7 @@ static unsigned needs_of(int function)
     if (has_trait(op, NEEDS_SHARD)) needs |= SET(LABELS) | SET(PARTS);
     if (has_trait(op, NEEDS_PARTS)) needs |= SET(PARTS);
     if (has_trait(op, NEEDS_OTHER_PARTS)) needs |= SET(OTHER_PARTS);
-    if (has_trait(op, NEEDS_TARGET)) needs |= SET(TARGET);
+    if (has_trait(op, NEEDS_DENSE_TARGET)) needs |= SET(TARGET);
     if (has_trait(op, NEEDS_DIRECTION)) needs |= SET(DIRECTION);
     if (has_trait(op, NEEDS_LOSS)) needs |= SET(LOSS);
     if (has_trait(op, NEEDS_OUT)) needs |= SET(OUT);
@@ -217,7 +238,9 @@ static unsigned needs_of(int function)
 static unsigned writes_of(int function)
 {
     switch (function) {
-    case OP_CROSS_ENTROPY: return SET(LOSS) | SET(OUT) | SET(HESS);
+    case OP_CROSS_ENTROPY: return SET(LOSS) | SET(OUT) | SET(HESS) | SET(TEMPERATURE_GRAD);
+    case OP_ENTROPY:
+    case OP_KL: return SET(LOSS) | SET(OUT);
     case OP_RANK: return SET(LOSS) | SET(RANKS) | SET(TOPS);
     case OP_FINISH: return SET(LOSS) | SET(OUT);
     case OP_LOGSUMEXP: return SET(LOSS);
@@ -232,7 +255,8 @@ static unsigned writes_of(int function)
 
 /* How the arguments are spoiled. Every function refuses a spoil from BAD_SIZE on. */
 enum { SOUND, NULL_POINTER, BAD_OPTION, BAD_OPTIONS_SIZE, BAD_LABEL_TYPE, BAD_HESSIAN, BAD_CLASS_RANGE, TWO_TARGETS };
-enum { BAD_SIZE = TWO_TARGETS + 1, BAD_SAMPLES, BAD_CLASSES, BAD_TYPE, N_SPOILS };
+enum { BAD_SPARSE = TWO_TARGETS + 1, BAD_TEMPERATURE };
+enum { BAD_SIZE = BAD_TEMPERATURE + 1, BAD_SAMPLES, BAD_CLASSES, BAD_TYPE, N_SPOILS };
 
 /* A call, without the arrays' contents. */
 typedef struct {
@@ -296,6 +320,7 @@ static void draw_options(drawn *d, reader *r)
     softxent_options *o = &d->options;
     o->size = sizeof *o;
     if (one_in(2, r)) o->temperature = scales[below(8, r)];
+    if (is_given(d, TEMPERATURES) && takes_temperatures(d->function)) o->temperature = one_in(2, r);
     if (one_in(3, r)) o->log_base = bases[below(7, r)];
     const int knows_slope = d->function != OP_HVP && !is_given(d, HESS);
     if (one_in(4, r) && knows_slope) o->softcap = scales[below(8, r)];
@@ -308,16 +333,25 @@ static void draw_arrays(drawn *d, reader *r)
 {
     const int may_have_more = !one_in(3, r);
     d->given = needs_of(d->function);
-    if (d->function == OP_CROSS_ENTROPY && !one_in(4, r)) d->given |= SET(OUT);
+    const int has_gradient = d->function == OP_CROSS_ENTROPY || d->function == OP_ENTROPY || d->function == OP_KL;
+    if (has_gradient && !one_in(4, r)) d->given |= SET(OUT);
     if (d->function == OP_FINISH) d->given |= SET(one_in(3, r) ? OUT : LOSS);
     if (d->function == OP_RANK) d->given |= SET(RANKS) | SET(TOPS);
-    if (d->function != OP_CHECK_TARGET && has_labels(d->function))
+    if (takes_masses(d->function) && one_in(3, r))
+        d->given |= SET(CLASSES) | SET(MASSES);
+    else if (d->function == OP_CHECK_TARGET)
+        d->given |= SET(TARGET);
+    else if (has_labels(d->function))
         d->given |= !is_given(d, LABELS) && one_in(3, r) ? SET(TARGET) : SET(LABELS);
-    for (int i = 0; i < N_ARRAYS && may_have_more; ++i)
-        if (i != LABELS && i != TARGET && one_in(4, r)) d->given |= SET(i);
+    for (int i = 0; i < N_ARRAYS && may_have_more; ++i) {
+        const int is_of_masses = i == CLASSES || i == MASSES, has_shard = is_given(d, PARTS) && is_given(d, LABELS);
+        if (i == LABELS || i == TARGET || (is_of_masses && (takes_masses(d->function) || has_shard))) continue;
+        if (one_in(4, r)) d->given |= SET(i);
+    }
     if (d->function == OP_CROSS_ENTROPY && is_given(d, HESS)) d->given |= SET(OUT);
     if (d->function == OP_FINISH && is_given(d, OUT)) d->given |= SET(LOGITS);
-    if (is_part(d)) d->given &= ~(SET(HESS) | SET(CLASS_WEIGHT));
+    if (is_part(d)) d->given &= ~(SET(HESS) | SET(CLASS_WEIGHT) | SET(TEMPERATURES));
+    if (is_part(d)) d->given &= ~(SET(CLASSES) | SET(MASSES));
     d->in_place = is_given(d, LOGITS) && is_given(d, OUT) && d->function != OP_JACOBIAN && one_in(6, r);
     for (int i = 0; i < N_ARRAYS; ++i) {
         const int has_type = i == LOGITS || i == TARGET || i == DIRECTION || i == LOSS || i == OUT;
@@ -330,6 +364,13 @@ static void draw_arrays(drawn *d, reader *r)
             if (i == CLASS_WEIGHT || i == PARTS || i == OTHER_PARTS) *l = (layout){0, {0}, {0}, -1, l->slack};
         }
     }
+    for (int j = 0; j < 2; ++j) { /* the masses of a sample lie side by side, and their classes with the same stride */
+        const layout masses = d->layouts[j][MASSES];
+        const int slack = d->layouts[j][CLASSES].slack;
+        d->layouts[j][MASSES] = (layout){0, {masses.gap[0], 0, 0}, {masses.flip[0], 0, 0}, -1, masses.slack};
+        if (masses.fixed == 0) d->layouts[j][MASSES].fixed = 0;
+        d->layouts[j][CLASSES] = d->layouts[j][MASSES], d->layouts[j][CLASSES].slack = slack;
+    }
     if (d->in_place) d->type[OUT] = d->type[LOGITS];
     d->type[HESS] = d->type[OUT];
 }
@@ -337,6 +378,7 @@ static void draw_arrays(drawn *d, reader *r)
 static void draw_block(drawn *d, reader *r)
 {
     static const double scales[] = {1, 0.37, 0, -2, DBL_MAX, INFINITY, NAN};
+    static const ptrdiff_t n_masses[] = {1, 0, 2, 5, 16, 64, 65, 100};
     softxent_block *b = &d->block;
     const ptrdiff_t n_classes = draw_classes(r);
     b->size = sizeof *b;
@@ -344,7 +386,8 @@ static void draw_block(drawn *d, reader *r)
     b->n_samples = draw_samples(d->function == OP_JACOBIAN ? b->n_classes * b->n_classes : b->n_classes, r);
     b->logits_type = d->type[LOGITS], b->target_type = d->type[TARGET], b->direction_type = d->type[DIRECTION];
     b->loss_type = d->type[LOSS], b->out_type = d->type[OUT], b->label_type = below(8, r);
-    b->use_ignore_index = one_in(3, r);
+    b->use_ignore_index = one_in(3, r) && !(is_given(d, MASSES) && takes_masses(d->function));
+    b->n_masses = n_masses[below(8, r)], b->target_holds_logits = one_in(2, r);
     b->ignore_index = one_in(4, r) ? (int64_t)bits_from(r) : below(8, r) - 4;
     b->accumulate = one_in(4, r), b->hess_kind = below(3, r);
     b->grad_scale = one_in(3, r) ? scales[below(7, r)] : 1;
@@ -396,6 +439,10 @@ static array array_of(const drawn *d, int which)
     if (d->type[which]) x.f = d->type[which] == SOFTXENT_FLOAT16 ? f16 : bf16;
     switch (which) {
     case LABELS: x.count[2] = 1, x.f = (format){label_sizes[d->block.label_type], 0, 0}; break;
+    case CLASSES: x.count[2] = d->block.n_masses, x.f = (format){label_sizes[d->block.label_type], 0, 0}; break;
+    case MASSES: x.count[2] = d->block.n_masses; break;
+    case TEMPERATURES:
+    case TEMPERATURE_GRAD: x.count[2] = 1, x.f = f64; break;
     case WHERE: x.f = (format){1, 0, 0}; break;
     case CLASS_WEIGHT: x.count[0] = 1; break;
     case SAMPLE_WEIGHT:
@@ -508,18 +555,37 @@ static uint64_t draw_label(const drawn *d, filler *fill)
     return other % (uint64_t)n_classes;
 }
 
+/* A class of a sparse target: padding now and then. */
+static uint64_t draw_class(const drawn *d, filler *fill)
+{
+    const uint64_t random = random_bits(&fill->random), label = draw_label(d, fill);
+    return random % 8 == 0 && d->block.label_type < SOFTXENT_UINT8 ? UINT64_MAX : label;
+}
+
+/* A temperature in its range, and often 1. */
+static uint64_t draw_temperature(filler *fill)
+{
+    const uint64_t random = random_bits(&fill->random), other = random_bits(&fill->random);
+    const int exponent =
+        f64.bias - (fill->contents == RAW ? 100 : 3) + (int)(random % (fill->contents == RAW ? 200 : 6));
+    return other % 4 == 0 ? (uint64_t)f64.bias << 52 : (uint64_t)exponent << 52 | other >> 12;
+}
+
 static void fill_world(const drawn *d, const world *w, reader *r)
 {
     for (int which = 0; which < N_ARRAYS; ++which) {
         const array *x = &w->of[which];
-        filler fill = {below(N_CONTENTS + 2, r), which == TARGET || which == SAMPLE_WEIGHT || which == CLASS_WEIGHT,
+        filler fill = {below(N_CONTENTS + 2, r),
+                       which == TARGET || which == SAMPLE_WEIGHT || which == CLASS_WEIGHT || which == MASSES,
                        bits_from(r), *r, *r};
         if (fill.contents >= N_CONTENTS) fill.contents = ORDINARY;
         for (ptrdiff_t i = 0; i < x->count[0]; ++i) EACH_ENTRY(x)
             {
-                const uint64_t bits = which == LABELS  ? draw_label(d, &fill)
-                                      : which == WHERE ? random_bits(&fill.random) % 5
-                                                       : draw_number(&fill, x->f);
+                const uint64_t bits = which == LABELS         ? draw_label(d, &fill)
+                                      : which == CLASSES      ? draw_class(d, &fill)
+                                      : which == TEMPERATURES ? draw_temperature(&fill)
+                                      : which == WHERE        ? random_bits(&fill.random) % 5
+                                                              : draw_number(&fill, x->f);
                 put_bits(entry_of(x, i, row, k), x->f, bits);
             }
     }
@@ -547,12 +613,33 @@ static void spoil_pointer(softxent_block *b, uint64_t bits)
     const void **const inputs[] = {&b->logits,        &b->labels,      &b->target,     &b->direction,
                                    &b->sample_weight, &b->grad_output, &b->other_parts};
     void **const outputs[] = {&b->parts, &b->loss, &b->out, &b->hess};
-    const int which = (int)(bits % 14);
+    const int which = (int)(bits % 18);
     if (which < 7) *inputs[which] = NULL;
+    if (which == 14) b->classes = NULL;
+    if (which == 15) b->masses = NULL;
+    if (which == 16) b->temperatures = NULL;
+    if (which == 17) b->temperature_grad = NULL;
     if (which == 7) b->where = NULL;
     if (which > 7 && which < 12) *outputs[which - 8] = NULL;
     if (which == 12) b->rank = NULL;
     if (which == 13) b->top = NULL;
+}
+
+static void spoil_sparse(softxent_block *b, uint64_t bits)
+{
+    static const int16_t class = 0;
+    switch (bits % 4) {
+    case 0: b->n_masses = bits & 4 ? -1 : PTRDIFF_MIN; break;
+    case 1: b->use_ignore_index = 1; break;
+    case 2: b->classes = &class, b->masses = NULL; break;
+    default: b->labels = b->classes; break;
+    }
+}
+
+static void spoil_temperatures(softxent_block *b, uint64_t bits)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY, -1, 0, 0x1p-101, 0x1p101, DBL_MAX};
+    b->temperatures = &values[bits % 8], b->temperatures_stride = 0;
 }
 
 /* A size that no version of a struct has: zero, no whole number of words, or more than a page. */
@@ -579,6 +666,8 @@ static void spoil(const drawn *d, softxent_block *b, softxent_options *o)
     case BAD_HESSIAN: b->hess_kind = bad_type; break;
     case BAD_CLASS_RANGE: spoil_class_range(b, bits); break;
     case TWO_TARGETS: b->target = b->labels = b->target ? b->target : b->labels; break;
+    case BAD_SPARSE: spoil_sparse(b, bits); break;
+    case BAD_TEMPERATURE: spoil_temperatures(b, bits); break;
     case BAD_SIZE: b->size = bad_size(bits); break;
     case BAD_SAMPLES: b->n_samples = bits & 1 ? PTRDIFF_MIN : -1 - (ptrdiff_t)(bits / 2 % 100); break;
     case BAD_CLASSES: b->n_classes = bits & 1 ? PTRDIFF_MIN : -(ptrdiff_t)(bits / 2 % 100); break;
@@ -598,6 +687,10 @@ static softxent_block block_of(const drawn *d, const world *w, ptrdiff_t begin, 
     b.n_samples = n;
     b.logits = data[LOGITS], b.labels = data[LABELS], b.target = data[TARGET], b.where = data[WHERE];
     b.direction = data[DIRECTION], b.sample_weight = data[SAMPLE_WEIGHT], b.grad_output = data[GRAD_OUTPUT];
+    b.classes = data[CLASSES], b.masses = data[MASSES];
+    b.masses_stride = x[is_given(d, MASSES) ? MASSES : CLASSES].stride[0];
+    b.temperatures = (const double *)data[TEMPERATURES], b.temperatures_stride = x[TEMPERATURES].stride[0];
+    b.temperature_grad = (double *)data[TEMPERATURE_GRAD], b.temperature_grad_stride = x[TEMPERATURE_GRAD].stride[0];
     b.parts = data[PARTS], b.other_parts = data[OTHER_PARTS];
     b.loss = data[LOSS], b.out = data[OUT], b.hess = data[HESS];
     b.rank = (int64_t *)data[RANKS], b.top = (int64_t *)data[TOPS];
@@ -626,7 +719,7 @@ static const drawn *at_hand;
 static void describe(const drawn *d, const char *isa)
 {
     const softxent_block *b = &d->block;
-    fprintf(stderr, "%s_%s, %s, %ld samples, %ld classes, arrays %03x, in place %d, spoiled %d\n", name_of(d->function),
+    fprintf(stderr, "%s_%s, %s, %ld samples, %ld classes, arrays %06x, in place %d, spoiled %d\n", name_of(d->function),
             d->is_f64 ? "f64" : "f32", isa ? isa : "any", (long)b->n_samples, (long)b->n_classes, d->given, d->in_place,
             d->spoil);
 }
@@ -663,14 +756,15 @@ static answer call(const drawn *d, const softxent_block *b)
 
 typedef enum { CLASS, IGNORED, NO_CLASS } verdict;
 
-/* The label with its sign extended. A uint64 that is too large for int64 becomes negative. */
-static int64_t label_of(const drawn *d, const world *w, ptrdiff_t i)
+/* A label or a class with its sign extended. A uint64 that is too large for int64 becomes negative. */
+static int64_t integer_at(const drawn *d, const array *x, ptrdiff_t i, ptrdiff_t j)
 {
     static const uint64_t sign_bits[] = {0x80, 0x8000, 0x80000000, 0, 0, 0, 0, 0};
-    const array *x = &w->of[LABELS];
     const uint64_t sign = sign_bits[d->block.label_type];
-    return (int64_t)((bits_at(entry_of(x, i, 0, 0), x->f) ^ sign) - sign);
+    return (int64_t)((bits_at(entry_of(x, i, 0, j), x->f) ^ sign) - sign);
 }
+
+static int64_t label_of(const drawn *d, const world *w, ptrdiff_t i) { return integer_at(d, &w->of[LABELS], i, 0); }
 
 static verdict judge_label(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
 {
@@ -686,33 +780,72 @@ static int reads_labels(const drawn *d, const softxent_block *b)
     return may && b->labels && d->block.n_samples > 0;
 }
 
+static int reads_masses(const drawn *d, const softxent_block *b)
+{
+    return d->function < CHECK_LABELS && takes_masses(d->function) && b->masses;
+}
+
 static int reads_target(const drawn *d, const softxent_block *b)
 {
     const softxent_op op = (softxent_op)d->function;
-    if (d->function >= CHECK_LABELS || !b->target) return 0;
+    if (d->function >= CHECK_LABELS || !b->target || reads_masses(d, b)) return 0;
+    if (has_trait(op, NEEDS_DENSE_TARGET)) return !b->target_holds_logits;
     return has_trait(op, NEEDS_TARGET) || (has_trait(op, NEEDS_LABELS) && !b->labels);
 }
 
-static int is_target_good(const world *w, ptrdiff_t i)
+/* Whether a sample has weight 0, so that nothing of it counts but its label. */
+static int is_weightless(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
 {
-    const array *x = &w->of[TARGET];
-    int is_good = 1;
-    for (ptrdiff_t k = 0; k < x->count[2]; ++k) is_good &= number_at(entry_of(x, i, 0, k), x->f) >= 0;
-    return is_good;
+    const array *x = &w->of[SAMPLE_WEIGHT];
+    return takes_weights(d->function) && b->sample_weight && number_at(entry_of(x, i, 0, 0), x->f) == 0;
 }
 
-/* The status of a call whose labels or targets are bad. */
-static int bad_status(const drawn *d, const softxent_block *b)
+/* The status of sample i. A divergence does not look at the classes that `where` removes. */
+static int judge_target(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
 {
-    return reads_target(d, b) ? SOFTXENT_BAD_TARGET : SOFTXENT_BAD_LABEL;
+    const array *x = &w->of[TARGET], *where = &w->of[WHERE];
+    int is_good = 1;
+    for (ptrdiff_t k = 0; k < x->count[2]; ++k) {
+        if (d->function == OP_KL && b->where && !*entry_of(where, i, 0, k)) continue;
+        is_good &= number_at(entry_of(x, i, 0, k), x->f) >= 0;
+    }
+    return is_good || is_weightless(d, w, b, i) ? SOFTXENT_OK : SOFTXENT_BAD_TARGET;
 }
+
+/* The class of entry j of a sample's sparse target, with its sign extended, or -2 if it is none. */
+static int64_t class_of_mass(const drawn *d, const world *w, ptrdiff_t i, ptrdiff_t j)
+{
+    const int64_t value = integer_at(d, &w->of[CLASSES], i, j);
+    const int is_pad = value == -1 && d->block.label_type != SOFTXENT_UINT64;
+    return (value >= 0 && value < d->block.n_classes) || is_pad ? value : -2;
+}
+
+static int judge_masses(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
+{
+    const array *x = &w->of[MASSES];
+    int is_good = 1;
+    for (ptrdiff_t j = 0; j < x->count[2]; ++j) {
+        if (class_of_mass(d, w, i, j) == -2) return SOFTXENT_BAD_LABEL;
+        is_good &= number_at(entry_of(x, i, 0, j), x->f) >= 0;
+    }
+    return is_good || is_weightless(d, w, b, i) ? SOFTXENT_OK : SOFTXENT_BAD_TARGET;
+}
+
+/* The status that sample i alone has. */
+static int judge(const drawn *d, const world *w, const softxent_block *b, ptrdiff_t i)
+{
+    if (reads_masses(d, b)) return judge_masses(d, w, b, i);
+    if (reads_target(d, b)) return judge_target(d, w, b, i);
+    return reads_labels(d, b) && judge_label(d, w, b, i) == NO_CLASS ? SOFTXENT_BAD_LABEL : SOFTXENT_OK;
+}
+
+static int is_stopped(int status) { return status == SOFTXENT_BAD_LABEL || status == SOFTXENT_BAD_TARGET; }
 
 /* Checks that the function that only reads targets has the same verdict as the function that uses them. */
-static void check_target(const drawn *d, const softxent_block *b, ptrdiff_t good)
+static void check_target(const drawn *d, const softxent_block *b, int status, ptrdiff_t good)
 {
     ptrdiff_t bad = UNSAID;
-    const int status = (d->is_f64 ? softxent_check_target_f64 : softxent_check_target_f32)(b, &bad);
-    REQUIRE(status == (good < b->n_samples ? SOFTXENT_BAD_TARGET : SOFTXENT_OK));
+    REQUIRE((d->is_f64 ? softxent_check_target_f64 : softxent_check_target_f32)(b, &bad) == status);
     REQUIRE(bad == (good < b->n_samples ? good : UNSAID));
 }
 
@@ -720,26 +853,18 @@ static void check_status(const drawn *d, const world *w, const softxent_block *b
 {
     const int has_types = d->function < CHECK_LABELS;
     ptrdiff_t good = 0, counted = 0;
-    const int bad = bad_status(d, b);
-    if (d->spoil == SOUND) REQUIRE(a.status == SOFTXENT_OK || a.status == bad);
+    int status = SOFTXENT_OK;
+    if (d->spoil == SOUND) REQUIRE(a.status == SOFTXENT_OK || is_stopped(a.status));
     if (d->spoil >= BAD_SIZE && (d->spoil != BAD_TYPE || has_types)) REQUIRE(a.status == SOFTXENT_BAD_ARGUMENT);
-    REQUIRE(a.status == bad || a.bad == UNSAID);
+    if (d->spoil == BAD_TEMPERATURE && takes_temperatures(d->function) && b->n_samples > 0)
+        REQUIRE(a.status == SOFTXENT_BAD_ARGUMENT);
+    REQUIRE(is_stopped(a.status) || a.bad == UNSAID);
     REQUIRE(a.status == SOFTXENT_OK || (a.counted == UNSAID && a.total == UNSAID));
     if (a.status == SOFTXENT_BAD_ARGUMENT) return;
-    REQUIRE(a.status == SOFTXENT_OK || a.status == bad);
-    if (reads_target(d, b)) {
-        while (good < b->n_samples && is_target_good(w, good)) ++good;
-        REQUIRE(good < b->n_samples ? a.status == bad && a.bad == good : a.status == SOFTXENT_OK);
-        check_target(d, b, good);
-        return;
-    }
-    if (!reads_labels(d, b)) {
-        REQUIRE(a.status == SOFTXENT_OK);
-        return;
-    }
-    for (verdict v; good < b->n_samples && (v = judge_label(d, w, b, good)) != NO_CLASS; ++good) counted += v == CLASS;
-    REQUIRE((a.status == SOFTXENT_OK) == (good == b->n_samples));
-    REQUIRE(a.status == SOFTXENT_OK || a.bad == good);
+    while (good < b->n_samples && (status = judge(d, w, b, good)) == SOFTXENT_OK) ++good;
+    REQUIRE(a.status == status && a.bad == (status == SOFTXENT_OK ? UNSAID : good));
+    if ((reads_masses(d, b) || reads_target(d, b)) && d->function != OP_KL) check_target(d, b, status, good);
+    for (ptrdiff_t i = 0; i < good && reads_labels(d, b); ++i) counted += judge_label(d, w, b, i) == CLASS;
     if (a.status == SOFTXENT_OK && d->function == CHECK_LABELS) REQUIRE(a.counted == counted);
 }
 
@@ -781,7 +906,7 @@ static void check_same(const drawn *d, const world *a, const world *b, ptrdiff_t
 
 static void check_ignored(const drawn *d, const world *before, const world *after, const softxent_block *b, ptrdiff_t i)
 {
-    const int adds = b->accumulate && (d->function == OP_CROSS_ENTROPY || d->function == OP_FINISH);
+    const int adds = b->accumulate && has_trait((softxent_op)d->function, HEEDS_OUT);
     for (int which = LOSS; which < N_ARRAYS; ++which) {
         const array *x = &after->of[which];
         if (!is_written(d, which) || !x->memory) continue;
@@ -807,6 +932,15 @@ static void check_softmax(const drawn *d, const world *w, ptrdiff_t i)
     }
 }
 
+/* Checks that an entropy or a divergence is not below 0. */
+static void check_not_negative(const drawn *d, const world *w, ptrdiff_t i)
+{
+    const array *x = &w->of[LOSS];
+    if (is_given(d, SAMPLE_WEIGHT)) return;
+    const double value = number_at(entry_of(x, i, 0, 0), x->f);
+    REQUIRE(isnan(value) || value >= 0);
+}
+
 /* The first class that has the largest entry, of the classes that `where` allows. -1 if all are nan. */
 static int64_t first_largest(const array *x, const array *where, ptrdiff_t i)
 {
@@ -819,12 +953,34 @@ static int64_t first_largest(const array *x, const array *where, ptrdiff_t i)
     return first;
 }
 
+/* The first class that has the largest mass. Masses of one class are added in the type of the arithmetic. */
+static int64_t first_largest_mass(const drawn *d, const world *w, ptrdiff_t i)
+{
+    enum { MOST_CLASSES = 6000 };
+    static double sums[MOST_CLASSES];
+    const array *x = &w->of[MASSES];
+    int64_t first = 0;
+    REQUIRE(d->block.n_classes <= MOST_CLASSES);
+    for (ptrdiff_t k = 0; k < d->block.n_classes; ++k) sums[k] = 0;
+    for (ptrdiff_t j = 0; j < x->count[2]; ++j) {
+        const int64_t k = class_of_mass(d, w, i, j);
+        if (k < 0) continue;
+        sums[k] += number_at(entry_of(x, i, 0, j), x->f);
+        if (!d->is_f64) sums[k] = (double)(float)sums[k];
+    }
+    for (ptrdiff_t k = 1; k < d->block.n_classes; ++k)
+        if (sums[k] > sums[first]) first = k;
+    return first;
+}
+
 /* Checks the rank and the top of a sample that is not ignored, by counting. */
 static void check_rank(const drawn *d, const world *before, const world *after, ptrdiff_t i)
 {
     static const array everywhere;
     const array *z = &before->of[LOGITS], *where = &before->of[WHERE], *ranks = &after->of[RANKS];
-    const int64_t y = is_given(d, TARGET) ? first_largest(&before->of[TARGET], &everywhere, i) : label_of(d, before, i);
+    const int64_t y = is_given(d, MASSES)   ? first_largest_mass(d, before, i)
+                      : is_given(d, TARGET) ? first_largest(&before->of[TARGET], &everywhere, i)
+                                            : label_of(d, before, i);
     const int is_removed = y >= 0 && where->memory && !*entry_of(where, i, 0, y);
     int64_t top = first_largest(z, where, i), rank = 0;
     int has_nan = 0;
@@ -842,14 +998,15 @@ static void check_rank(const drawn *d, const world *before, const world *after, 
 }
 
 /* Calls the function for each sample alone, up to the one whose label or target is bad, and compares the results. */
-static void check_alone(const drawn *d, const world *before, const world *whole, ptrdiff_t done, ptrdiff_t touched)
+static void check_alone(const drawn *d, const world *before, const world *whole, int status, ptrdiff_t done,
+                        ptrdiff_t touched)
 {
     softxent_options o;
     world alone = copy_of(d, before, 0);
     for (ptrdiff_t i = 0; i < d->block.n_samples && i <= done; ++i) {
         const softxent_block b = block_of(d, &alone, i, 1, &o);
         const answer a = call(d, &b);
-        REQUIRE(i == done ? a.status == bad_status(d, &b) && a.bad == 0 : a.status == SOFTXENT_OK);
+        REQUIRE(i == done ? a.status == status && a.bad == 0 : a.status == SOFTXENT_OK);
     }
     check_touched(d, before, &alone, touched);
     check_same(d, whole, &alone, done);
@@ -876,17 +1033,19 @@ static void check(const drawn *d, const world *before)
     const softxent_block b = block_of(d, &whole, 0, d->block.n_samples, &o);
     const answer a = call(d, &b);
     const ptrdiff_t n = d->block.n_samples;
-    const ptrdiff_t done = a.status == SOFTXENT_OK ? n : a.status == bad_status(d, &b) ? a.bad : 0;
+    const ptrdiff_t done = a.status == SOFTXENT_OK ? n : is_stopped(a.status) ? a.bad : 0;
     const ptrdiff_t touched = a.status == SOFTXENT_BAD_TARGET ? n : done; /* a bad target is noticed late */
     check_status(d, before, &b, a);
     check_touched(d, before, &whole, touched);
     if (a.status != SOFTXENT_BAD_ARGUMENT) {
-        if (writes_of(d->function)) check_alone(d, before, &whole, done, touched);
+        if (writes_of(d->function)) check_alone(d, before, &whole, a.status, done, touched);
         check_elsewhere(d, before, &whole, a, done);
         for (ptrdiff_t i = 0; i < done && d->spoil != NULL_POINTER; ++i) { /* with one, outputs may be NULL */
-            const int is_ignored = reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED;
+            const int is_ignored = (reads_labels(d, &b) && judge_label(d, before, &b, i) == IGNORED) ||
+                                   (d->function != OP_BEGIN && is_weightless(d, before, &b, i));
             if (is_ignored) check_ignored(d, before, &whole, &b, i);
             if (d->function == OP_RANK && !is_ignored) check_rank(d, before, &whole, i);
+            if (d->function == OP_ENTROPY || d->function == OP_KL) check_not_negative(d, &whole, i);
             if (d->function == OP_SOFTMAX || d->function == OP_LOG_SOFTMAX) check_softmax(d, &whole, i);
         }
     }

@@ -1,6 +1,6 @@
-/* general.h - a problem with everything that the general kernel knows: options, targets, sparse targets, weights, removed
- * classes, half precision, directions, temperatures of samples; its answer in long double by the formulas of softxent.h,
- * and the bounds that docs/accuracy.md states. The divergences are in divergence.h. */
+/* general.h - a problem with everything that the general kernel knows: options, targets, sparse targets, weights,
+ * removed classes, half precision, directions, temperatures of samples; its answer in long double by the formulas of
+ * softxent.h, and the bounds that docs/accuracy.md states. The divergences are in divergence.h. */
 #ifndef SOFTXENT_TESTS_GENERAL_H
 #define SOFTXENT_TESTS_GENERAL_H
 
@@ -35,11 +35,11 @@ typedef struct {
     softxent_options o;
     int features, hess_kind;
     array class_weight, sample_weight, where, direction;
-    array classes, masses;          /* of the sparse target; as many for each sample as masses.n_classes */
-    array temperatures;             /* doubles, whatever the dtype */
+    array classes, masses; /* of the sparse target; as many for each sample as masses.n_classes */
+    array temperatures;    /* doubles, whatever the dtype */
     dtypes held;
-    int is_divergence;              /* of the target from the softmax: only the classes that are left count */
-    int solved_for; /* a view, below; 0 where nothing is solved yet */
+    int is_divergence; /* of the target from the softmax: only the classes that are left count */
+    int solved_for;    /* a view, below; 0 where nothing is solved yet */
 } general;
 
 /* ---- Drawing ---------------------------------------------------------------------------------------------------- */
@@ -203,8 +203,8 @@ static inline general general_of(enum dtype d, int features, ptrdiff_t n, ptrdif
     return typed_general_of(d, draw_dtypes(d, features), features, n, n_classes, l, at_end);
 }
 
-/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. Most have no sparse target and
- * no temperatures of samples, which take the place of other features. */
+/* Half of all problems leave out what second derivatives do not take: softcap and z_loss. Most have no sparse target
+ * and no temperatures of samples, which take the place of other features. */
 static inline int draw_features(void)
 {
     int without = one_in(2) ? HAS_SOFTCAP | HAS_Z_LOSS : 0;
@@ -315,7 +315,8 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
     ptrdiff_t top = 0;
     a->max = -INFINITY, a->rest = 0, a->lead = INFINITY, a->weight = a->others_weight = 0, a->has_nan = 0;
     a->temperature = temperature;
-    a->ignored = !(g->features & (HAS_TARGET | HAS_SPARSE)) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
+    a->ignored =
+        !(g->features & (HAS_TARGET | HAS_SPARSE)) && p->use_ignore_index && get_label(p, i) == p->ignore_index;
     for (ptrdiff_t k = 0; k < p->n_classes; ++k) {
         solve_logit(g, i, k, a);
         a->has_nan |= isnan(a->z[k]) != 0;
@@ -342,7 +343,8 @@ static inline void solve_general_sample(const general *g, ptrdiff_t i, solution 
 }
 
 /* Clears what an operation does not look at. The softmax family looks at the temperature and `where` alone; the entropy
- * at the weights and temperatures of samples too. So do the products with its Jacobians. The Jacobian itself looks at neither. The divergence looks at the target too, which is then a dense one. */
+ * at the weights and temperatures of samples too. So do the products with its Jacobians. The Jacobian itself looks at
+ * neither. The divergence looks at the target too, which is then a dense one. */
 enum view { OF_LOSS = 1, OF_FAMILY, OF_JACOBIAN, OF_DIVERGENCE, OF_ENTROPY };
 
 static inline enum view view_of(enum op op)
@@ -372,7 +374,7 @@ static inline void solve_general(general *g, enum op op)
     const general seen = seen_by(g, op);
     if (g->solved_for == (int)view_of(op)) return;
     for (ptrdiff_t i = 0; i < g->p.n; ++i) solve_general_sample(&seen, i, &solutions[i]);
-    g->solved_for = view_of(op);
+    g->solved_for = (int)view_of(op);
 }
 
 /* ---- Expectations ----------------------------------------------------------------------------------------------- */
@@ -486,7 +488,8 @@ static inline void expect_transposed(const general *g, ptrdiff_t i, const soluti
         const long double w = 1 / temperature_of(g, i), p = a->e[k] / (1 + a->rest), not_p = a->rest / (1 + a->rest);
         const long double x = is_top ? top_sum * not_p - (sum - top_sum) * (1 - not_p) : a->v[k] - p * sum;
         const long double parts = is_top ? size * not_p + (size - top_size) : fabsl(a->v[k]) + p * size;
-        const long double error = relative(g, is_top ? a->lead : a->depth[k]) * parts * w + 4 * flush(g, w * (1 + size));
+        const long double error =
+            relative(g, is_top ? a->lead : a->depth[k]) * parts * w + 4 * flush(g, w * (1 + size));
         set_expected(i * c + k, a->allowed[k] ? w * x : 0, a->allowed[k] ? error : 0);
     }
 }
@@ -501,7 +504,8 @@ static inline void expect_temperature_grad(const general *g, ptrdiff_t i, const 
     long double cost = 0;
     for (ptrdiff_t k = 0; k < g->p.n_classes; ++k)
         if (a->q[k] != 0) cost += a->q[k] * a->depth[k];
-    const long double of_costs = a->weight * (mean_error + relative(g, 0) * mean.value + a->cap_error) + relative(g, 0) * cost;
+    const long double of_costs =
+        a->weight * (mean_error + relative(g, 0) * mean.value + a->cap_error) + relative(g, 0) * cost;
     const long double of_lse = fabsl(2 * g->o.z_loss * a->lse_error * (mean.value - top)) +
                                fabsl(pull) * (mean_error + a->cap_error + relative(g, 0) * (mean.value + fabsl(top)));
     const long double x = (a->weight * mean.value - cost) / base + pull * (mean.value - top);
@@ -694,7 +698,8 @@ static inline void check_question(const general *g, const question *q, layout l,
     output out = q->in_place ? snapshot(out_array, arenas[LOGITS], 1)
                              : output_of(out_array, q->accumulate ? HELD : 77, arenas[OUT], 1);
     output hess = output_of(hess_array, 77, arenas[HESS_OUT], 2);
-    output grads = output_of(reals_of(arenas[TEMPERATURE_GRAD], at_end, l, p->n, 1, F64), 77, arenas[TEMPERATURE_GRAD], 3);
+    output grads =
+        output_of(reals_of(arenas[TEMPERATURE_GRAD], at_end, l, p->n, 1, F64), 77, arenas[TEMPERATURE_GRAD], 3);
     const int has_loss = writes_loss(q->op);
     const int has_out = has_output(q->op);
     softxent_block b = general_block(g, isa);
@@ -730,9 +735,10 @@ static inline void about_general(const general *g, const question *q, layout l)
     const softxent_options *o = &g->o;
     ABOUT("%s%s%s%s%s%s%s %s(%s,%s>%s), %s, %dx%d, has %x, T %.4g c %.4g e %.2g a %.2g ln b %.2g", op_name(q->op),
           q->accumulate ? " +=" : "", q->in_place ? " in place" : "", q->other_layout ? " other layout" : "",
-          q->hess ? " hess" : "", q->temperature_grad ? " dT" : "", q->teacher ? " teacher" : "", dtype_name[g->p.d], dtype_name[g->p.logits.d], dtype_name[g->p.target.d],
-          dtype_name[g->held.out], l.name, (int)g->p.n, (int)g->p.n_classes, (unsigned)g->features, o->temperature,
-          o->softcap, o->label_smoothing, o->z_loss, o->log_base);
+          q->hess ? " hess" : "", q->temperature_grad ? " dT" : "", q->teacher ? " teacher" : "", dtype_name[g->p.d],
+          dtype_name[g->p.logits.d], dtype_name[g->p.target.d], dtype_name[g->held.out], l.name, (int)g->p.n,
+          (int)g->p.n_classes, (unsigned)g->features, o->temperature, o->softcap, o->label_smoothing, o->z_loss,
+          o->log_base);
 }
 
 /* Whether a question has an answer. Second derivatives take no softcap and no z_loss. Parts take no targets, no class
@@ -740,7 +746,8 @@ static inline void about_general(const general *g, const question *q, layout l)
 static inline int can_ask(const general *g, const question *q)
 {
     if ((g->o.softcap > 0 || g->o.z_loss > 0) && (q->op == HVP || q->hess)) return 0;
-    if (q->shards && g->features & (HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SMOOTHING | HAS_TEMPERATURES)) return 0;
+    if (q->shards && g->features & (HAS_TARGET | HAS_SPARSE | HAS_CLASS_WEIGHT | HAS_SMOOTHING | HAS_TEMPERATURES))
+        return 0;
     return q->op != JACOBIAN || g->p.n * g->p.n_classes * g->p.n_classes <= MAX_ENTRIES / 4;
 }
 
@@ -796,16 +803,25 @@ static const question questions[] = {
 
 enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };
 
+static inline void ask(general *g, const question *q, layout l, int at_end)
+{
+    if (!can_ask(g, q)) return;
+    expect_general(g, q);
+    about_general(g, q, l);
+    EACH_ISA check_question(g, q, l, at_end, *isa);
+}
+
+/* Asks for the divergences of the target and of the teacher. */
+static inline void check_divergences(general *g, layout l, int at_end)
+{
+    for (const question *q = questions; q < questions + N_QUESTIONS; ++q)
+        if (is_divergence(q->op)) ask(g, q, l, at_end);
+}
+
 /* Asks every `step`-th of the questions that the problem has an answer to. */
 static inline void check_general_problem(general *g, layout l, int at_end, int step)
 {
-    for (int i = (int)(random_bits() % (uint64_t)step); i < N_QUESTIONS; i += step) {
-        const question *q = &questions[i];
-        if (!can_ask(g, q)) continue;
-        expect_general(g, q);
-        about_general(g, q, l);
-        EACH_ISA check_question(g, q, l, at_end, *isa);
-    }
+    for (int i = (int)(random_bits() % (uint64_t)step); i < N_QUESTIONS; i += step) ask(g, &questions[i], l, at_end);
 }
 
 #endif

@@ -1,13 +1,19 @@
 /* test_accuracy.h - template: holds the functions of exp.h to the error bounds that exp.h states, by dense sweeps
  * against the next wider type. The worst error of a sweep is printed with its argument. */
 
-/* |got - exact| in eps of `exact`. A result below the normal numbers has the absolute precision of the smallest normal
- * number. */
+/* |got - exact| in eps of `exact`, which is 0 or more. A result below the normal numbers has the absolute precision of
+ * the smallest normal number. */
 static double T(error)(real got, D(wide) exact)
 {
     const D(wide) size = exact > D(MIN_NORMAL) ? exact : D(MIN_NORMAL);
     const D(wide) difference = got > exact ? got - exact : exact - got;
     return (double)(difference / size / D(EPS));
+}
+
+/* The same for an exact result of either sign. */
+static double T(error_of_either)(real got, D(wide) exact)
+{
+    return exact < 0 ? T(error)(-got, -exact) : T(error)(got, exact);
 }
 
 typedef struct {
@@ -34,10 +40,10 @@ typedef struct {
  * more. */
 static int T(is_rounded)(real m, double below) { return fabs((double)m) >= 64 && below > 32; }
 
-/* The bound of exp_shifted in eps at the maxima of this test, with the rounding of z - m if there is one. */
+/* The bound of exp_shifted in eps, with the rounding of z - m if there is one. At m = 0 `top` is exact. */
 static double T(exp_bound)(real m, double below)
 {
-    return 1.1 * (1 + 0.03 * below) + (T(is_rounded)(m, below) ? 0.5 * below : 0);
+    return (m == 0 ? 1.1 : FUSED ? 1.3 : 1.7) * (1 + 0.03 * below) + (T(is_rounded)(m, below) ? 0.5 * below : 0);
 }
 
 /* Checks exp(z - m) of a block of logits z <= m. worst[1] is for the differences that are rounded. */
@@ -95,10 +101,55 @@ static real T(of_bits)(D(bits) bits)
 /* The distance from the maximum at which the exp leaves the normal numbers, and a little more. */
 static double T(depth)(void) { return 0.6931471805599453 * (D(BIAS) + HEADROOM + 3); }
 
-/* Row maxima of every kind: small, on either side of 64 where exp_shifted changes its base, large, and denormal. */
-static const double T(row_maxima)[] = {
-    0,    0.3, 1,   0.34657, 0.34658,          17.3, 42.1, 63.9, 63.999996, 64, 64.01, 100.5,
-    1000, 1e4, 1e8, 1e30,    D(MIN_NORMAL) / 4};
+/* Row maxima of every kind: small, on either side of 64 where exp_shifted changes its base, large, and denormal; and
+ * those whose `top` has the largest error: a few that are known, and some that find_worst_maxima finds. */
+enum { D(WORST_MAXIMA) = 6 };
+static double T(row_maxima)[] = {0,
+                                 0.3,
+                                 1,
+                                 0.34657,
+                                 0.34658,
+                                 17.3,
+                                 42.1,
+                                 63.9,
+                                 63.999996,
+                                 64,
+                                 64.01,
+                                 100.5,
+                                 1000,
+                                 1e4,
+                                 1e8,
+                                 1e30,
+                                 D(MIN_NORMAL) / 4,
+                                 5.19671631,
+                                 63.92969,
+                                 4.49230,
+                                 12.81280,
+                                 [21 + D(WORST_MAXIMA) - 1] = 0};
+
+/* The error of `top` in eps: 2^HEADROOM exp(r0), where r0 is what is left of m beside multiples of ln 2. */
+static double T(top_error)(real m)
+{
+    const D(wide) top = V(first)(T(shift_of)(V(set1)(m), T(headroom_of)(HEADROOM)).top);
+    D(wide) exact = D(wide_exp)(m) * TWO_TO_HEADROOM;
+    while (exact > (D(wide))1.5 * top) exact /= 2;
+    while (exact < (D(wide))0.75 * top) exact *= 2;
+    return T(error_of_either)((real)top, exact);
+}
+
+/* Replaces the last maxima by those with the largest errors of `top`, of either sign. Both signs of them are tested. */
+static void T(find_worst_maxima)(void)
+{
+    const size_t n = sizeof T(row_maxima) / sizeof T(row_maxima)[0];
+    for (int which = 0; which < D(WORST_MAXIMA); ++which) {
+        double largest = 0;
+        for (int i = 0; i < 40000 / THINNED; ++i) {
+            const real m = (real)random_between(-64, 64);
+            const double error = T(top_error)(m);
+            if (error > largest) largest = error, T(row_maxima)[n - 1 - (size_t)which] = fabs((double)m);
+        }
+    }
+}
 
 /* Arguments at equal distances below each maximum, at random within each step; and the reals next to the maximum. */
 static void T(test_exp_below_any_maximum)(void)
@@ -189,19 +240,27 @@ static void T(test_exp_shift_of_each_lane)(void)
     }
 }
 
+/* A random real in the i-th of n equal parts of (0, 1). */
+static real T(below_1)(int i, int n)
+{
+    const real x = (real)((i + random_between(0, 1)) / n);
+    return x < 1 ? x : 1 - (real)D(EPS) / 2;
+}
+
 static void T(check_log1p)(const T(block) * t, T(worst) * worst)
 {
     real got[D(BLOCK)];
     for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(log1p)(V(load)(t->x + i)));
     for (int i = 0; i < t->n; ++i) {
-        const double error = T(error)(got[i], D(wide_log1p)((D(wide))t->x[i]));
+        const double error = T(error_of_either)(got[i], D(wide_log1p)((D(wide))t->x[i]));
         if (!(error <= 2)) ABOUT("log1p(%a) = %a: %.3f eps off", (double)t->x[i], (double)got[i], error);
         CHECK(error <= 2);
         T(note_worst)(worst, error, 2, t->x[i], 0);
     }
 }
 
-/* t is from the smallest denormal number to 1e30 in steps of the bits, and at equal distances between 0 and 8. */
+/* t is from the smallest denormal number to 1e30 in steps of the bits, and at equal distances between 0 and 8. Negative
+ * t go from the smallest denormal number to the real next to -1, and lie at equal distances too. */
 static void T(test_log1p)(void)
 {
     const D(bits) high = T(bits_of)((real)1e30);
@@ -216,11 +275,51 @@ static void T(test_log1p)(void)
         T(check_log1p)(&t, &worst);
         for (int i = 0; i < D(BLOCK); ++i) t.x[i] = (real)(8 * (k + i + random_between(0, 1)) / points);
         T(check_log1p)(&t, &worst);
+        const double span = (double)T(bits_of)((real)1) - 1;
+        for (int i = 0; i < D(BLOCK); ++i) t.x[i] = -T(of_bits)((D(bits))(1 + span * (k + i) / points));
+        T(check_log1p)(&t, &worst);
+        for (int i = 0; i < D(BLOCK); ++i) t.x[i] = -T(below_1)(k + i, points);
+        T(check_log1p)(&t, &worst);
     }
     printf("%s log1p(t) %d-bit: at worst %.3f eps, at t = %.9g\n", tally.isa, (int)sizeof(real) * 8, worst.error,
            worst.where);
     CHECK(V(first)(T(log1p)(V(set1)(0))) == 0);
     const real nan = V(first)(T(log1p)(V(set1)((real)NAN)));
+    CHECK(nan != nan);
+}
+
+static void T(check_log)(const T(block) * x, T(worst) * worst)
+{
+    real got[D(BLOCK)];
+    for (int i = 0; i < D(BLOCK); i += LANES) V(store)(got + i, T(log)(V(load)(x->x + i)));
+    for (int i = 0; i < x->n; ++i) {
+        const double error = T(error_of_either)(got[i], D(wide_log)((D(wide))x->x[i]));
+        if (!(error <= 2)) ABOUT("log(%a) = %a: %.3f eps off", (double)x->x[i], (double)got[i], error);
+        CHECK(error <= 2);
+        T(note_worst)(worst, error, 2, x->x[i], 0);
+    }
+}
+
+/* x is from the smallest normal number to 2^64 in steps of the bits, and at equal distances between 1/2 and 2. */
+static void T(test_log)(void)
+{
+    const double low = (double)T(bits_of)((real)D(SMALLEST_NORMAL)), high = (double)T(bits_of)((real)0x1p64);
+    const int points = (sizeof(real) == sizeof(float) ? 4000000 : 500000) / THINNED / D(BLOCK) * D(BLOCK);
+    T(worst) worst = {0, 0, 0, 0};
+    T(block) x;
+    x.n = D(BLOCK);
+    for (int k = 0; k < points; k += D(BLOCK)) {
+        for (int i = 0; i < D(BLOCK); ++i)
+            x.x[i] = T(of_bits)((D(bits))(low + (high - low) * (k + i + random_between(0, 1)) / points));
+        x.x[0] = k == 0 ? (real)D(SMALLEST_NORMAL) : (real)0x1p64;
+        T(check_log)(&x, &worst);
+        for (int i = 0; i < D(BLOCK); ++i) x.x[i] = (real)(0.5 + 1.5 * (k + i + random_between(0, 1)) / points);
+        T(check_log)(&x, &worst);
+    }
+    printf("%s log(x) %d-bit: at worst %.3f eps, at x = %.9g\n", tally.isa, (int)sizeof(real) * 8, worst.error,
+           worst.where);
+    CHECK(V(first)(T(log)(V(set1)(1))) == 0);
+    const real nan = V(first)(T(log)(V(set1)((real)NAN)));
     CHECK(nan != nan);
 }
 
@@ -356,6 +455,62 @@ static void T(test_expm1_below_0)(void)
     CHECK(of_nan != of_nan && exp_of_nan != exp_of_nan);
 }
 
+/* exp(x) - 1 - x by its series: |x| is at most 2 ln 2. */
+static D(wide) T(exact_rest)(D(wide) x)
+{
+    D(wide) sum = 1;
+    for (int k = 40; k > 2; --k) sum = 1 + sum * x / k;
+    return x * x / 2 * sum;
+}
+
+/* The bounds that exp.h states, of exp(x) - 1 and of exp(x) - 1 - x. */
+static const double T(near_0_bound)[] = {3, 5.5};
+
+static void T(check_expm1_near_0)(const T(block) * x, T(worst) worst[2])
+{
+    real got[2][D(BLOCK)];
+    for (int i = 0; i < D(BLOCK); i += LANES) {
+        vec rest;
+        V(store)(got[0] + i, T(expm1_near_0)(V(load)(x->x + i), &rest));
+        V(store)(got[1] + i, rest);
+    }
+    for (int i = 0; i < x->n; ++i) {
+        const D(wide) wide = (D(wide))x->x[i], exact[] = {D(wide_expm1)(wide), T(exact_rest)(wide)};
+        for (int which = 0; which < 2; ++which) {
+            const double error = T(error_of_either)(got[which][i], exact[which]), allowed = T(near_0_bound)[which];
+            ABOUT("x = %a: exp(x) - 1%s is %a, %.3f eps off", (double)x->x[i], which ? " - x" : "",
+                  (double)got[which][i], error);
+            CHECK(error <= allowed);
+            T(note_worst)(worst + which, error, allowed, x->x[i], 0);
+        }
+    }
+}
+
+/* x has either sign. It is in steps of the bits from 2^-40, or where its square is a normal number, and at equal
+ * distances. */
+static void T(test_expm1_near_0)(void)
+{
+    const double largest = 1.3862943, low = (double)T(bits_of)((real)0x1p-40);
+    const double high = (double)T(bits_of)((real)largest);
+    const int points = (sizeof(real) == sizeof(float) ? 2000000 : 200000) / THINNED / D(BLOCK) * D(BLOCK);
+    T(worst) worst[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    T(block) x;
+    x.n = D(BLOCK);
+    for (int k = 0; k < points; k += D(BLOCK)) {
+        for (int i = 0; i < D(BLOCK); ++i)
+            x.x[i] = (i % 2 ? 1 : -1) * T(of_bits)((D(bits))(low + (high - low) * (k + i) / points));
+        T(check_expm1_near_0)(&x, worst);
+        for (int i = 0; i < D(BLOCK); ++i)
+            x.x[i] = (real)((i % 2 ? largest : -largest) * (k + i + random_between(0, 1)) / points);
+        T(check_expm1_near_0)(&x, worst);
+    }
+    for (int which = 0; which < 2; ++which)
+        printf("%s exp(x) - 1%s near 0, %d-bit: at worst %.3f eps, at x = %.9g\n", tally.isa, which ? " - x" : "",
+               (int)sizeof(real) * 8, worst[which].error, worst[which].where);
+    vec rest;
+    CHECK(V(first)(T(expm1_near_0)(V(set1)(0), &rest)) == 0 && V(first)(rest) == 0);
+}
+
 /* c tanh(x / c) is within 4 eps. If x / c is no normal number, it is within 4 of the last places that x / c has. The
  * slope is within 4 eps (1 + |x / c|), or is 0 if it is hardly more than the smallest normal number. */
 static void T(check_capped)(const T(block) * x, real cap, T(worst) worst[2])
@@ -421,6 +576,7 @@ static void T(test_capped_at_the_edges)(void)
 
 static void T(test_accuracy)(void)
 {
+    if (D(IS_WIDER)) T(find_worst_maxima)();
     RUN(exp_at_the_edges);
     RUN(exp_tempered_at_the_edges);
     RUN(capped_at_the_edges);
@@ -432,7 +588,9 @@ static void T(test_accuracy)(void)
     RUN(exp_below_any_maximum);
     RUN(exp_of_dense_arguments);
     RUN(log1p);
+    RUN(log);
     RUN(exp_tempered);
     RUN(expm1_below_0);
+    RUN(expm1_near_0);
     RUN(capped);
 }

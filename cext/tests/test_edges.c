@@ -263,7 +263,7 @@ static void check_bad_target(softxent_block b, enum op op, enum dtype d, ptrdiff
         CHECK(found == (is_bad ? at : -5));
     }
     for (ptrdiff_t i = 0; i < at; ++i) {
-        CHECK(op == HVP || get(d, loss[0], i) == get(d, loss[1], i));
+        CHECK(!writes_loss(op) || get(d, loss[0], i) == get(d, loss[1], i));
         CHECK(op != RANK || (rank[0][i] == rank[1][i] && top[0][i] == top[1][i]));
         for (ptrdiff_t k = 0; k < c; ++k)
             CHECK(get(d, out[0], i * sample + k * step) == get(d, out[1], i * sample + k * step));
@@ -290,6 +290,138 @@ static void targets_that_are_no_mass(void)
                                   places[i]);
                             check_bad_target(b, ops[q], d, places[i], i % 2 ? last : i % c, bad[(i + j) % 3]);
                         }
+}
+
+/* ---- Sparse targets that are none, and weights of 0 -------------------------------------------------------------- */
+
+enum { SPARSE_MASSES = 70 };
+
+/* Each sample has all its mass in a few classes, and a pad. */
+static softxent_block block_with_masses(enum dtype d, const softxent_isa *isa, ptrdiff_t c, int in_rows, ptrdiff_t n,
+                                        void *classes, void *masses)
+{
+    softxent_block b = block_with_target(d, isa, c, in_rows);
+    b.classes = classes, b.masses = masses, b.n_masses = n, b.masses_stride = n + 1, b.label_type = SOFTXENT_INT16;
+    for (ptrdiff_t j = 0; j < TARGET_SAMPLES * (n + 1); ++j) {
+        ((int16_t *)classes)[j] = (int16_t)(j % 7 == 6 ? -1 : (3 * j) % c);
+        set(d, masses, j, j % 5 == 0 ? -0.0L : (long double)(j % 3 + 1) / 4);
+    }
+    return b;
+}
+
+static int check_target_of(enum dtype d, const softxent_block *b, ptrdiff_t *bad)
+{
+    return (d == F32 ? softxent_check_target_f32 : softxent_check_target_f64)(b, bad);
+}
+
+/* Entry j of sample `at` is bad, and so is one of a later sample. The call names the first; the samples before it have
+ * the results that they have if all are good. A weight of 0 hides a bad mass, but not a bad class. */
+static void check_bad_mass(softxent_block b, enum op op, enum dtype d, ptrdiff_t at, ptrdiff_t j, int is_class,
+                           int16_t *classes, double *masses)
+{
+    static double out[2][TARGET_SAMPLES * TARGET_CLASSES], loss[2][TARGET_SAMPLES], weights[TARGET_SAMPLES];
+    static int64_t rank[2][TARGET_SAMPLES], top[2][TARGET_SAMPLES];
+    static const double bad_masses[] = {-1, NAN, -0x1p-140, -INFINITY};
+    const int expected_status = is_class ? SOFTXENT_BAD_LABEL : SOFTXENT_BAD_TARGET;
+    for (int is_bad = 0; is_bad < 2; ++is_bad) {
+        ptrdiff_t found = -5;
+        memset(loss[is_bad], 0, sizeof loss[0]), memset(out[is_bad], 0, sizeof out[0]);
+        b.loss = loss[is_bad], b.out = has_output(op) ? out[is_bad] : NULL, b.rank = rank[is_bad], b.top = top[is_bad];
+        for (ptrdiff_t i = at; is_bad && i < TARGET_SAMPLES; i += 3)
+            if (is_class)
+                classes[i * b.masses_stride + j] = (int16_t)(j % 2 ? b.n_classes : -2);
+            else /* the mass of a pad is not looked at */
+                classes[i * b.masses_stride + j] = 0, set(d, masses, i * b.masses_stride + j, bad_masses[(i + j) % 4]);
+        CHECK(call(op, d, &b, &found) == (is_bad ? expected_status : SOFTXENT_OK) && found == (is_bad ? at : -5));
+        found = -5;
+        CHECK(check_target_of(d, &b, &found) == (is_bad ? expected_status : SOFTXENT_OK));
+        CHECK(found == (is_bad ? at : -5));
+    }
+    for (ptrdiff_t i = 0; i < at; ++i) {
+        CHECK(op == HVP || get(d, loss[0], i) == get(d, loss[1], i));
+        CHECK(op != RANK || (rank[0][i] == rank[1][i] && top[0][i] == top[1][i]));
+        for (ptrdiff_t k = 0; k < b.n_classes; ++k) {
+            const ptrdiff_t entry = i * b.out_sample_stride + k * b.out_class_stride;
+            CHECK(get(d, out[0], entry) == get(d, out[1], entry));
+        }
+    }
+    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) set(d, weights, i, i < at);
+    b.sample_weight = weights, b.sample_weight_stride = 1;
+    CHECK(call(op, d, &b, NULL) == (is_class ? SOFTXENT_BAD_LABEL : SOFTXENT_OK));
+    CHECK(check_target_of(d, &b, NULL) == (is_class ? SOFTXENT_BAD_LABEL : SOFTXENT_OK));
+    for (ptrdiff_t i = at; i < TARGET_SAMPLES && !is_class; ++i) {
+        CHECK(op == HVP || get(d, loss[1], i) == 0);
+        CHECK(op != RANK || (rank[1][i] == -1 && top[1][i] == -1));
+        for (ptrdiff_t k = 0; k < b.n_classes; ++k)
+            CHECK(get(d, out[1], i * b.out_sample_stride + k * b.out_class_stride) == 0);
+    }
+}
+
+/* Every kind of kernel, with few masses and with more than the row kernel takes one by one. */
+static void sparse_targets_that_are_none(void)
+{
+    static int16_t classes[TARGET_SAMPLES * (SPARSE_MASSES + 1)];
+    static double masses[TARGET_SAMPLES * (SPARSE_MASSES + 1)];
+    static const ptrdiff_t some_classes[] = {3, TILE, TILE + 1, TARGET_CLASSES}, counts[] = {1, 5, SPARSE_MASSES};
+    static const ptrdiff_t places[] = {0, 1, 8, 20};
+    static const enum op ops[] = {LOSS, LOSS_GRAD, RANK, HVP};
+    const softxent_options tempered = {.size = sizeof tempered, .temperature = 2, .label_smoothing = 0.25};
+    const softxent_options smooth = {.size = sizeof smooth, .label_smoothing = 0.25};
+    int number = 0;
+    EACH_DTYPE
+    for (int q = 0; q < 4; ++q)
+        for (int variant = 0; variant < 12; ++variant)
+            for (int c = 0; c < 4; ++c)
+                for (int n = 0; n < 3; ++n)
+                    for (int i = 0; i < 4; ++i) EACH_ISA
+                        {
+                            if (is_left_out(++number)) continue;
+                            softxent_block b =
+                                block_with_masses(d, *isa, some_classes[c], variant % 2, counts[n], classes, masses);
+                            if (variant / 4) b.options = variant / 4 == 1 ? &tempered : &smooth;
+                            ABOUT("%s %s, variant %d, %td classes, %td masses, sample %td", op_name(ops[q]),
+                                  dtype_name[d], variant, b.n_classes, b.n_masses, places[i]);
+                            check_bad_mass(b, ops[q], d, places[i], (places[i] + c) % b.n_masses, variant / 2 % 2,
+                                           classes, masses);
+                        }
+}
+
+/* A sample of weight 0 is not looked at: its logits and its target may hold anything. */
+static void weight_0_hides_bad_targets(void)
+{
+    static double t[TARGET_SAMPLES * TARGET_CLASSES], out[TARGET_SAMPLES * TARGET_CLASSES], loss[TARGET_SAMPLES];
+    static double weights[TARGET_SAMPLES];
+    static const ptrdiff_t classes[] = {3, TILE, TILE + 1, TARGET_CLASSES};
+    static const enum op ops[] = {LOSS_GRAD, RANK, HVP, KL_GRAD, ENTROPY_GRAD};
+    EACH_DTYPE
+    for (int q = 0; q < 5; ++q)
+        for (int c = 0; c < 4; ++c)
+            for (int variant = 0; variant < 4; ++variant) EACH_ISA
+                {
+                    softxent_block b = block_with_target(d, *isa, classes[c], variant % 2);
+                    double *z = (double *)b.logits; /* written by block_with_target */
+                    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) {
+                        set(d, weights, i, i % 3 ? 0.5L : variant / 2 ? -0.0L : 0);
+                        for (ptrdiff_t k = 0; k < b.n_classes; ++k) {
+                            const ptrdiff_t at = i * b.target_sample_stride + k * b.target_class_stride;
+                            set(d, t, at, i % 3 ? 1 : k % 2 ? NAN : -1);
+                            if (i % 3 == 0) set(d, z, at, k % 2 ? -INFINITY : NAN);
+                        }
+                    }
+                    b.target = t, b.loss = loss, b.out = out, b.sample_weight = weights, b.sample_weight_stride = 1;
+                    int64_t rank[TARGET_SAMPLES], top[TARGET_SAMPLES];
+                    b.rank = rank, b.top = top;
+                    ABOUT("%s %s, %td classes, variant %d", op_name(ops[q]), dtype_name[d], b.n_classes, variant);
+                    CHECK(call(ops[q], d, &b, NULL) == SOFTXENT_OK && check_target_of(d, &b, NULL) == SOFTXENT_OK);
+                    for (ptrdiff_t i = 0; i < TARGET_SAMPLES; ++i) {
+                        CHECK(ops[q] == HVP || (get(d, loss, i) == 0) == (i % 3 == 0));
+                        CHECK(ops[q] != RANK || (rank[i] == -1) == (i % 3 == 0));
+                        for (ptrdiff_t k = 0; k < b.n_classes && has_output(ops[q]); ++k) {
+                            const long double x = get(d, out, i * b.out_sample_stride + k * b.out_class_stride);
+                            CHECK(i % 3 ? isfinite(x) : x == 0);
+                        }
+                    }
+                }
 }
 
 /* ---- The same bits --------------------------------------------------------------------------------------------- */
@@ -475,6 +607,66 @@ static void removed_classes(void)
         }
 }
 
+/* Divergences of samples whose logits, or whose teacher's, are at the edges; and a removed class may hold anything in
+ * its logits and its target. The divergence is +inf where the target has mass and the softmax none, and p_k where a
+ * class has no mass. */
+static void divergences_at_the_edges(void)
+{
+    static const long double anything[] = {NAN, INFINITY, -INFINITY, -1e30L};
+    for (int edge = 0; edge < N_EDGES; ++edge) EACH_DTYPE
+    for (int c = 0; c < N_EDGE_CLASSES; ++c)
+        for (int l = 0; l < N_LAYOUTS; ++l) {
+            if (is_left_out(c + l + edge)) continue;
+            general g = general_of(d, draw_features() & ~(HAS_HALVES | HAS_IGNORE_INDEX), 18, edge_classes[c],
+                                   layouts[l], l % 2);
+            problem teacher = g.p;
+            teacher.logits = g.direction;
+            for (ptrdiff_t i = 0; i < g.p.n; i += 3) {
+                if (i % 2) put_edge(&g.p, i, (enum edge)(random_bits() % N_EDGES));
+                put_edge(&teacher, i, (enum edge)edge);
+            }
+            for (ptrdiff_t i = 0; i < g.p.n; ++i)
+                for (ptrdiff_t k = 0; k < g.p.n_classes; ++k) {
+                    if (is_allowed(&g, i, k)) continue;
+                    put_logit(&g.p, i, k, anything[random_bits() % 4]),
+                        put_target(&g.p, i, k, anything[random_bits() % 4]);
+                    put(&g.direction, i, k, anything[random_bits() % 4]);
+                }
+            check_divergences(&g, layouts[l], l % 2);
+        }
+}
+
+/* The numbers of the table for entropies and divergences, computed by hand: the class at -inf is absent. */
+static void known_entropies_and_divergences(void)
+{
+    EACH_DTYPE
+    EACH_ISA
+    for (ptrdiff_t n_classes = 3; n_classes <= 147; n_classes += n_classes < 5 ? 1 : 71) {
+        problem p = problem_of(d, 1, n_classes, layouts[0], 1);
+        softxent_block b = block_of(&p, *isa);
+        const array loss = reals_of(arenas[LOSS_OUT], 1, layouts[0], 1, 1, d);
+        const array out = reals_of(arenas[OUT], 1, layouts[0], 1, n_classes, d);
+        const long double n = (long double)n_classes - 1, log_n = logl(n), eps = 4 * eps_of[d];
+        give_target(&b, &p), give_loss(&b, &loss), give_out(&b, &out);
+        ABOUT("%s, %d classes", dtype_name[d], (int)n_classes);
+        for (ptrdiff_t k = 0; k < n_classes; ++k) put_logit(&p, 0, k, k ? 5 : -INFINITY), put_target(&p, 0, k, k == 1);
+        CHECK(call(ENTROPY_GRAD, d, &b, NULL) == SOFTXENT_OK);
+        CHECK(is_near(get(d, loss.data, 0), log_n, eps * log_n));
+        for (ptrdiff_t k = 0; k < n_classes; ++k) CHECK(get(d, out.data, k) == 0);
+        CHECK(call(KL_GRAD, d, &b, NULL) == SOFTXENT_OK); /* log n: of one class from n equal ones */
+        CHECK(is_near(get(d, loss.data, 0), log_n, eps * (1 + log_n)));
+        CHECK(get(d, out.data, 0) == 0 && is_near(get(d, out.data, 1), 1 / n - 1, eps));
+        put_target(&p, 0, 0, 0.5L);
+        CHECK(call(KL_GRAD, d, &b, NULL) == SOFTXENT_OK);
+        CHECK(get(d, loss.data, 0) == INFINITY && get(d, out.data, 0) == -0.5L);
+        b.target_holds_logits = 1; /* finite: both classes have mass */
+        CHECK(call(KL, d, &b, NULL) == SOFTXENT_OK && get(d, loss.data, 0) == INFINITY);
+        b.target = p.logits.data, b.target_sample_stride = b.logits_sample_stride, b.target_class_stride = 1;
+        CHECK(call(KL_GRAD, d, &b, NULL) == SOFTXENT_OK && get(d, loss.data, 0) == 0);
+        for (ptrdiff_t k = 0; k < n_classes; ++k) CHECK(get(d, out.data, k) == 0);
+    }
+}
+
 /* A weight of 0 makes an infinite loss 0. If all weights are 0, the loss and its derivatives are exactly 0, but for the
  * smallest value that a Hessian may have. */
 static void zero_weights(void)
@@ -540,7 +732,8 @@ static void general_labels_that_are_no_class(void)
             for (int a = 0; a < 8; ++a) {
                 static const ptrdiff_t some_classes[] = {3, 43, 300};
                 if (is_left_out(problem_number++)) continue;
-                general g = general_of(d, draw_features() & ~HAS_TARGET & ~HAS_SPARSE, 33, some_classes[c], layouts[l], 1);
+                general g =
+                    general_of(d, draw_features() & ~HAS_TARGET & ~HAS_SPARSE, 33, some_classes[c], layouts[l], 1);
                 int64_t values[6];
                 const int n_values = bad_labels(g.p.label_type, some_classes[c], values);
                 const int64_t bad = n_values ? values[random_bits() % (uint64_t)n_values] : 0;
@@ -738,6 +931,10 @@ int main(void)
     RUN_TEST(labels_that_are_no_class);
     RUN_TEST(huge_label_is_never_ignored);
     RUN_TEST(targets_that_are_no_mass);
+    RUN_TEST(sparse_targets_that_are_none);
+    RUN_TEST(weight_0_hides_bad_targets);
+    RUN_TEST(known_entropies_and_divergences);
+    RUN_TEST(divergences_at_the_edges);
     RUN_TEST(same_bits);
     RUN_TEST(general_edges);
     RUN_TEST(general_ignored_samples);

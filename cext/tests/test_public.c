@@ -303,10 +303,10 @@ static void second_derivatives(void)
     }
 }
 
-/* A block for the loss is valid for the softmax family and for divergences too. They do not look at the fields of labels,
- * sparse targets and temperatures of samples, nor at any option but the temperature. The softmax family does not look at
- * weights and gradients either, but for the entropy; and the products with the Jacobian do not look at the temperature
- * and `where`. */
+/* A block for the loss is valid for the softmax family and for divergences too. They do not look at the fields of
+ * labels, sparse targets and temperatures of samples, nor at any option but the temperature. The softmax family does
+ * not look at weights and gradients either, but for the entropy; and the products with the Jacobian do not look at the
+ * temperature and `where`. */
 static void reused_block(void)
 {
     static unsigned char clean[2][ARENA_BYTES], reused[2][ARENA_BYTES];
@@ -326,12 +326,14 @@ static void reused_block(void)
         b.out = reused[0], b.loss = reused[1], b.loss_stride = 1;
         b.accumulate = 1, b.grad_scale = 3, b.hess = hess_output.x.data;
         b.use_ignore_index = 1, b.ignore_index = get_label(&sound_problem, 0);
-        if (!is_divergence((enum op)op)) give_target(&b, &sound_problem), b.target = b.logits, b.target_holds_logits = 1;
+        if (!is_divergence((enum op)op))
+            give_target(&b, &sound_problem), b.target = b.logits, b.target_holds_logits = 1;
         b.sample_weight = b.grad_output = weights;
         if (is_weighted((enum op)op))
             plain.accumulate = 1, plain.grad_scale = 3, plain.sample_weight = plain.grad_output = weights;
         b.classes = b.masses = b.logits, b.n_masses = -1, b.label_type = 99;
-        b.temperatures = is_weighted((enum op)op) ? NULL : bad_temperatures, b.temperature_grad = grads, b.temperature_grad_stride = 1;
+        b.temperatures = is_weighted((enum op)op) ? NULL : bad_temperatures, b.temperature_grad = grads,
+        b.temperature_grad_stride = 1;
         if (with_options) {
             sound_options.temperature = only_temperature.temperature = 1.7;
             sound_options.class_weight = weights, sound_options.label_smoothing = 0.1, sound_options.softcap = 2;
@@ -515,7 +517,8 @@ static void total_weight_refusals(void)
         b.options = &sound_options;
         if (wrong == 13 || wrong == 14) sound_options.size = wrong == 13 ? 0 : sizeof sound_options - 1;
         if (wrong > 14) spoil_sparse(&b, wrong - 15);
-        if (wrong == 5 || (wrong < N_PLAIN_WRONGS && !spoil(&b, wrong, LOSS)) || wrong == 9) continue; /* logits and outputs */
+        if (wrong == 5 || (wrong < N_PLAIN_WRONGS && !spoil(&b, wrong, LOSS)) || wrong == 9)
+            continue; /* logits and outputs */
         ABOUT("%s, wrong %d", dtype_name[d], wrong);
         CHECK(total_weight_of(d, &b, &total, &bad) == SOFTXENT_BAD_ARGUMENT && total == -6 && bad == -5);
     }

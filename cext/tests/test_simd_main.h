@@ -25,6 +25,8 @@ static inline wide_f32 wide_exp_f32(wide_f32 x) { return exp(x); }
 static inline wide_f64 wide_exp_f64(wide_f64 x) { return wide_exp(x); }
 static inline wide_f32 wide_log1p_f32(wide_f32 x) { return log1p(x); }
 static inline wide_f64 wide_log1p_f64(wide_f64 x) { return log1pl(x); }
+static inline wide_f32 wide_log_f32(wide_f32 x) { return log(x); }
+static inline wide_f64 wide_log_f64(wide_f64 x) { return logl(x); }
 static inline wide_f32 wide_expm1_f32(wide_f32 x) { return expm1(x); }
 static inline wide_f64 wide_expm1_f64(wide_f64 x) { return expm1l(x); }
 static inline wide_f32 wide_tanh_f32(wide_f32 x) { return tanh(x); }

@@ -1,16 +1,17 @@
-/* divergence.h - template: the Kullback-Leibler divergence of a target from the softmax, and its gradient, in rows or in
- * lanes, with the general kernel's groups and tiles.
+/* divergence.h - template: the Kullback-Leibler divergence of a target from the softmax, and its gradient, in rows or
+ * in lanes, with the general kernel's groups and tiles.
  *
  *     x_k = log t_k - log p_k,   KL = sum t_k (x_k - 1 + exp(-x_k)),   and p_k where t_k = 0
  *
- * This is sum t (log t - log p) + 1 - sum t in terms that are 0 or more. So it is never negative, and t_k may be close to
- * p_k: exp(-x) - 1 + x has a polynomial near 0. What decides is the precision of x_k. For a target of probabilities it
- * is log(t_k / p_k). For a teacher's logits it is a difference of differences, in which equal parts of both vanish
+ * This is sum t (log t - log p) + 1 - sum t in terms that are 0 or more. So it is never negative, and t_k may be close
+ * to p_k: exp(-x) - 1 + x has a polynomial near 0. What decides is the precision of x_k. For a target of probabilities
+ * it is log(t_k / p_k). For a teacher's logits it is a difference of differences, in which equal parts of both vanish
  * before anything is rounded:
  *
  *     d_k = (z_k(teacher) - z_k(student) - m(teacher) + m(student)) / T,   x_k = d_k - log(S(teacher) / S(student))
  *
- * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise. */
+ * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise.
+ */
 
 /* The largest |x| for expm1_near_0. */
 #ifndef SOFTXENT_DIVERGENCE
@@ -119,23 +120,22 @@ SIMD_INLINE int T(pair_vectors)(const T(general) * g, ptrdiff_t from)
     return has_tail && vectors > 1 && from + vectors == g->n_vectors ? vectors - 1 : vectors;
 }
 
-/* The logits of a tile, of the student (0) or the teacher (1): in `tile`, or in memory if the kernel may read them there,
- * or where they were kept. */
+/* The logits of a tile, of the student (0) or the teacher (1): in `tile`, or in memory if the kernel may read them
+ * there, or where they were kept. */
 SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(pair) * pair, int which, vec *tile, ptrdiff_t from,
                                      int vectors)
 {
     const T(view) *v = which ? &g->target : &g->logits;
     if (pair->kept[which]) return (const real *)(pair->kept[which] + from);
     const int is_plain = v->in_rows && v->type == SOFTXENT_REAL && v->lane_stride == 1 && !g->b->where;
-    if (is_plain && T(is_full)(v, from, vectors))
-        return (const real *)(const void *)v->data + from * LANES;
+    if (is_plain && T(is_full)(v, from, vectors)) return (const real *)(const void *)v->data + from * LANES;
     K(load_logits)(g, v, tile, from);
     return (const real *)tile;
 }
 
 static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
 {
-    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    T(general_stats) * stats[] = {&pair->student, &pair->teacher};
     for (int i = 0; i < 2; ++i) {
         vec row_max = V(set1)(-(real)INFINITY);
         for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
@@ -168,10 +168,12 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
     vec others = zero, n_max = zero, teacher_others = zero, teacher_n_max = zero, cost = zero, size = zero;
     for (int c = 0; c < n; ++c) {
         const T(tempered) *t = &pair->student.t, *u = &pair->teacher.t;
-        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES), gap = T(gap_of)(z, y, pair, is_one);
+        const vec z = V(load)(student + c * LANES), y = V(load)(teacher + c * LANES),
+                  gap = T(gap_of)(z, y, pair, is_one);
         const vec e = is_one ? T(exp_shifted)(z, t->shift, 0) : T(exp_tempered)(z, t);
         const vec of_teacher = is_one ? T(exp_shifted)(y, u->shift, 0) : T(exp_tempered)(y, u);
-        T(count)(V(eq)(z, top), e, &others, &n_max), T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
+        T(count)(V(eq)(z, top), e, &others, &n_max),
+            T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
         const vec e_gap = V(select)(V(eq)(of_teacher, zero), zero, V(mul)(of_teacher, gap));
         cost = V(add)(cost, e_gap), size = V(add)(size, T(abs)(e_gap));
     }
@@ -213,7 +215,7 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
 {
     const T(compensated) none = T(zero)();
     T(pair_sums) sums = {{none, none}, {none, none}, none, none};
-    T(general_stats) *stats[] = {&pair->student, &pair->teacher};
+    T(general_stats) * stats[] = {&pair->student, &pair->teacher};
     const ptrdiff_t to_next[] = {g->in_rows ? g->b->logits_sample_stride : 0,
                                  g->in_rows ? g->b->target_sample_stride : 0};
     T(prefetch_group)(&g->logits, g->b->n_classes), T(prefetch_group)(&g->target, g->b->n_classes);
@@ -239,8 +241,8 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
 }
 
 /* Loads a tile of both logits, and replaces them by exps; `gap` becomes d. */
-SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, int vectors, const T(pair) * pair, vec *e, vec *of_teacher,
-                              vec *gap)
+SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, int vectors, const T(pair) * pair, vec *e,
+                              vec *of_teacher, vec *gap)
 {
     const real *student = T(logits_at)(g, pair, 0, e, from, vectors);
     const real *teacher = T(logits_at)(g, pair, 1, of_teacher, from, vectors);
@@ -262,7 +264,8 @@ static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *ga
         T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
         for (int c = 0; c < vectors; ++c) {
             vec rest;
-            const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)), far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
+            const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)),
+                      far = V(fma)(of_teacher[c], ratio, V(sub)(zero, e[c]));
             T(accumulate)(&sum, V(select)(V(lt)(T(abs)(gap[c]), V(set1)((real)NEAR_0)), near, far));
         }
     }
@@ -282,7 +285,8 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
         for (int c = 0; c < vectors; c += 4) {
             vec terms = V(set1)(0);
             for (int i = c; i < c + 4 && i < vectors; ++i) {
-                const T(odds) k = {V(mul)(of_teacher[i], t_scale), V(mul)(e[i], p_scale), V(sub)(gap[i], pair->log_ratio)};
+                const T(odds)
+                    k = {V(mul)(of_teacher[i], t_scale), V(mul)(e[i], p_scale), V(sub)(gap[i], pair->log_ratio)};
                 terms = V(add)(terms, T(divergence_term)(k));
             }
             T(accumulate_infinite)(&sum, terms);
@@ -296,8 +300,8 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
 {
     const vec zero = V(set1)(0), upstream = g->targets.upstream,
               p_scale = V(div)(upstream, T(sum_exp)(pair->student.sample.stats)),
-              t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)),
-              p_least = T(least_scaled)(p_scale), t_least = T(least_scaled)(t_scale);
+              t_scale = V(div)(upstream, T(sum_exp)(pair->teacher.sample.stats)), p_least = T(least_scaled)(p_scale),
+              t_least = T(least_scaled)(t_scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
         T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);

@@ -450,14 +450,14 @@ static void K(write_gradient)(const T(general) * g, vec *tile, vec *q, int exps_
     }
 }
 
-/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. Without the factor p_k
- * it is the product with the Jacobian of log_softmax. v is taken relative
- * to its value at the maximum, whose p may be nearly 1: so v_k - sum p v does not suffer cancellation there. */
+/* out_k = p_k (v_k - sum p v): the product of v with the loss's Hessian or the softmax's Jacobian. Without the factor
+ * p_k it is the product with the Jacobian of log_softmax. v is taken relative to its value at the maximum, whose p may
+ * be nearly 1: so v_k - sum p v does not suffer cancellation there. */
 static void K(write_product)(const T(general) * g, vec *tile, int exps_in_out, const T(general_stats) * stats)
 {
     const vec sum_exp = T(sum_exp)(stats->sample.stats), mean = V(div)(stats->moment, sum_exp);
-    const vec weight = g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream)
-                                       : g->targets.upstream;
+    const vec weight =
+        g->op == OP_HVP ? V(mul)(stats->sample.target_mass, g->targets.hess_upstream) : g->targets.upstream;
     const vec scale = V(div)(weight, sum_exp), least = T(least_scaled)(scale);
     const vec excess = g->op == OP_HVP ? g->targets.hess_excess : g->targets.excess;
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
@@ -591,8 +591,8 @@ static void K(write_nothing)(const T(general) * g)
  * it may overwrite, are not needed again. */
 SIMD_INLINE int T(can_keep)(const T(general) * g)
 {
-    return has_trait(g->op, HAS_EXPS) && !has_trait(g->op, REREADS_LOGITS) && !g->resident && g->out.data && g->b->out_type == SOFTXENT_REAL &&
-           !g->b->accumulate && !(g->call.o.softcap > 0);
+    return has_trait(g->op, HAS_EXPS) && !has_trait(g->op, REREADS_LOGITS) && !g->resident && g->out.data &&
+           g->b->out_type == SOFTXENT_REAL && !g->b->accumulate && !(g->call.o.softcap > 0);
 }
 
 static void K(general_group)(T(general) * g)
@@ -637,7 +637,8 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
     g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
-    g.dense = has_target(b) || op == OP_LOG_VJP || g.call.o.label_smoothing > 0, g.has_depth = op == OP_ENTROPY || b->temperature_grad;
+    g.dense = has_target(b) || op == OP_LOG_VJP || g.call.o.label_smoothing > 0,
+    g.has_depth = op == OP_ENTROPY || b->temperature_grad;
     g.inverse = T(one_temperature)(g.call.o.temperature);
     const ptrdiff_t step = in_rows ? 1 : LANES;
     T(no_labels)(&g.labels), T(no_targets)(&g.targets);

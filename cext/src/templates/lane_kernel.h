@@ -53,8 +53,7 @@ static void K(form_density)(const T(group) * g, ptrdiff_t from, int loaded, vec 
     const real *w = (const real *)g->call->o.class_weight;
     const vec keep = V(set1)((real)(1 - g->call->o.label_smoothing)), share = g->sample.share;
     vec *q = g->q;
-    if (is_given && !loaded)
-        K(load_target)(g->b, &g->target, g->targets.begin, g->targets.n_samples, q, from, classes);
+    if (is_given && !loaded) K(load_target)(g->b, &g->target, g->targets.begin, g->targets.n_samples, q, from, classes);
     for (int c = 0; c < classes && is_given; ++c) T(count_bad)(n_bad, q[c]);
     for (int c = 0; c < classes; ++c) {
         const vec density = is_given ? T(smoothed)(q[c], keep, share) : share;

@@ -40,11 +40,11 @@ typedef struct {
     const softxent_block *b;
     softxent_options o;                /* with all defaults filled in */
     double scale, z_scale, hess_scale; /* multiply p W - q, lse p, and the Hessian's W p (1 - p) */
-    T(gain) gain;             /* for samples without weights or upstream gradients of their own */
-    real z_loss, z_loss_root; /* z_loss times z_loss_root squared is the option z_loss; both stay in range */
-    int has_weights;          /* samples have weights or upstream gradients of their own */
-    int has_few_masses;       /* a sparse target is checked entry by entry, in the row kernel */
-    int has_plain_labels;     /* all labels must be classes, are int64 side by side, and has_weights is 0 */
+    T(gain) gain;                      /* for samples without weights or upstream gradients of their own */
+    real z_loss, z_loss_root;          /* z_loss times z_loss_root squared is the option z_loss; both stay in range */
+    int has_weights;                   /* samples have weights or upstream gradients of their own */
+    int has_few_masses;                /* a sparse target is checked entry by entry, in the row kernel */
+    int has_plain_labels;              /* all labels must be classes, are int64 side by side, and has_weights is 0 */
 } T(call);
 
 static T(call) K(call_of)(const softxent_block *b)

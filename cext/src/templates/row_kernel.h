@@ -589,13 +589,15 @@ static void K(sum_any)(T(batch) * r) { T(sum_batch)(r, r->kind, 0); }
 SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 {
     const ptrdiff_t size = (ptrdiff_t)1 << b->label_type % 4, first = sample * b->masses_stride;
-    for (ptrdiff_t i = 0; i < b->n_masses * size; i += CACHE_LINE) PREFETCH((const char *)b->classes + first * size + i);
+    for (ptrdiff_t i = 0; i < b->n_masses * size; i += CACHE_LINE)
+        PREFETCH((const char *)b->classes + first * size + i);
     for (ptrdiff_t i = 0; i < b->n_masses; i += CACHE_LINE / (ptrdiff_t)sizeof(real))
         PREFETCH((const real *)b->masses + first + i);
 }
 
 /* Copies the entries of a row's sparse target: classes, q, and logits. Padding becomes the first class, with q = 0.
- * Returns whether all are good. */
+ * Returns whether all are good. Of a row that does not count, only the classes are looked at, as in the other kernels.
+ */
 SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
 {
     const softxent_block *b = r->call->b;
@@ -606,13 +608,15 @@ SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
     real *q = r->masses.q[i], *logit = r->masses.logit[i];
     const int is_good = mass_classes(b, sample, class);
     int n_bad = 0;
+    if (!T(is_counted)(r, i)) return is_good;
     T(prefetch_masses)(b, sample + r->at_once);
     memcpy(q, (const real *)b->masses + sample * b->masses_stride, (size_t)n * sizeof *q);
     for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0) & (class[j] >= 0);
     for (ptrdiff_t j = 0; j < n; ++j) {
         const ptrdiff_t k = class[j] < 0 ? 0 : class[j];
         q[j] = class[j] < 0 ? 0 : q[j] * keep * (w ? w[k] : 1);
-        class[j] = k, logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
+        class[j] = k,
+        logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
     }
     return is_good && n_bad == 0;
 }
@@ -639,11 +643,8 @@ static void K(look_up_masses)(T(batch) * r)
     const vec zero = V(set1)(0);
     real row_max[LANES];
     V(store)(row_max, r->sample.stats.row_max);
-    for (int i = 0; i < r->targets.n_samples; ++i) {
-        const int is_good = T(is_counted)(r, i) ? T(copy_masses)(r, i)
-                                                : K(has_good_masses)(r->call->b, r->targets.begin + i);
-        if (!is_good) r->targets.n_samples = i;
-    }
+    for (int i = 0; i < r->targets.n_samples; ++i)
+        if (!T(copy_masses)(r, i)) r->targets.n_samples = i;
     for (int i = 0; i < LANES; ++i) {
         r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = zero;
         if (T(is_counted)(r, i)) T(sum_masses)(&r->masses, i, r->call->b->n_masses, V(set1)(row_max[i]));
@@ -655,7 +656,8 @@ SIMD_INLINE void T(add_masses)(T(batch) * r)
 {
     T(sample) *s = &r->sample;
     T(masses) *masses = &r->masses;
-    const vec top_q = K(lanes_of_rows)(masses->top_q, r->at_once), others_q = K(lanes_of_rows)(masses->others_q, r->at_once);
+    const vec top_q = K(lanes_of_rows)(masses->top_q, r->at_once),
+              others_q = K(lanes_of_rows)(masses->others_q, r->at_once);
     s->target_cost = V(add)(s->target_cost, K(lanes_of_rows)(masses->cost, r->at_once));
     s->others_q = V(add)(s->others_q, others_q);
     s->target_mass = V(add)(s->target_mass, V(add)(top_q, others_q));
@@ -849,7 +851,8 @@ SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
             r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
-/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already. */
+/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already.
+ */
 static void K(write_masses)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
