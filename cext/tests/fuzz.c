@@ -906,7 +906,8 @@ static void check_same(const drawn *d, const world *a, const world *b, ptrdiff_t
 
 static void check_ignored(const drawn *d, const world *before, const world *after, const softxent_block *b, ptrdiff_t i)
 {
-    const int adds = b->accumulate && has_trait((softxent_op)d->function, HEEDS_OUT);
+    const int is_op = d->function < CHECK_LABELS;
+    const int adds = b->accumulate && is_op && has_trait((softxent_op)d->function, HEEDS_OUT);
     for (int which = LOSS; which < N_ARRAYS; ++which) {
         const array *x = &after->of[which];
         if (!is_written(d, which) || !x->memory) continue;
