@@ -27,7 +27,8 @@ LOSSES = {
     "grad and hess": softxent.cross_entropy_grad_hess,
     "hvp": hvp,
 }
-FAMILY = [softxent.softmax, softxent.log_softmax, softxent.logsumexp, softxent.entropy, softxent.entropy_and_grad]
+SEVERAL_AXES = [softxent.softmax, softxent.log_softmax, softxent.logsumexp, softxent.entropy]
+FAMILY = [*SEVERAL_AXES, softxent.entropy_and_grad]
 PRODUCTS = {
     "jvp": lambda z, *a, **k: softxent.softmax_jvp(z, np.ones(np.shape(z)), *a, **k),
     "vjp": lambda z, *a, **k: softxent.softmax_vjp(z, np.ones(np.shape(z)), *a, **k),
@@ -232,13 +233,13 @@ def test_an_axis_must_be_an_integer(axis, call):
 
 @pytest.mark.parametrize("axis", [1.0, -1.0, "1", np.array([-1, -1]), (0, 1.0), ("0",), [[0]], (None,)])
 def test_several_axes_must_be_integers(axis):
-    for function in FAMILY:
+    for function in SEVERAL_AXES:
         with pytest.raises(TypeError, match="axis must be an integer, a tuple of integers or None"):
             function(Z, axis)
 
 
 def test_several_axes_must_be_different_axes_of_the_logits():
-    for function in FAMILY:
+    for function in SEVERAL_AXES:
         for axis in ((0, 2), (-3, 1), (2**70,)):
             with pytest.raises(np.exceptions.AxisError, match=r"axis .* is out of bounds"):
                 function(Z, axis)
@@ -659,7 +660,7 @@ class TestDivergence:
         for value in OUT_OF_RANGE["temperature"] if name == "temperature" else [-1, NAN, INF]:
             with pytest.raises(ValueError, match=f"{name} must be positive"):
                 divergence(Z, T, **{name: value})
-        for value in ("0.5", 1j, [0.5], np.ones(4)):
+        for value in ("0.5", 1j) if name == "temperature" else ("0.5", 1j, [0.5], np.ones(4)):
             with pytest.raises(TypeError, match=f"{name} must be a number; got"):
                 divergence(Z, T, **{name: value})
 
@@ -1009,6 +1010,6 @@ class TestMemory:
 def test_what_the_c_library_refuses_is_an_error_of_ours_and_no_result(n):
     call = _kernels.Call()
     assert call.take_logits(np.zeros((n, 3)), -1)
-    for operation in (_kernels.LOGSUMEXP, _kernels.SOFTMAX, _kernels.JVP):  # without an output
+    for operation in (_kernels.SOFTMAX, _kernels.JVP):  # without an output
         with pytest.raises(RuntimeError, match="the C library refuses the call: bad argument"):
             call.run(operation, 2)

@@ -181,7 +181,7 @@ SIMD_INLINE int call(const softxent_block *given, softxent_op op, enum dtype dty
         return SOFTXENT_BAD_ARGUMENT;
     const softxent_isa *isa = b->isa;
     if (!isa && softxent_isa_select(NULL, &isa) != SOFTXENT_OK) return SOFTXENT_BAD_ISA;
-    if (op != OP_CROSS_ENTROPY || b->parts) { /* the most frequent call needs no copy */
+    if (op != OP_CROSS_ENTROPY || b->parts || b->direction) { /* the most frequent call needs no copy */
         own.block = *b, b = &own.block;
         leave_out(&own.block, &own.options, op);
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Never, TypedDict, Unpack, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_real_array
-from ._labels import SparseTarget, as_target, target_error
+from ._arrays import Array, as_real_array, overlap
+from ._labels import SparseTarget, check_one_hot, target_error
 from ._options import Options, unknown_keyword
 from ._pieces import compute, output
 from ._problem import Problem, Reduction
@@ -42,7 +43,15 @@ class Divergence(Problem):
         if target.shape != call.logits.shape:
             raise ValueError(f"target must have the logits' shape {call.logits.shape}; got {target.shape}")
         call.target_holds_logits = self.target_logits
-        call.target = target if self.target_logits else as_target(target, call.logits, call.class_axis)
+        call.target = target
+        if not self.target_logits:
+            check_one_hot(target, call.class_axis, "target")
+
+    def solve(self, operation: _kernels.Operation, losses: None = None, out: Array | None = None) -> float | Array:  # type: ignore[override]
+        assert self.call.target is not None
+        if isinstance(out, np.ndarray) and overlap(out, self.call.target):
+            raise ValueError("out overlaps target in memory; give an array of its own, or the logits themselves")
+        return super().solve(operation, losses, out)
 
     def _check_target(self) -> None:
         """As a loss does; but where classes are left out, their masses are not looked at."""
@@ -52,7 +61,7 @@ class Divergence(Problem):
             super()._check_target()
             return
         losses, self.call.loss = self.call.loss, output(self.call, None, with_classes=False)
-        compute(self.call, _kernels.KL, self.n_threads)
+        compute(self.call, _kernels.CHECK_KL, self.n_threads)
         self.call.loss = losses
 
     def _bad_sample_error(self, sample: tuple[int, ...]) -> ValueError:

@@ -29,6 +29,7 @@ LOGSUMEXP: Operation
 ENTROPY: Operation
 ENTROPY_GRAD: Operation
 KL: Operation
+CHECK_KL: Operation
 KL_GRAD: Operation
 JVP: Operation
 LOG_JVP: Operation

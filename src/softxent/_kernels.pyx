@@ -168,6 +168,7 @@ LOGSUMEXP = of_logits(softxent_logsumexp_f64, softxent_logsumexp_f32, LOSSES)
 ENTROPY = of_logits(softxent_entropy_f64, softxent_entropy_f32, LOSSES)
 ENTROPY_GRAD = of_logits(softxent_entropy_f64, softxent_entropy_f32, LOSSES | ENTRIES)
 KL = of_labels(softxent_kl_divergence_f64, softxent_kl_divergence_f32, LOSSES)
+CHECK_KL = of_labels(softxent_kl_divergence_f64, softxent_kl_divergence_f32, 0)  # its losses are not summed
 KL_GRAD = of_labels(softxent_kl_divergence_f64, softxent_kl_divergence_f32, LOSSES | ENTRIES)
 JVP = of_logits(softxent_softmax_jvp_f64, softxent_softmax_jvp_f32, ENTRIES)
 LOG_JVP = of_logits(softxent_log_softmax_jvp_f64, softxent_log_softmax_jvp_f32, ENTRIES)

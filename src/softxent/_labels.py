@@ -99,15 +99,14 @@ def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> t
 
 
 def as_target(array: Array, logits: Array, class_axis: int) -> Array:
-    """A target distribution. Integers must be one-hot: counts, or several classes of a sample, are no distribution."""
+    """A target distribution in the labels' place."""
     target = as_real_array(array, "labels")
     if target.shape != logits.shape:
         raise ValueError(
             f"labels with as many axes as the logits are distributions, of the logits' shape {logits.shape}; "
             f"got {target.shape}{shape_hint(target, logits, class_axis)}"
         )
-    if target.dtype.kind in "biu":
-        check_one_hot(target, class_axis)
+    check_one_hot(target, class_axis)
     return target
 
 
@@ -129,15 +128,20 @@ def for_kernels(labels: Array, ignore_index: int | None) -> tuple[Array, int | N
     return labels.view(np.int64), ignore_index - 2**64
 
 
-def check_one_hot(target: Array, class_axis: int) -> None:
-    """Raise a ValueError unless each sample of an integer or bool target is 1 for one class and 0 for the others."""
+def check_one_hot(target: Array, class_axis: int, argument: str = "labels") -> None:
+    """Raise a ValueError if the target is of integers or bools and some sample is not 1 for one class and 0 for others.
+
+    Counts, or several classes of a sample, are no distribution.
+    """
+    if target.dtype.kind not in "biu":
+        return
     rows = np.moveaxis(np.asarray(target), class_axis, -1)
     for index in pieces(rows.shape[:-1], PIECE_SUMS):
         piece = rows[index]
         if piece.size and not (
             piece.min() >= 0 and piece.max() <= 1 and np.all(piece.sum(axis=-1, dtype=np.intp) == 1)
         ):
-            raise one_hot_error(rows, class_axis)
+            raise one_hot_error(rows, class_axis, argument)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -161,7 +165,7 @@ def count_from_1(labels: Array, n_classes: int, ignore_index: int | None) -> boo
     return counted.size > 1 and bool(counted.min() > 0 and counted.max() == n_classes)
 
 
-def one_hot_error(rows: Array, class_axis: int) -> ValueError:
+def one_hot_error(rows: Array, class_axis: int, argument: str) -> ValueError:
     """The error that names the first sample of an integer target, its class axis last, that is not one-hot."""
     sums = rows.sum(axis=-1, dtype=np.float64)
     is_negative = np.zeros(sums.shape, bool) if rows.dtype.kind in "bu" else np.asarray(rows.min(axis=-1) < 0)
@@ -169,9 +173,9 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
     before, after = first[:class_axis], first[class_axis:]
     if is_negative[first]:
         k = int(np.argmax(rows[first] < 0))
-        saw = f"{name_of_entry((*before, k, *after))} is {int(rows[first][k])}"
+        saw = f"{name_of_entry((*before, k, *after), argument)} is {int(rows[first][k])}"
     else:
-        name = name_of_entry((*before, ":", *after)) if after else name_of_entry(before)
+        name = name_of_entry((*before, ":", *after) if after else before, argument)
         saw = f"{name} sums to {int(sums[first])}"
     if rows.ndim == 1:
         hint = (
@@ -186,8 +190,8 @@ def one_hot_error(rows: Array, class_axis: int) -> ValueError:
     else:
         hint = "give class indices, or floats: the mass of each class, such as labels divided by their sum"
     return ValueError(
-        f"labels of dtype {rows.dtype.name} and the logits' shape must be 1 for one class of each sample and 0 for the "
-        f"others; {saw}; {hint}"
+        f"{argument} of dtype {rows.dtype.name} and the logits' shape must be 1 for one class of each sample and 0 for "
+        f"the others; {saw}; {hint}"
     )
 
 

@@ -601,7 +601,7 @@ def class_axes(logits: Array, axis: tuple[int, ...] | None) -> tuple[int, ...]:
     if logits.ndim == 0:
         raise ValueError("logits must have at least one axis, the classes; got a single number")
     if not axes:
-        raise ValueError("axis must name at least one axis; got an empty tuple")
+        raise ValueError("axis must name at least one axis, or be None for all of them; got ()")
     for i in axes:
         if not -logits.ndim <= i < logits.ndim:
             raise np.exceptions.AxisError(i, logits.ndim)
@@ -622,5 +622,5 @@ def _without_axes(out: Array, logits: Array, axes: tuple[int, ...]) -> Array:
     shape = tuple(1 if i in axes else length for i, length in enumerate(logits.shape))
     if not isinstance(out, np.ndarray) or out.shape != shape:
         got = out.shape if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(f"out must have the shape of the samples with keepdims, {shape}; got {got}")
+        raise ValueError(f"out must have the shape of the samples, {shape} with keepdims; got {got}")
     return out[(*(0 if i in axes else slice(None) for i in range(out.ndim)), ...)]

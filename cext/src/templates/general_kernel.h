@@ -626,7 +626,7 @@ static void K(general_group)(T(general) * g)
     case OP_LOG_JVP:
     case OP_JVP: K(write_product)(g, tile, keep, &stats); break;
     default:
-        if (g->op == OP_KL) K(divergence_from_target)(g, tile, q, &stats), g->resident = 0;
+        if (g->op == OP_KL) K(divergence_from_target)(g, tile, q, &stats);
         if (has_trait(g->op, HAS_GRADIENT) && g->b->out) K(write_gradient)(g, tile, q, keep, &stats);
     }
 }
@@ -636,7 +636,8 @@ static ptrdiff_t K(general_run)(const softxent_block *b, softxent_op op, int in_
     T(general) g;
     g.b = b, g.call = K(call_of)(b), g.op = op, g.in_rows = in_rows;
     g.n_vectors = in_rows ? (b->n_classes + LANES - 1) / LANES : b->n_classes;
-    g.resident = g.n_vectors <= TILE && op != OP_FINISH; /* OP_FINISH has no exps from an earlier sweep */
+    /* OP_FINISH has no exps from an earlier sweep, and the divergence's own sweep needs the tiles. */
+    g.resident = g.n_vectors <= TILE && op != OP_FINISH && op != OP_KL;
     g.dense = has_target(b) || op == OP_LOG_VJP || g.call.o.label_smoothing > 0,
     g.has_depth = op == OP_ENTROPY || b->temperature_grad;
     g.inverse = T(one_temperature)(g.call.o.temperature);
