@@ -1,8 +1,9 @@
 """How exact each operation is, with every option: the one list of bounds, and the truth that they are held against.
 
-An operation with `_and_grad` in its name stands for its gradient. test_bounds.py holds the kernels to the list, and docs/accuracy.md to showing it; `python tests/bounds.py` measures, and
-prints that page's table. The truth is mpmath's, with 50 digits, of the definitions in softxent.h: softxent.reference
-has no part in it. A bound is an expression in numbers of the exact answer, in eps:
+test_bounds.py holds the kernels to the list, and docs/accuracy.md to showing it; `python tests/bounds.py` measures, and
+prints that page's table. An operation with `_and_grad` in its name stands for its gradient. The truth is mpmath's, with
+50 digits (of entropies and divergences 120, in exact.py), of the definitions in softxent.h: softxent.reference has no
+part in it. A bound is an expression in numbers of the exact answer, in eps:
 
     x            the size of the exact result
     depth        (m - z_k) / T of an entry, after softcap and `where`, m the largest of these logits
@@ -23,7 +24,7 @@ has no part in it. A bound is an expression in numbers of the exact answer, in e
                  depth, plus sum q depth; both, and `rate` (W), times what multiplies the sample, over T and ln(base)
     pull_T       of it: 2 z_loss times what multiplies the sample, over T; `far_p`: far of W = 1 alone; `most`: the mean
                  of depth, and m
-    spread, terms, slope, curve, depths: of entropies and divergences, with their own p, w, mean, e, P and Q: see exact.py
+    spread, terms, slope, curve, depths: of entropies and divergences, with p, w, mean, e, P and Q of theirs: exact.py
     both         of a matrix: the depths of its row and its column, together; on the diagonal d, once
     v, mean      |v_k - v_top|, and the mean of |v_j - v_top| (1 + depth_j) over p, twice those of equal maxima
 """
