@@ -1,8 +1,9 @@
 """How exact each operation is, with every option: the one list of bounds, and the truth that they are held against.
 
 test_bounds.py holds the kernels to the list, and docs/accuracy.md to showing it; `python tests/bounds.py` measures, and
-prints that page's table. The truth is mpmath's, with 50 digits, of the definitions in softxent.h: softxent.reference
-has no part in it. A bound is an expression in numbers of the exact answer, in eps:
+prints that page's table. An operation with `_and_grad` in its name stands for its gradient. The truth is mpmath's, with
+50 digits (of entropies and divergences 120, in exact.py), of the definitions in softxent.h: softxent.reference has no
+part in it. A bound is an expression in numbers of the exact answer, in eps:
 
     x            the size of the exact result
     depth        (m - z_k) / T of an entry, after softcap and `where`, m the largest of these logits
@@ -18,7 +19,12 @@ has no part in it. A bound is an expression in numbers of the exact answer, in e
     cap          what z / T may be off after a softcap: 9 times the largest |z| / T
     r            |logit| / softcap
     z            z_loss times the sample's weight; `pull`: 2 z_loss p_k, times what multiplies the sample, over T
-    w            of a product of second derivatives: what multiplies p_k (v_k - sum p v); the softmax's has 1
+    w            what multiplies p_k (v_k - sum p v) in a product of second derivatives; elsewhere 1 / T
+    far, costs   of the temperature's derivative: W times the mean of depth (1 + depth) over p; and W times the mean of
+                 depth, plus sum q depth; both, and `rate` (W), times what multiplies the sample, over T and ln(base)
+    pull_T       of it: 2 z_loss times what multiplies the sample, over T; `far_p`: far of W = 1 alone; `most`: the mean
+                 of depth, and m
+    spread, terms, slope, curve, depths: of entropies and divergences, with p, w, mean, e, P and Q of theirs: exact.py
     both         of a matrix: the depths of its row and its column, together; on the diagonal d, once
     v, mean      |v_k - v_top|, and the mean of |v_j - v_top| (1 + depth_j) over p, twice those of equal maxima
 """
@@ -38,8 +44,9 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 
+import exact as exactly
 import softxent
-from softxent import _kernels
+from softxent import SparseTarget, _kernels
 
 DTYPES = (np.float32, np.float64)
 N_CLASSES = (2, 9, 70, 600)  # the last number is of more classes than a kernel holds at once
@@ -58,6 +65,7 @@ class Bound:
 
 
 TEMPERATURES = ({"temperature": 1e-3}, {"temperature": 0.3}, {"temperature": 1.7}, {"temperature": 1e3})
+OWN = ({"temperature": "own"}, {"temperature": "own", "sample_weight": 1, "base": 2})
 WEIGHTS = ({"class_weight": 1}, {"sample_weight": 1}, {"base": 2}, {"base": 0.3}, {"temperature": 0.3, "base": 10})
 UPSTREAM = ({"grad_output": 2.0**16}, {"grad_output": 2.0**60}, {"grad_output": 2.0**-10}, {"grad_output": "own"})
 SPREAD = (
@@ -66,6 +74,7 @@ SPREAD = (
     {"target": 1},
     {"label_smoothing": 1.0},
 )
+SPARSE = ({"sparse": 1}, {"sparse": 3}, {"sparse": 3, "label_smoothing": 0.1, "class_weight": 1})
 CAPS = (
     {"softcap": 1.0},
     {"softcap": 30.0},
@@ -86,7 +95,15 @@ ALL = (
     {"softcap": 5.0, "z_loss": 1e-3, "target": 1, "temperature": 0.7, "sample_weight": 1, "where": 1},
 )
 # Second derivatives take neither softcap nor z_loss.
-SECOND = ({}, {"where": 1}, {"temperature": 0.3}, {"target": 1, "class_weight": 1, "sample_weight": 1, "base": 2})
+SECOND = (
+    *({}, {"where": 1}, {"temperature": 0.3}, {"temperature": "own"}, {"sparse": 3}),
+    {"target": 1, "class_weight": 1, "sample_weight": 1, "base": 2},
+)
+OF_SOFTMAX = ({}, {"where": 1}, *TEMPERATURES)
+OF_ENTROPY = (*OF_SOFTMAX, {"grad_output": "own"}, {"grad_output": 2.0**-10, "temperature": 0.3})
+DIVERGENCES = ({}, {"where": 1}, *TEMPERATURES, *OWN[:1], {"sample_weight": 1, "grad_output": "own"})
+FROM_PROBABILITIES = tuple(case | {"target": "near"} for case in DIVERGENCES)
+FROM_TEACHER = tuple(case | {"target_logits": True} for case in DIVERGENCES)
 IN_PARTS = ({}, {"temperature": 0.3}, {"temperature": 1.7, "base": 2})
 PRODUCT = "(4 * (1 + depth) + 2) * w * p * (v + mean)"
 
@@ -98,7 +115,9 @@ BOUNDS = [
     Bound("logsumexp", "none, `where`, temperature", "e", ({}, {"where": 1}, *TEMPERATURES)),
     Bound("loss", "none, `where`", "4 * (1 + lead) * x", ({}, {"where": 1})),
     Bound("loss", "temperature, weights, base", "(4 * (1 + lead) + 2) * x", TEMPERATURES + WEIGHTS),
+    Bound("loss", "temperatures of samples", "(4 * (1 + lead) + 2) * x", OWN),
     Bound("loss", "label smoothing, distributions", "(4 * (1 + lead) + 4) * x", SPREAD),
+    Bound("loss", "sparse targets", "(4 * (1 + lead) + 4) * x", SPARSE),
     Bound("loss", "softcap", "(4 * (1 + lead) + 2) * x + cap * W", CAPS),
     Bound("loss", "z_loss", "(4 * (1 + lead) + 2) * N + z * ((2 * lse + eps * e) * e + 3 * lse**2)", Z_LOSSES),
     Bound(
@@ -109,8 +128,10 @@ BOUNDS = [
     ),
     Bound("gradient", "none, `where`", "4 * (1 + d) * P", ({}, {"where": 1})),
     Bound("gradient", "temperature, weights, base", "(4 * (1 + d) + 2) * P", TEMPERATURES + WEIGHTS),
+    Bound("gradient", "temperatures of samples", "(4 * (1 + d) + 2) * P", OWN),
     Bound("gradient", "grad_output", "(4 * (1 + d) + 2) * P", UPSTREAM),
     Bound("gradient", "label smoothing, distributions", "(4 * (1 + d) + 2) * P + 3 * Q", SPREAD),
+    Bound("gradient", "sparse targets", "(4 * (1 + d) + 2) * P + 3 * Q", SPARSE),
     Bound("gradient", "softcap", "(4 * (1 + d) + 2 + cap) * P + 5 * (1 + r) * x", CAPS),
     Bound("gradient", "z_loss", "(4 * (1 + d) + 2) * P + pull * (lse * (4 * (1 + depth) + 2) + e)", Z_LOSSES),
     Bound(
@@ -119,12 +140,33 @@ BOUNDS = [
         "(4 * (1 + d) + 2 + cap) * P + 3 * Q + pull * (lse * (4 * (1 + depth) + 2 + cap) + e) + 5 * (1 + r) * x",
         ALL,
     ),
+    Bound(
+        "temperature's derivative",
+        "temperature, weights, base, grad_output, distributions",
+        "4 * far + 3 * costs",
+        ({}, {"where": 1}, *TEMPERATURES, *WEIGHTS, *OWN, *UPSTREAM, *SPREAD, *SPARSE),
+    ),
+    Bound("temperature's derivative", "softcap", "4 * far + (3 + cap) * costs + 2 * cap * rate", CAPS),
+    Bound(
+        "temperature's derivative",
+        "z_loss",
+        "4 * far + 3 * costs + pull_T * (lse * (4 * far_p + 3 * most) + e * most)",
+        Z_LOSSES,
+    ),
     Bound("Hessian's diagonal, exact", "all that it takes", "(4 * (1 + d) + 2) * x", SECOND),
     Bound("Hessian's diagonal, xgboost", "all that it takes", "(4 * (1 + d) + 2) * x", SECOND),
     Bound("Hessian's diagonal, lightgbm", "all that it takes", "(4 * (1 + d) + 2) * x", SECOND),
     Bound("cross_entropy_hvp", "all that it takes", PRODUCT, SECOND),
-    Bound("softmax_jvp, softmax_vjp", "none", PRODUCT),
+    Bound("softmax_jvp, softmax_vjp", "none, `where`, temperature", PRODUCT, OF_SOFTMAX),
+    Bound("log_softmax_jvp", "none, `where`, temperature", "w * (4 * mean + 3 * v)", OF_SOFTMAX),
+    Bound("log_softmax_vjp", "none, `where`, temperature", "(4 * (1 + d) + 2) * P + 3 * Q", OF_SOFTMAX),
     Bound("softmax_jacobian", "none", "(12 + 4 * both) * x", n_classes=FEW_CLASSES),
+    Bound("entropy", "none, `where`, temperature", exactly.ENTROPY, OF_SOFTMAX),
+    Bound("entropy_and_grad", "all that it takes", exactly.ENTROPY_GRAD, OF_ENTROPY),
+    Bound("kl_divergence", "from probabilities", exactly.DIVERGENCE, FROM_PROBABILITIES),
+    Bound("kl_divergence", "from a teacher", exactly.DIVERGENCE, FROM_TEACHER),
+    Bound("kl_divergence_and_grad", "from probabilities", exactly.GRAD_FROM_PROBABILITIES, FROM_PROBABILITIES),
+    Bound("kl_divergence_and_grad", "from a teacher", exactly.GRAD_FROM_TEACHER, FROM_TEACHER),
     Bound("loss from parts", "none, temperature, base", "(4 * (1 + lead) + 2) * x", IN_PARTS),
     Bound("loss from parts", "softcap", "(4 * (1 + lead) + 2) * x + cap * W", CAPS),
     Bound(
@@ -178,18 +220,50 @@ def rows_of_every_kind(rng, n_classes, temperature, softcap, dtype):
     return rows.astype(dtype), labels
 
 
+def teachers(rng, z, T):
+    """Logits near those of the students, and far."""
+    distance = np.array([0, 1e-6, 1e-3, 0.1, 1, 8])[np.arange(len(z)) % 6]
+    return (z + rng.normal(size=z.shape) * np.reshape(distance * T, (-1, 1))).astype(z.dtype)
+
+
+def sparse_target(rng, n, n_classes, n_masses, dtype):
+    """Some classes are there twice, and some are none. Sums of two masses are exact."""
+    indices = rng.integers(-1, n_classes, (n, n_masses))
+    return SparseTarget(indices, (rng.integers(0, 1024, (n, n_masses)) / 1024).astype(dtype))
+
+
+def dense(labels, n_classes):
+    """A sparse target as a distribution; other labels as they are."""
+    if not isinstance(labels, SparseTarget):
+        return labels
+    masses = np.zeros((len(labels.indices), n_classes + 1))  # the last class stands for -1
+    np.add.at(masses, (np.arange(len(masses))[:, None], labels.indices), labels.values)
+    return masses[:, :-1]
+
+
 def inputs_of(case, n_classes, dtype):
     """Logits, labels or a target, the direction, and the options as the functions take them."""
     rng = np.random.default_rng([n_classes, len(repr(case))])
     options = dict(case)
-    z, labels = rows_of_every_kind(rng, n_classes, case.get("temperature", 1), case.get("softcap"), dtype)
+    T = case.get("temperature", 1)
+    z, labels = rows_of_every_kind(rng, n_classes, 1 if T == "own" else T, case.get("softcap"), dtype)
     n = len(z)
-    if options.pop("target", None):
+    if T == "own":
+        T = options["temperature"] = 10 ** rng.uniform(-3, 3, n)
+        z = (z * T[:, None]).astype(dtype)
+    target = options.pop("target", None)
+    if target == "near" or "target_logits" in options:
+        labels = teachers(rng, z, T)
+        if target:
+            labels = softxent.softmax(labels.astype(np.float64) / np.reshape(T, (-1, 1))).astype(dtype)
+    elif target:
         labels = rng.dirichlet(np.full(n_classes, 0.3), n).astype(dtype)
+    if "sparse" in options:
+        labels = sparse_target(rng, n, n_classes, options.pop("sparse"), dtype)
     if "where" in options:
         options["where"] = rng.random(z.shape) < 0.7
         options["where"][np.arange(n), labels if labels.ndim == 1 else z.argmax(axis=1)] = True
-        if labels.ndim == 2:
+        if target and target != "near":
             labels *= options["where"]
     if "class_weight" in options:
         options["class_weight"] = rng.uniform(0.1, 3, n_classes).astype(dtype)
@@ -250,7 +324,7 @@ class Sample:
         self.find_probabilities()
         self.find_density(y, options.get("class_weight"))
         v = [mp.mpf(float(x)) * ok for x, ok in zip(v, self.allowed, strict=True)]
-        self.v = [x - v[self.top] for x in v]
+        self.g, self.v = v, [x - v[self.top] for x in v]
 
     def find_probabilities(self):
         cap = self.cap
@@ -287,6 +361,9 @@ class Sample:
         mean_v = mp.fsum(x * y for x, y in zip(p, self.v, strict=True))
         product = [x * (y - mean_v) for x, y in zip(p, self.v, strict=True)]
         log_p = [-(x + self.log_sum) for x in self.depth]
+        sum_g = mp.fsum(self.g)
+        mean_depth = mp.fsum(p[k] * self.depth[k] for k in self.left)
+        from_mean = self.W * mean_depth - mp.fsum(self.q[k] * self.depth[k] for k in self.left)
         return {
             "loss": [self.s * (self.nats / self.ln_base + self.z_loss * self.lse**2)],
             "grad": [u[k] * (less_q[k] / self.ln_base + pull * p[k]) * self.allowed[k] for k in self.classes],
@@ -295,7 +372,12 @@ class Sample:
             "logsumexp": [self.lse],
             "hess": [self.hess_scale * x * y for x, y in zip(p, self.not_p, strict=True)],
             "hvp": [self.hess_scale * x for x in product],
-            "jvp": product,
+            "jvp": [x / self.T for x in product],
+            "log_jvp": [(x - mean_v) / self.T * ok for x, ok in zip(self.v, self.allowed, strict=True)],
+            "log_vjp": [(x - y * sum_g) / self.T for x, y in zip(self.g, p, strict=True)],
+            "temperature_grad": [
+                self.upstream / self.T * (from_mean / self.ln_base + pull * (mean_depth - self.m / self.T))
+            ],
             "jacobian": [
                 p[k] * self.not_p[k] if k == j else -p[k] * p[j]
                 for k in self.classes
@@ -321,6 +403,11 @@ class Sample:
         cap = 9 * float(max(abs(self.capped[k]) for k in self.left) / self.T) if self.cap else 0.0
         w = float(abs(self.hess_scale))
         mean = float(mp.fsum(self.p[k] * abs(self.v[k]) * (1 + self.depth[k]) for k in self.left))
+        mean_depth = float(mp.fsum(self.p[k] * self.depth[k] for k in self.left))
+        far_p = float(mp.fsum(self.p[k] * self.depth[k] * (1 + self.depth[k]) for k in self.left))
+        of_T = float(abs(self.upstream / self.T))
+        g = [float(abs(x)) for x in self.g]
+        all_g = sum(g)
         return {
             "depth": depth,
             "p": [float(x) for x in self.p],
@@ -348,6 +435,15 @@ class Sample:
             "z": [float(self.z_loss * self.s)],
             "pull": [2 * float(self.z_loss * x) * y for x, y in zip(self.p, u, strict=True)],
             "w": [w],
+            "w_of_T": [float(1 / self.T)],
+            "P_of_g": [float((self.not_p[k] if confident[k] else self.p[k]) / self.T) * all_g for k in self.classes],
+            "Q_of_g": [(all_g - g[k] if confident[k] else g[k]) / float(self.T) for k in self.classes],
+            "far": [of_T * W * far_p / base],
+            "far_p": [far_p],
+            "costs": [of_T * (W * mean_depth + float(mp.fsum(self.q[k] * self.depth[k] for k in self.left))) / base],
+            "rate": [of_T * W / base],
+            "most": [mean_depth + m],
+            "pull_T": [2 * float(self.z_loss) * of_T],
             "v": [float(abs(x)) for x in self.v],
             "mean": [mean + 2 * max(float(abs(self.v[k])) for k in self.left if is_max[k])],
             "scale": [max(1.0, float(abs(self.upstream / self.T)) * (1 + W) * (1 + 1 / base) + w)],
@@ -360,13 +456,49 @@ def exact(case_items, n_classes, dtype):
     """The inputs of a case, the exact answers, and the numbers that bounds are made of."""
     z, labels, v, options = inputs_of(dict(case_items), n_classes, dtype)
     with mp.workdps(50):
-        samples = [Sample(z[i], labels[i], v[i], options, i) for i in range(len(z))]
+        targets = dense(labels, n_classes)
+        samples = [Sample(z[i], targets[i], v[i], options, i) for i in range(len(z))]
         answers, sizes = [x.answers() for x in samples], [x.sizes() for x in samples]
         return (
             (z, labels, v, options),
             {name: Numbers([x[name] for x in answers]) for name in answers[0]},
             {name: np.array([x[name] for x in sizes]) for name in sizes[0]},
         )
+
+
+@cache
+def exact_of_softmax(case_items, n_classes, dtype):
+    """The same of entropies, or divergences, and their gradients: by exact.py."""
+    z, target, _, options = given = inputs_of(dict(case_items), n_classes, dtype)
+    n = len(z)
+    allowed, is_divergence = options.get("where", np.ones(z.shape, bool)), np.shape(target) == z.shape
+    T, weight, upstream = (
+        options.get(name, 1) * np.ones(n) for name in ("temperature", "sample_weight", "grad_output")
+    )
+    values, grads, sizes = [], [], []
+    for i, left in enumerate(allowed):
+        if is_divergence:
+            one = exactly.divergence(z[i, left], target[i, left], T[i], "target_logits" in options)
+        else:
+            one = exactly.entropy(z[i, left], T[i])
+        with mp.workdps(50):
+            factor, grad = mp.mpf(float(weight[i])), np.full(n_classes, mp.mpf(0))
+            grad[left] = [mp.mpf(a) + mp.mpf(b) for a, b in zip(one.high.tolist(), one.low.tolist(), strict=True)]
+            values.append([factor * one.value])
+            grads.append([factor * mp.mpf(float(upstream[i])) * x for x in grad])
+        sizes.append({name: of_classes(x, left) for name, x in one.sizes.items()})
+    sizes = {name: np.array([x[name] for x in sizes]) for name in sizes[0]}
+    factors = {"value": weight[:, None], "grad": (weight * upstream)[:, None]}
+    return given, {"value": Numbers(values), "grad": Numbers(grads)}, sizes | {"factors": factors, "allowed": allowed}
+
+
+def of_classes(x, left):
+    """A number of each class that is left, with 0 for the others; one of the sample as it is."""
+    if np.ndim(x) == 0:
+        return [x]
+    every = np.zeros(len(left))
+    every[left] = x
+    return every
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -436,11 +568,28 @@ def from_parts(z, labels, options, n_parts=3):
 # What the library says.
 
 
+OF_EXACT = ("entropy", "entropy_and_grad", "kl_divergence", "kl_divergence_and_grad")  # which exact.py has the truth of
+NONE = {"reduction": "none"}
+
+
 def answer(operation, z, labels, v, options):
     """What the library computes, and to which of the exact answers it belongs."""
     of_family = {key: options[key] for key in ("where", "temperature") if key in options}
     if operation in ("softmax", "log_softmax", "logsumexp"):
         return operation, getattr(softxent, operation)(z, **of_family)
+    if operation in OF_EXACT:
+        arguments, of_value = (z,), {name: x for name, x in options.items() if name != "grad_output"}
+        if operation.startswith("kl"):
+            arguments, options, of_value = (z, labels), options | NONE, of_value | NONE
+        value, grad = getattr(softxent, operation.removesuffix("_and_grad") + "_and_grad")(*arguments, **options)
+        if operation.endswith("grad"):
+            return "grad", grad
+        np.testing.assert_array_equal(value, getattr(softxent, operation)(*arguments, **of_value))
+        return "value", value
+    if operation == "temperature's derivative":
+        return "temperature_grad", softxent.cross_entropy_and_grad(
+            z, labels, reduction="none", wrt_temperature=True, **options
+        )[2]
     if operation == "loss":
         return "loss", softxent.cross_entropy(z, labels, reduction="none", **options)
     if operation == "gradient":
@@ -451,9 +600,11 @@ def answer(operation, z, labels, v, options):
     if operation == "cross_entropy_hvp":
         return "hvp", softxent.cross_entropy_hvp(z, labels, v, reduction="none", **options)
     if operation == "softmax_jvp, softmax_vjp":
-        product = softxent.softmax_jvp(z, v)
-        np.testing.assert_array_equal(product, softxent.softmax_vjp(z, v))
+        product = softxent.softmax_jvp(z, v, **options)
+        np.testing.assert_array_equal(product, softxent.softmax_vjp(z, v, **options))
         return "jvp", product
+    if operation in ("log_softmax_jvp", "log_softmax_vjp"):
+        return operation.replace("softmax_", ""), getattr(softxent, operation)(z, v, **options)
     if operation == "softmax_jacobian":
         return "jacobian", softxent.softmax_jacobian(z)
     loss, grad = from_parts(z, labels, options)
@@ -486,27 +637,33 @@ def names_of(bound, name, sizes):
         names["lead"] = sizes["largest_lead"]
     if name == "hess":
         names["d"] = sizes["d_of_hess"]
-    if name == "jvp":
-        names["w"] = np.ones_like(sizes["w"])
+    if name in ("jvp", "log_jvp", "temperature_grad"):
+        names["w"] = sizes["w_of_T"]
+    if name == "log_vjp":
+        names |= {"P": sizes["P_of_g"], "Q": sizes["Q_of_g"], "d": sizes["d_of_hess"]}
     return names
 
 
 def errors(bound, case, n_classes, dtype):
     """The error of each result as a share of its bound, and relative in eps, for the instruction set in use."""
-    given, answers, sizes = exact(tuple(sorted(case.items(), key=str)), n_classes, dtype)
+    find = exact_of_softmax if bound.operation in OF_EXACT else exact
+    given, answers, sizes = find(tuple(sorted(case.items(), key=str)), n_classes, dtype)
     name, got = answer(bound.operation, *given)
     truth = truth_of(bound.operation, answers[name], n_classes, sizes["allowed"])
     got = got.astype(np.float64).reshape(truth.high.shape)
     names, info, size = names_of(bound, name, sizes), np.finfo(dtype), np.abs(truth.high)
     eps, smallest, largest = float(info.eps), float(info.tiny), float(info.max)
-    names |= {"x": np.where(np.isfinite(size), size, 0), "eps": eps}
-    flushed = smallest * names["scale"] * (1 + (names["v"] + names["mean"] if name in ("hvp", "jvp") else 0))
+    factor = names["factors"][name] if "factors" in names else 1
+    names |= {"x": np.where(np.isfinite(size), size, 0) / factor, "eps": eps}
+    flushed = smallest * (names["scale"] if "scale" in names else np.maximum(1, factor * names["w"]))
+    if name in ("hvp", "jvp", "log_jvp"):
+        flushed = flushed * (1 + names["v"] + names["mean"])
     # Results that must be infinite are, and results beyond the range of the dtype may be.
     beyond = np.isinf(got) & (size > largest) & (np.sign(got) == np.sign(truth.high))
     error = np.where(beyond, 0, np.abs(truth.distance(got)))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where((size > 4 * flushed / eps) & ~beyond, error / size / eps, 0)
-    return error / (eps * eval(bound.bound, {}, names) + flushed), relative
+    return error / (factor * eps * eval(bound.bound, {}, names) + flushed), relative
 
 
 def worst(bound, dtype):
