@@ -310,7 +310,8 @@ static ptrdiff_t draw_samples(ptrdiff_t entries, reader *r)
 }
 
 KNOWS_FIELDS_UP_TO(log_base, softxent_options);
-KNOWS_FIELDS_UP_TO(top_stride, softxent_block); /* draw_arrays, draw_block, block_of, writes_of, spoil_pointer */
+KNOWS_FIELDS_UP_TO(temperature_grad_stride,
+                   softxent_block); /* draw_arrays, draw_block, block_of, writes_of, spoil_pointer */
 
 static void draw_options(drawn *d, reader *r)
 {

@@ -815,9 +815,10 @@ cdef class Call:
 
     What is None, or 0, is left out. Labels and classes are native integers, `where` is bool, rank and top are native
     int64, temperatures native float64, and the class weights contiguous floats of the type that is computed in. So are
-    masses, and classes are contiguous too: both have one axis more than the samples, the last. The other arrays may have any type. If the
-    kernels cannot read one, the methods say so and do nothing. They can then be given `arrays` for one piece of the
-    samples after the other: a list in the order of `FIELDS`, with the class axis behind the sample axes.
+    masses, and classes are contiguous too: both have one axis more than the samples, the last. The other arrays may
+    have any type. If the kernels cannot read one, the methods say so and do nothing. They can then be given `arrays`
+    for one piece of the samples after the other: a list in the order of `FIELDS`, with the class axis behind the sample
+    axes.
     """
     cdef public int class_axis
     cdef public bint f32

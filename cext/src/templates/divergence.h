@@ -148,7 +148,7 @@ static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
         stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
         stats[i]->t = T(tempered_of)(row_max, &g->inverse, g->targets.headroom);
     }
-    const vec unit = pair->student.t.unit;
+    const vec unit = g->inverse.unit;
     pair->tops = T(difference)(V(mul)(pair->teacher.sample.stats.row_max, unit),
                                V(mul)(pair->student.sample.stats.row_max, unit), &pair->tops_low);
 }
