@@ -199,6 +199,7 @@ def set_grad_output(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
 OUR_WORDS = {
     "logits": "a input inputs logit predictions preds scores x y_pred",
     "labels": "label target targets y y_true",
+    "target": "labels q soft_targets targets teacher teacher_logits y_true",
     "axis": "dim class_axis",
     "class_weight": "class_weights pos_weight weight weights",
     "sample_weight": "sample_weights weight weights",
@@ -218,6 +219,7 @@ OUR_WORDS = {
 NO_WORD = {
     "from_logits": "logits are what it takes; for probabilities p give numpy.log(p)",
     "dtype": "the result has the logits' dtype; convert these",
+    "log_target": "for log-probabilities give target_logits=True: these are logits too",
     "b": "for weights of the classes add numpy.log(b) to the logits",
 }
 
