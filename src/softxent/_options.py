@@ -106,8 +106,8 @@ def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
         return
     if given.shape != shape:
         raise ValueError(f"temperature must be a number, or have the samples' shape {shape}; got {given.shape}")
-    temperatures = np.require(given, np.float64, ["A"])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
+        temperatures = np.require(given, np.float64, ["A"])
         bad = ~((temperatures >= SMALLEST_SCALE) & (temperatures <= LARGEST_SCALE))
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), shape)
