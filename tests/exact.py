@@ -25,7 +25,7 @@ import numpy as np
 
 DIGITS = 120
 
-ENTROPY = "4 * spread + 2 * x"
+ENTROPY = "4 * spread"
 ENTROPY_GRAD = "(4 * (1 + depth) + 2) * w * p * (depth + mean)"
 DIVERGENCE = "4 * terms + slope + eps * curve"
 GRAD_FROM_PROBABILITIES = "(4 * (1 + depth) + 2) * P + 3 * Q"

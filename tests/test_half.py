@@ -141,7 +141,7 @@ def test_rounding_is_to_nearest_even(n_classes, layout, half, isa):
             np.testing.assert_array_equal(out[:, k].copy().view(np.int16), expected.view(np.int16))
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "entropy"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_softmax_family_is_that_of_float32_rounded(name, temperature, problem, half, isa):
     z, _, axis = problem
@@ -461,6 +461,10 @@ def calls_with_outputs(n_classes, rng):
         "product": lambda z, y, out: softxent.cross_entropy_hvp(z, y, np.broadcast_to(weights, z.shape), out=out),
         "softmax": lambda z, y, out: softxent.softmax(z, out=out),
         "log_softmax": lambda z, y, out: softxent.log_softmax(z, out=out),
+        "entropy": lambda z, y, out: softxent.entropy_and_grad(z, out=out)[1],
+        "divergence": lambda z, y, out: softxent.kl_divergence_and_grad(
+            z, np.broadcast_to(weights, z.shape), target_logits=True, out=out
+        )[1],
     }
 
 
@@ -479,6 +483,7 @@ def test_outputs_may_be_float32_and_are_what_the_halves_are_rounded_from(n_class
     for function in (
         lambda out: softxent.cross_entropy(z, labels, reduction="none", out=out),
         lambda out: softxent.logsumexp(z, out=out),
+        lambda out: softxent.entropy(z, out=out),
     ):
         losses = function(np.empty(37, np.float32))
         assert losses.dtype == np.float32
@@ -592,7 +597,7 @@ def test_the_edges_are_those_of_float32(n_classes, order, half, isa):
         expected = softxent.cross_entropy_and_grad(z32, labels, reduction="none", ignore_index=-1)
         np.testing.assert_array_equal(wide(losses), wide(half.rounded(expected[0])))
         np.testing.assert_array_equal(wide(grad), wide(half.rounded(expected[1])))
-    for name in ("softmax", "log_softmax", "logsumexp"):
+    for name in ("softmax", "log_softmax", "logsumexp", "entropy"):
         expected = half.rounded(getattr(softxent, name)(z32))
         np.testing.assert_array_equal(wide(getattr(softxent, name)(z)), wide(expected))
 
@@ -651,6 +656,9 @@ def test_no_temporary_of_the_size_of_the_logits_is_made(name, order, half):
         calls.append(lambda: softxent.cross_entropy(z, labels, **options))
     if name in ("none", "where", "temperature"):
         calls.append(lambda: softxent.softmax(z, out=out, **options))
+        calls.append(lambda: softxent.entropy_and_grad(z, out=out, **options))
+        calls.append(lambda: softxent.kl_divergence_and_grad(z, target, out=out, **options))
+        calls.append(lambda: softxent.kl_divergence_and_grad(z, z, target_logits=True, out=out, **options))
     for call in calls:
         tracemalloc.start()
         call()

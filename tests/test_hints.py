@@ -271,7 +271,7 @@ def test_anothers_names_in_place_of_ours_are_told_ours(call):
         softxent.cross_entropy_and_rank(Z, target=Y)
 
 
-FAMILY = [name for name in softxent.__all__ if "softmax" in name or name == "logsumexp"]
+FAMILY = [name for name in softxent.__all__ if "softmax" in name or name.startswith(("logsumexp", "entropy"))]
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -284,6 +284,18 @@ def test_the_softmax_family_is_told_too(name):
         function(*arguments, never_heard_of=1)
     with says(TypeError, "'dtype'; the result has the logits' dtype"):
         function(*arguments, dtype=np.float32)
+
+
+@pytest.mark.parametrize("function", [softxent.kl_divergence, softxent.kl_divergence_and_grad])
+def test_the_divergence_is_told_too(function):
+    t = np.full(Z.shape, 1 / 3)
+    for theirs, ours in (("input", "logits="), ("teacher", "target="), ("q", "target="), ("y_true", "target=")):
+        with says(TypeError, f"got an unexpected keyword argument {theirs!r}; here it is {ours}"):
+            function(Z, t, **{theirs: None})
+    with says(TypeError, "'log_target'; for log-probabilities give target_logits=True"):
+        function(Z, np.log(t), log_target=True)
+    of_logits, of_probabilities = function(Z, np.log(t), target_logits=True), function(Z, t)
+    np.testing.assert_allclose(as_tuple(of_logits)[0], as_tuple(of_probabilities)[0], rtol=1e-12)
 
 
 def test_scipys_weights_are_told_their_logarithm():
@@ -299,4 +311,5 @@ def test_every_word_that_is_named_is_a_parameter():
     functions = [f for name in softxent.__all__ if callable(f := getattr(softxent, name))]
     known = {name for f in functions for name in inspect.signature(f).parameters}
     assert set(OUR_WORDS) <= known
-    assert not {word for words in OUR_WORDS.values() for word in words.split()} & (known - {"v", "grad_output"})
+    ours_elsewhere = {"v", "grad_output", "labels", "target"}  # one function's word for what another calls otherwise
+    assert not {word for words in OUR_WORDS.values() for word in words.split()} & (known - ours_elsewhere)

@@ -15,7 +15,8 @@ import pytest
 import softxent
 from softxent import _config, _kernels, reference
 
-FUNCTIONS = [getattr(softxent, name) for name in softxent.__all__ if name != "__version__"]
+NAMES = [getattr(softxent, name) for name in softxent.__all__ if name != "__version__"]
+FUNCTIONS = [f for f in NAMES if not inspect.isclass(f)]
 
 
 def run(code, **environment):
@@ -23,7 +24,7 @@ def run(code, **environment):
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", ["_loss", "_softmax", "_threads", "_config", "reference"])
+@pytest.mark.parametrize("name", ["_divergence", "_labels", "_loss", "_softmax", "_threads", "_config", "reference"])
 def test_the_examples_in_the_docstrings_are_true(name):
     module = importlib.import_module(f"softxent.{name}")
     failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -51,7 +52,7 @@ def documented_parameters(function):
     return {name for line in names for name in line}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", NAMES, ids=lambda f: f.__name__)
 def test_every_parameter_is_documented(function):
     assert set(parameters(function)) <= documented_parameters(function)
 
@@ -66,6 +67,14 @@ def test_the_reference_defines_what_the_package_offers(name):
     assert set(here) - set(there) <= {"out", "accumulate", "n_threads"}
     assert set(there) <= set(here)
     assert all(here[p].default == there[p].default for p in there)
+
+
+def test_a_sparse_target_is_documented_and_a_pair_of_arrays_by_name():
+    assert [c for c in NAMES if inspect.isclass(c)] == [softxent.SparseTarget]
+    target = softxent.SparseTarget(values=[[1.0]], indices=[[0]])
+    assert target == ([[0]], [[1.0]])
+    assert ">>>" in softxent.SparseTarget.__doc__
+    assert softxent.SparseTarget is reference.SparseTarget
 
 
 def test_the_readmes_example_is_true():

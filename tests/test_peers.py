@@ -390,6 +390,72 @@ def test_the_softmaxs_products_with_vectors_are_autograds(shape, torch, dtype, i
             assert_close(product, expected.numpy(), RTOL[dtype], atol)
 
 
+@pytest.mark.parametrize("shape", FAMILY_SHAPES, ids=str)
+def test_the_log_softmaxs_products_with_vectors_are_autograds(shape, torch, dtype, isa, rng):
+    logits, v = rng.normal(scale=2, size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    z, wide_v = torch.tensor(logits.astype(np.float64)), torch.tensor(v.astype(np.float64))
+    for axis, temperature in itertools.product(range(len(shape)), (1.0, 0.6)):
+        p = torch.softmax(z / temperature, axis).numpy()
+
+        def log_softmax(z, axis=axis, temperature=temperature):
+            return torch.log_softmax(z / temperature, axis)
+
+        _, jvp = torch.autograd.functional.jvp(log_softmax, z, wide_v)
+        _, vjp = torch.autograd.functional.vjp(log_softmax, z, wide_v)
+        # Both are differences, v - p.v and g - p sum(g). Their terms are rounded, so the bound is on them.
+        size, largest = np.abs(v), np.abs(v).max(axis=axis, keepdims=True)
+        of_terms = few_eps(dtype) / temperature
+        product = softxent.log_softmax_jvp(logits, v, axis, temperature=temperature)
+        assert_close(product, jvp.numpy(), RTOL[dtype], of_terms * (size + largest))
+        product = softxent.log_softmax_vjp(logits, v, axis, temperature=temperature)
+        sums = np.abs(v).sum(axis=axis, keepdims=True)
+        assert_close(product, vjp.numpy(), RTOL[dtype], of_terms * (size + 4 * p * sums))
+
+
+@pytest.mark.parametrize("shape", FAMILY_SHAPES, ids=str)
+def test_the_entropy_is_pytorchs(shape, torch, autograd, dtype, isa, rng):
+    logits = rng.normal(scale=3, size=shape).astype(dtype)
+    for axis, temperature in itertools.product(range(len(shape)), (1.0, 0.6)):
+
+        def entropy(z, axis=axis, temperature=temperature):
+            last = torch.movedim(z, axis, -1) / temperature
+            return torch.distributions.Categorical(logits=last, validate_args=False).entropy()
+
+        expected, expected_grad = autograd(entropy, logits.astype(np.float64))
+        h, grad = softxent.entropy_and_grad(logits, axis, temperature=temperature)
+        assert_close(h, expected, RTOL[dtype], rounding_of_lse(logits / temperature, np.float64))
+        # The gradient is p (depth - mean depth): the bound is on its terms, of which none is above p max depth / T.
+        p = softxent.softmax(logits.astype(np.float64), axis, temperature=temperature)
+        depth = np.ptp(logits, axis=axis, keepdims=True) / temperature
+        assert_close(grad, expected_grad, RTOL[dtype], few_eps(dtype) * p * depth * (1 + depth) / temperature)
+
+
+@pytest.mark.parametrize("is_logits", [False, True], ids=["probabilities", "a teacher's logits"])
+@pytest.mark.parametrize("shape", FAMILY_SHAPES, ids=str)
+def test_the_divergence_is_pytorchs(shape, is_logits, torch, autograd, dtype, isa, rng):
+    logits, teacher = (rng.normal(scale=2, size=shape).astype(dtype) for _ in range(2))
+    for axis, temperature in itertools.product(range(len(shape)), (1.0, 2.0)):
+        t = softxent.softmax(teacher.astype(np.float64), axis, temperature=temperature)
+        target = teacher if is_logits else t.astype(dtype)
+        t = t if is_logits else target.astype(np.float64)
+
+        def divergence(z, axis=axis, temperature=temperature, t=t):
+            log_p = torch.log_softmax(z / temperature, axis)
+            return torch.nn.functional.kl_div(log_p, torch.tensor(t), reduction="none").sum(axis)
+
+        options = {"axis": axis, "temperature": temperature, "target_logits": is_logits}
+        expected, expected_grad = autograd(divergence, logits.astype(np.float64))
+        kl, grad = softxent.kl_divergence_and_grad(logits, target, reduction="none", **options)
+        # Ours has 1 - sum(t) beside, which is not quite 0 of rounded probabilities.
+        assert_close(kl, expected + 1 - t.sum(axis=axis), RTOL[dtype], few_eps(dtype))
+        assert_close(grad, expected_grad, RTOL[dtype], few_eps(dtype) * t)
+        # "batchmean" divides by the number of samples along the first axis alone.
+        if len(shape) == 2 and axis == 1:
+            log_p = torch.log_softmax(torch.tensor(logits.astype(np.float64)) / temperature, axis)
+            mean = torch.nn.functional.kl_div(log_p, torch.tensor(t), reduction="batchmean").item()
+            assert_close(softxent.kl_divergence(logits, target, **options), mean, 10 * RTOL[dtype])
+
+
 @pytest.mark.parametrize("n_classes", [2, 10, 65])
 def test_the_softmaxs_jacobian_is_autograds(n_classes, torch, dtype, isa, rng):
     logits = rng.normal(scale=2, size=(2, n_classes, 3)).astype(dtype)
@@ -539,6 +605,18 @@ def test_the_softmax_family_is_scipys(shape, special, dtype, isa, rng):
         kept = np.isfinite(expected)
         assert_close(ours[kept], expected[kept], RTOL[dtype], atol)
         np.testing.assert_array_equal(ours[~kept], expected[~kept])
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 65])
+def test_entropy_and_divergence_are_scipys(n_classes, special, dtype, isa, rng):
+    logits = rng.normal(scale=2, size=(20, n_classes)).astype(dtype)
+    p = special.softmax(logits.astype(np.float64), axis=1)
+    assert_close(softxent.entropy(logits), special.entr(p).sum(axis=1), RTOL[dtype])
+    t = rng.dirichlet(np.ones(n_classes), 20).astype(dtype)
+    t[rng.random(t.shape) < 0.1] = 0
+    # SciPy's kl_div has the terms t log(t / p) - t + p, which are our terms.
+    expected = special.kl_div(t.astype(np.float64), p).sum(axis=1)
+    assert_close(softxent.kl_divergence(logits, t, reduction="none"), expected, RTOL[dtype], few_eps(dtype))
 
 
 def test_the_logsumexp_of_infinities_is_scipys(special, dtype, isa):

@@ -23,6 +23,7 @@ ARRAYS = {
     "grad_output": np.ones(4),
     "v": np.ones((4, 3)),
     "g": np.ones((4, 3)),
+    "target": np.full((4, 3), 0.5),
     "out": np.full((4, 3), 7.0),
 }
 MODULES = {"softxent": softxent, "reference": reference}
@@ -113,10 +114,10 @@ def call(module, name, argument, value):
     """Call the function with this argument. All other arguments are valid."""
     arguments = {argument: value}
     parameters = inspect.signature(getattr(softxent, name)).parameters
-    for needed in ("logits", "labels", "v", "g"):
+    for needed in ("logits", "labels", "target", "v", "g"):
         if needed in parameters:
             arguments.setdefault(needed, ARRAYS[needed])
-    if argument in ("grad_output", "out") and "labels" in parameters:
+    if argument in ("grad_output", "out") and "reduction" in parameters:
         arguments["reduction"] = "none"
     if argument == "out" and name == "cross_entropy_grad_hess":
         arguments["out"] = (None, value)
@@ -124,7 +125,7 @@ def call(module, name, argument, value):
 
 
 def good(name, argument):
-    if argument == "out" and name in ("cross_entropy", "cross_entropy_and_rank", "logsumexp"):
+    if argument == "out" and name in ("cross_entropy", "cross_entropy_and_rank", "logsumexp", "entropy"):
         return np.full(4, 7.0)
     return ARRAYS[argument].copy()
 

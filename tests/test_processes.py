@@ -277,6 +277,8 @@ def test_memory_that_cannot_be_had_is_a_memory_error(tmp_path):
         lambda: softxent.cross_entropy_and_grad(many, labels),
         lambda: softxent.cross_entropy_grad_hess(many, labels),
         lambda: softxent.softmax(many),
+        lambda: softxent.entropy_and_grad(many),
+        lambda: softxent.kl_divergence_and_grad(many, many, target_logits=True),
         lambda: softxent.softmax_jacobian(many[:10**4]),
     ):
         try:

@@ -15,6 +15,8 @@ import softxent
 from softxent._options import Options
 
 LARGE = (4000, 100)
+FAMILY = (softxent.softmax, softxent.log_softmax, softxent.logsumexp, softxent.entropy, softxent.entropy_and_grad)
+PRODUCTS = (softxent.softmax_jvp, softxent.softmax_vjp, softxent.log_softmax_jvp, softxent.log_softmax_vjp)
 
 
 @pytest.mark.parametrize("shape", [(20000, 10), LARGE])
@@ -61,7 +63,9 @@ def test_inputs_are_never_written(dtype, isa, rng):
         softxent.cross_entropy_and_grad(z, labels, reduction="none", grad_output=upstream)
         softxent.cross_entropy_and_grad(z, target, ignore_index=None)
         softxent.cross_entropy(z, labels, ignore_index=1)
-        for function in (softxent.softmax, softxent.log_softmax, softxent.logsumexp):
+        softxent.kl_divergence_and_grad(z, target)
+        softxent.kl_divergence_and_grad(z, target, target_logits=True)
+        for function in FAMILY:
             function(z)
         for a, b in zip(arrays, before, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -202,6 +206,9 @@ def test_inputs_are_never_written_with_options(dtype, isa, rng):
             "class_weight": rng.random(c).astype(dtype),
             "sample_weight": rng.random(n).astype(dtype),
             "where": rng.random(shape) < 0.8,
+            "temperatures": rng.uniform(0.5, 2, n),
+            "indices": rng.integers(-1, c, (n, 3)),
+            "masses": rng.random((n, 3)),
         }
         before = {name: a.copy() for name, a in arrays.items()}
         for a in arrays.values():
@@ -214,10 +221,18 @@ def test_inputs_are_never_written_with_options(dtype, isa, rng):
             softxent.cross_entropy_and_grad(z, y, softcap=5.0, z_loss=0.1, **options)
             softxent.cross_entropy_grad_hess(z, y, **options)
             softxent.cross_entropy_hvp(z, y, v, **options)
-        for function in (softxent.softmax, softxent.log_softmax, softxent.logsumexp):
+            softxent.cross_entropy_and_grad(
+                z, y, wrt_temperature=True, **options | {"temperature": arrays["temperatures"]}
+            )
+        sparse = softxent.SparseTarget(arrays["indices"], arrays["masses"])
+        softxent.cross_entropy_and_grad(z, sparse, **options)
+        for is_logits in (False, True):
+            divergent = {name: arrays[name] for name in ("where", "sample_weight")} | {"target_logits": is_logits}
+            softxent.kl_divergence_and_grad(z, arrays["target"], temperature=arrays["temperatures"], **divergent)
+        for function in FAMILY:
             function(z, where=arrays["where"], temperature=0.5)
-        softxent.softmax_jvp(z, v)
-        softxent.softmax_vjp(z, v)
+        for function in PRODUCTS:
+            function(z, v, where=arrays["where"], temperature=0.5)
         softxent.softmax_jacobian(z[:2])
         for name, a in arrays.items():
             np.testing.assert_array_equal(a, before[name])
@@ -272,6 +287,7 @@ OPTIONS = {
     "ignore_index": lambda n, c: {"ignore_index": 1},
     "label_smoothing": lambda n, c: {"label_smoothing": 0.1},
     "temperature": lambda n, c: {"temperature": 2.0},
+    "temperatures": lambda n, c: {"temperature": np.full(n, 2.0, np.float32)},
     "softcap": lambda n, c: {"softcap": 30.0},
     "z_loss": lambda n, c: {"z_loss": 1e-4},
     "base": lambda n, c: {"base": 2},
@@ -298,6 +314,7 @@ def test_no_temporary_of_the_size_of_the_logits_is_made_with_any_option(name, ax
     shape = (n, c) if axis == 1 else (c, n)
     z, out, other = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     labels, target = np.zeros(n, np.int64), np.zeros(shape, np.float16)
+    sparse = softxent.SparseTarget(np.zeros((n, 3), np.int32), np.ones((n, 3), np.float16))
     options = OPTIONS[name](n, c) | {"axis": axis, "n_threads": 1}
     if "where" in options and axis == 0:
         options["where"] = options["where"].T
@@ -308,6 +325,11 @@ def test_no_temporary_of_the_size_of_the_logits_is_made_with_any_option(name, ax
     ]
     if name != "ignore_index":
         calls.append(lambda: softxent.cross_entropy_and_grad(z, target, out=out, **options))
+        calls.append(lambda: softxent.cross_entropy_and_grad(z, sparse, out=out, wrt_temperature=True, **options))
+    if name in ("nothing", "sample_weight", "where", "temperature", "temperatures", "normalizer", "grad_output"):
+        for is_logits in (False, True):
+            more = options | {"target_logits": is_logits, "out": out}
+            calls.append(lambda more=more: softxent.kl_divergence_and_grad(z, target, **more))
     if name not in ("softcap", "z_loss", "grad_output", "accumulate"):
         calls.append(lambda: softxent.cross_entropy_grad_hess(z, labels, out=(out, other), **options))
         calls.append(lambda: softxent.cross_entropy_hvp(z, labels, other, out=out, **options))
@@ -315,11 +337,13 @@ def test_no_temporary_of_the_size_of_the_logits_is_made_with_any_option(name, ax
         calls.append(lambda: softxent.softmax(z, out=out, **options))
         calls.append(lambda: softxent.log_softmax(z, out=out, **options))
         calls.append(lambda: softxent.logsumexp(z, **options))
+        calls.append(lambda: softxent.entropy(z, **options))
+        calls.append(lambda: softxent.entropy_and_grad(z, out=out, **options))
     for call in calls:
         assert peak_of(call) < SCRATCH
 
 
-@pytest.mark.parametrize("function", [softxent.softmax_jvp, softxent.softmax_vjp])
+@pytest.mark.parametrize("function", PRODUCTS)
 def test_a_jacobian_product_makes_one_array(function):
     z = np.zeros((1024, 4096), np.float32)
     for v in (z, z.astype(np.float16), z.T.copy().T):

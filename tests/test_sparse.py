@@ -538,3 +538,16 @@ def test_it_is_a_named_tuple():
     indices, values = GOOD
     assert indices is GOOD.indices
     assert values is GOOD.values
+
+
+def test_a_mass_that_is_too_large_for_the_dtype_is_infinite_without_a_warning():
+    """As in a dense target. A signalling nan is one that NumPy warns of."""
+    z = np.zeros((1, 3), np.float32)
+    for mass in (1e300, 3.5e38):
+        got = softxent.cross_entropy(z, SparseTarget([[0, 1]], [[mass, 1.0]]))
+        np.testing.assert_array_equal(got, softxent.cross_entropy(z, [[mass, 1.0, 0.0]]))
+    signalling = np.array([0x7FA00000], np.uint32).view(np.float32)
+    with pytest.raises(ValueError, match=r"labels.values\[0, 0\] is nan"):
+        softxent.cross_entropy(np.zeros((1, 3)), SparseTarget([[0]], signalling[:, None]))
+    with pytest.raises(ValueError, match=r"temperature\[0\] is nan"):
+        softxent.cross_entropy(np.zeros((1, 3)), [1], temperature=signalling)

@@ -31,6 +31,12 @@ softxent.cross_entropy_grad_hess(z, y, reduction="none", softcap=3.0)
 softxent.cross_entropy_and_grad(z, y, reduction="none")[0].no_such_method()
 softxent.softmax(z, dim=-1)
 softxent.cross_entropy_hvp(z, y, z, weight=None)
+softxent.entropy(z, out=1.0)
+c: tuple[float, object] = softxent.cross_entropy_and_grad(z, y, wrt_temperature=True)
+softxent.cross_entropy_and_rank(z, y, wrt_temperature=True)
+softxent.kl_divergence(z, z, class_weight=[1, 2, 3])
+d: float = softxent.kl_divergence(z, z, reduction="none")
+softxent.SparseTarget([[0]])
 """
 FIRST_WRONG = 4
 

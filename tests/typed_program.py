@@ -25,6 +25,25 @@ def of_any_reduction(z: Array, y: Array, reduction: Literal["mean", "sum", "none
     return softxent.cross_entropy(z, y, reduction=reduction)
 
 
+def fit_temperature(z: Array, y: Array) -> None:
+    each = np.full(len(z), 1.5)
+    assert_type(softxent.cross_entropy_and_grad(z, y, wrt_temperature=False), tuple[float, Array])
+    assert_type(softxent.cross_entropy_and_grad(z, y, wrt_temperature=True), tuple[float, Array, float | Array])
+    _, _, slopes = softxent.cross_entropy_and_grad(z, y, reduction="none", temperature=each, wrt_temperature=True)
+    assert_type(slopes, Array)
+
+
+def distil(student: Array, teacher: Array) -> None:
+    top = softxent.SparseTarget(np.argsort(teacher)[:, -2:], [[0.25, 0.75]] * len(teacher))
+    assert_type(softxent.cross_entropy(student, top), float)
+    assert_type(softxent.cross_entropy_and_grad(student, top, reduction="none"), tuple[Array, Array])
+    assert_type(softxent.kl_divergence(student, teacher, target_logits=True, temperature=2), float)
+    assert_type(softxent.kl_divergence(student, teacher, target_logits=True, reduction="none"), Array)
+    assert_type(softxent.kl_divergence_and_grad(student, teacher, target_logits=True), tuple[float, Array])
+    p = softxent.softmax(teacher)
+    assert_type(softxent.kl_divergence_and_grad(student, p, reduction="none", out=student), tuple[Array, Array])
+
+
 def main() -> None:
     rng = np.random.default_rng(1)
     z, y = rng.normal(size=(20, 5)), rng.integers(0, 5, 20)
@@ -41,6 +60,11 @@ def main() -> None:
     assert_type(softxent.cross_entropy_hvp(z, y, z, reduction="none", sample_weight=losses), Array)
     assert_type(softxent.softmax(z, 0, temperature=2.0, n_threads=1), Array)
     assert_type(softxent.logsumexp(z, where=[True] * 5), Array)
+    assert_type(softxent.entropy(z, (0, 1), keepdims=True), Array)
+    assert_type(softxent.entropy_and_grad(z, temperature=0.5), tuple[Array, Array])
+    assert_type(softxent.log_softmax_vjp(z, z, where=z < 9), Array)
+    fit_temperature(z, y)
+    distil(z, z[::-1])
     with softxent.set_num_threads(1):
         curve = train(z.astype(np.float32), y, 5, 0.1)
     softxent.set_num_threads(None)

@@ -126,6 +126,9 @@ def while_changing(rng: np.random.Generator, outcomes: collections.Counter[str])
         lambda: softxent.cross_entropy(logits, labels, reduction="none", out=losses),
         lambda: softxent.cross_entropy_and_grad(logits, labels, sample_weight=weights, where=mask),
         lambda: softxent.cross_entropy_and_rank(logits, target),
+        lambda: softxent.cross_entropy(logits, softxent.SparseTarget(labels[:, None], target[:, :1])),
+        lambda: softxent.cross_entropy_and_grad(logits, labels, temperature=weights + 1, wrt_temperature=True),
+        lambda: softxent.kl_divergence_and_grad(logits, target, sample_weight=weights, where=mask),
     ]
     thread = threading.Thread(target=change, args=(labels, target, weights, mask, ends))
     thread.start()
@@ -160,11 +163,16 @@ def changing(seconds: float, rng: np.random.Generator) -> tuple[collections.Coun
 SCALARS = [None, 0, 1, -1, 3, 0.1, 0.5, 1.0, 2.0, -2.0, 1e300, np.nan, np.inf, b"", (), {}, 1j]
 SCALARS += ["mean", "none", "sum", "x"]
 DTYPES = ["f4", "f8", "f2", ">f4", "i1", "i8", "u8", "?", "c8", "O", "U1", "g", "M8[s]"]
-FUNCTIONS = ["cross_entropy", "cross_entropy_and_grad", "cross_entropy_grad_hess", "cross_entropy_hvp"]
-FAMILY = ["softmax", "log_softmax", "logsumexp", "softmax_jvp", "softmax_vjp", "softmax_jacobian"]
-NO_OPTIONS = ("logits", "labels", "v", "g", "out")
+FUNCTIONS = [name for name in softxent.__all__ if name.startswith("cross_entropy")]
+DIVERGENCES = ["kl_divergence", "kl_divergence_and_grad"]
+PRODUCTS = ["softmax_jvp", "softmax_vjp", "log_softmax_jvp", "log_softmax_vjp"]
+FAMILY = ["softmax", "log_softmax", "logsumexp", "entropy", "entropy_and_grad", "softmax_jacobian", *PRODUCTS]
+NO_OPTIONS = ("logits", "labels", "target", "v", "g", "out", "unknown")
 SENSIBLE: dict[str, list[object]] = {
-    "axis": [-1, 0],
+    "axis": [-1, 0, None, (0, -1)],
+    "keepdims": [True],
+    "target_logits": [True],
+    "wrt_temperature": [True],
     "ignore_index": [-1, 1],
     "label_smoothing": [0.1, 1],
     "temperature": [0.5, 2.0],
@@ -195,8 +203,16 @@ def any_array(rng: np.random.Generator, shape: tuple[int, ...], sign: int = 1) -
     return np.asfortranarray(array) if rng.random() < 0.2 else array
 
 
+def any_sparse_target(rng: np.random.Generator, shape: tuple[int, ...]) -> softxent.SparseTarget:
+    places = (*shape[:-1], int(rng.integers(0, 6)))
+    classes = rng.integers(-1, shape[-1] + (rng.random() < 0.1), places)
+    masses = rng.random(places) if rng.random() < 0.7 else any_array(rng, places, sign=0)
+    return softxent.SparseTarget(classes.astype(["i8", "i4", ">i2"][rng.integers(3)]), np.asarray(masses))
+
+
 def any_call(rng: np.random.Generator) -> tuple[str, list[object], Options, np.ndarray | None]:
-    name = [*FUNCTIONS, *FUNCTIONS, *FAMILY][rng.integers(2 * len(FUNCTIONS) + len(FAMILY))]
+    names = [*FUNCTIONS, *FUNCTIONS, *DIVERGENCES, *DIVERGENCES, *FAMILY]
+    name = names[rng.integers(len(names))]
     shape = tuple(int(n) for n in rng.choice([1, 2, 3, 7, 17, 40, 70, 130], rng.integers(1, 4)))
     shape = shape[-2:] if name == "softmax_jacobian" else shape
     arguments = [any_array(rng, shape)]
@@ -204,12 +220,15 @@ def any_call(rng: np.random.Generator) -> tuple[str, list[object], Options, np.n
         labels = rng.integers(-1 if rng.random() < 0.2 else 0, shape[-1] + (rng.random() < 0.1), shape[:-1])
         types = ["i8", "i4", "u1", ">i2"]
         arguments.append(labels.astype(types[rng.integers(4)]) if rng.random() < 0.7 else any_array(rng, shape))
-    if name in ("cross_entropy_hvp", "softmax_jvp", "softmax_vjp"):
+        if rng.random() < 0.2:
+            arguments[1] = any_sparse_target(rng, shape)
+    if name in ("cross_entropy_hvp", *DIVERGENCES, *PRODUCTS):
         arguments.append(any_array(rng, shape))
     options: Options = {}
     takes = inspect.signature(getattr(softxent, name)).parameters
     for option in rng.choice([option for option in takes if option not in NO_OPTIONS], rng.integers(0, 4)):
         likely = {"class_weight": shape[-1:], "sample_weight": shape[:-1], "where": shape, "grad_output": shape[:-1]}
+        likely["temperature"] = shape[:-1]
         choices = SENSIBLE.get(str(option), SCALARS) if rng.random() < 0.8 else SCALARS
         options[str(option)] = choices[rng.integers(len(choices))]
         if option in likely and rng.random() < 0.8:

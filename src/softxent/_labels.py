@@ -62,11 +62,9 @@ def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: boo
         )
     if values.shape != indices.shape:
         raise ValueError(f"labels.values must have the shape of labels.indices, {indices.shape}; got {values.shape}")
-    native_type = indices.dtype.newbyteorder("=")
-    return (
-        np.require(indices, native_type, ["C", "A"]),
-        np.require(values, np.float32 if f32 else np.float64, ["C", "A"]),
-    )
+    classes = np.require(indices, indices.dtype.newbyteorder("="), ["C", "A"])
+    with np.errstate(all="ignore"):  # a mass that is too large for the type becomes infinite
+        return classes, np.require(values, np.float32 if f32 else np.float64, ["C", "A"])
 
 
 def check_apart(target: SparseTarget, outputs: list[Array]) -> None:

@@ -107,8 +107,8 @@ def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
     given = as_real_array(array, "temperature")
     if given.shape != shape:
         raise ValueError(f"temperature must be a number, or have the samples' shape {shape}; got {given.shape}")
-    temperatures = np.require(given, np.float64, ["A"])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
+        temperatures = np.require(given, np.float64, ["A"])
         bad = ~((temperatures >= SMALLEST_SCALE) & (temperatures <= LARGEST_SCALE))
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), shape)
@@ -200,6 +200,7 @@ def set_grad_output(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
 OUR_WORDS = {
     "logits": "a input inputs logit predictions preds scores x y_pred",
     "labels": "label target targets y y_true",
+    "target": "labels q soft_targets targets teacher teacher_logits y_true",
     "axis": "dim class_axis",
     "class_weight": "class_weights pos_weight weight weights",
     "sample_weight": "sample_weights weight weights",
@@ -219,6 +220,7 @@ OUR_WORDS = {
 NO_WORD = {
     "from_logits": "logits are what it takes; for probabilities p give numpy.log(p)",
     "dtype": "the result has the logits' dtype; convert these",
+    "log_target": "for log-probabilities give target_logits=True: these are logits too",
     "b": "for weights of the classes add numpy.log(b) to the logits",
 }
 
