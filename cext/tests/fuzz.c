@@ -788,8 +788,8 @@ static int reads_masses(const drawn *d, const softxent_block *b)
 
 static int reads_target(const drawn *d, const softxent_block *b)
 {
-    const softxent_op op = (softxent_op)d->function;
     if (d->function >= CHECK_LABELS || !b->target || reads_masses(d, b)) return 0;
+    const softxent_op op = (softxent_op)d->function;
     if (has_trait(op, NEEDS_DENSE_TARGET)) return !b->target_holds_logits;
     return has_trait(op, NEEDS_TARGET) || (has_trait(op, NEEDS_LABELS) && !b->labels);
 }

@@ -133,24 +133,28 @@ SIMD_INLINE const real *T(logits_at)(const T(general) * g, const T(pair) * pair,
     return (const real *)tile;
 }
 
-static void K(start_pair)(T(general) * g, vec *tile, T(pair) * pair)
+/* The largest logit of the student (0) or the teacher (1). Logits that are kept are loaded here. */
+static vec K(top_of)(const T(general) * g, const T(pair) * pair, int which, vec *tile)
 {
-    T(general_stats) * stats[] = {&pair->student, &pair->teacher};
-    for (int i = 0; i < 2; ++i) {
-        vec row_max = V(set1)(-(real)INFINITY);
-        for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
-            const int vectors = T(pair_vectors)(g, from);
-            if (pair->kept[i]) K(load_logits)(g, i ? &g->target : &g->logits, pair->kept[i] + from, from);
-            const real *z = T(logits_at)(g, pair, i, tile, from, vectors);
-            UNROLL_4
-            for (int c = 0; c < vectors; ++c) row_max = V(max)(V(load)(z + c * LANES), row_max);
-        }
-        stats[i]->sample.stats.row_max = row_max = g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
-        stats[i]->t = T(tempered_of)(row_max, &g->inverse, g->targets.headroom);
+    vec row_max = V(set1)(-(real)INFINITY);
+    for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
+        const int vectors = T(pair_vectors)(g, from);
+        vec *kept = pair->kept[which];
+        if (kept) K(load_logits)(g, which ? &g->target : &g->logits, kept + from, from);
+        const real *z = T(logits_at)(g, pair, which, tile, from, vectors);
+        UNROLL_4
+        for (int c = 0; c < vectors; ++c) row_max = V(max)(V(load)(z + c * LANES), row_max);
     }
-    const vec unit = g->inverse.unit;
-    pair->tops = T(difference)(V(mul)(pair->teacher.sample.stats.row_max, unit),
-                               V(mul)(pair->student.sample.stats.row_max, unit), &pair->tops_low);
+    return g->in_rows ? V(set1)(V(hmax)(row_max)) : row_max;
+}
+
+static void K(start_pair)(const T(general) * g, vec *tile, T(pair) * pair)
+{
+    const vec unit = g->inverse.unit, top = K(top_of)(g, pair, 0, tile), teacher_top = K(top_of)(g, pair, 1, tile);
+    pair->student.sample.stats.row_max = top, pair->teacher.sample.stats.row_max = teacher_top;
+    pair->student.t = T(tempered_of)(top, &g->inverse, g->targets.headroom);
+    pair->teacher.t = T(tempered_of)(teacher_top, &g->inverse, g->targets.headroom);
+    pair->tops = T(difference)(V(mul)(teacher_top, unit), V(mul)(top, unit), &pair->tops_low);
 }
 
 /* The sums of one sweep over both: the others' exps, how many have the maximum, sum e d and sum e |d|, with the
@@ -321,9 +325,9 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
 static void K(divergence_from_teacher)(T(general) * g, vec *tile, vec *of_teacher)
 {
     T(pair) pair;
-    vec kept[2][2 * TILE], gap[TILE], error_scale;
+    vec student[2 * TILE], teacher[2 * TILE], gap[TILE], error_scale;
     const int keeps = !g->in_rows && g->n_vectors <= 2 * TILE;
-    for (int i = 0; i < 2; ++i) pair.kept[i] = keeps ? kept[i] : NULL;
+    pair.kept[0] = keeps ? student : NULL, pair.kept[1] = keeps ? teacher : NULL;
     K(start_pair)(g, tile, &pair);
     vec divergence = K(sum_pair)(g, tile, of_teacher, &pair, &error_scale);
     const vec one = V(set1)(1), zero = V(set1)(0);
