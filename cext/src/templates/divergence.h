@@ -245,8 +245,8 @@ static vec K(sum_pair)(T(general) * g, vec *tile, vec *of_teacher, T(pair) * pai
 }
 
 /* Loads a tile of both logits, and replaces them by exps; `gap` becomes d. */
-SIMD_INLINE void T(load_pair)(T(general) * g, ptrdiff_t from, int vectors, const T(pair) * pair, vec *e,
-                              vec *of_teacher, vec *gap)
+static void K(load_pair)(T(general) * g, ptrdiff_t from, int vectors, const T(pair) * pair, vec *e, vec *of_teacher,
+                         vec *gap)
 {
     const real *student = T(logits_at)(g, pair, 0, e, from, vectors);
     const real *teacher = T(logits_at)(g, pair, 1, of_teacher, from, vectors);
@@ -265,7 +265,7 @@ static void K(refine_log_ratio)(T(general) * g, vec *e, vec *of_teacher, vec *ga
     T(compensated) sum = T(zero)();
     for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
         const int vectors = T(pair_vectors)(g, from);
-        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        K(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
         for (int c = 0; c < vectors; ++c) {
             vec rest;
             const vec near = V(mul)(e[c], T(expm1_near_0)(gap[c], &rest)),
@@ -285,7 +285,7 @@ static vec K(sum_divergence)(T(general) * g, vec *e, vec *of_teacher, vec *gap, 
     T(compensated) sum = T(zero)();
     for (ptrdiff_t from = 0; from < g->n_vectors; from += T(pair_vectors)(g, from)) {
         const int vectors = T(pair_vectors)(g, from);
-        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        K(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
         for (int c = 0; c < vectors; c += 4) {
             vec terms = V(set1)(0);
             for (int i = c; i < c + 4 && i < vectors; ++i) {
@@ -308,7 +308,7 @@ static void K(write_pair_gradient)(T(general) * g, vec *e, vec *of_teacher, vec 
               t_least = T(least_scaled)(t_scale);
     for (ptrdiff_t from = 0; from < g->n_vectors; from += TILE) {
         const int vectors = T(vectors_from)(g, from);
-        T(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
+        K(load_pair)(g, from, vectors, pair, e, of_teacher, gap);
         for (int c = 0; c < vectors; ++c) {
             const vec x = V(sub)(gap[c], pair->log_ratio), p = T(scaled)(e[c], p_scale, p_least);
             vec rest;
