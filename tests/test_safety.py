@@ -153,6 +153,40 @@ def test_more_than_2_to_the_31_strides_do_not_overflow(isa):
 
 
 @pytest.mark.parametrize("shape", [(3000, 10), (800, 100)])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}])
+def test_sparse_targets_that_change_during_the_call_are_caught(shape, options, isa, rng):
+    """In a row its classes are used one by one; with other layouts or options they make a dense target."""
+    z, stop = rng.normal(size=shape).astype(np.float32), threading.Event()
+    target = softxent.SparseTarget(np.zeros((shape[0], 3), np.int64), np.ones((shape[0], 3), np.float32))
+    guarded = np.full(z.size + 4096, 7, np.float32)
+    out = guarded[2048:-2048].reshape(shape)
+
+    def mutate():
+        while not stop.is_set():
+            target.indices[::7] = 2**40
+            target.indices[::7] = 0
+
+    thread = threading.Thread(target=mutate)
+    thread.start()
+    try:
+        seen = set()
+        for i in range(500):
+            if i >= 10 and "error" in seen:
+                break
+            try:
+                softxent.cross_entropy_and_grad(z, target, out=out, n_threads=1, **options)
+                seen.add("result")
+            except (IndexError, ValueError):  # a ValueError: by the time of the message it was good again
+                seen.add("error")
+    finally:
+        stop.set()
+        thread.join()
+    assert np.all(guarded[:2048] == 7)
+    assert np.all(guarded[-2048:] == 7)
+    assert "error" in seen
+
+
+@pytest.mark.parametrize("shape", [(3000, 10), (800, 100)])
 @pytest.mark.parametrize("options", [{"temperature": 2.0}, {"sample_weight": 1}, {"class_weight": 1}])
 def test_labels_that_change_during_a_call_with_options_are_caught(shape, options, isa, rng):
     z = rng.normal(size=shape).astype(np.float32)
