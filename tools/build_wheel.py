@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_BYTES = 1_200_000  # a tenth more than today: debug information would make it twenty times as large
+MOST_BYTES = 1_500_000  # a tenth more than today: debug information would make it twenty times as large
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LINUX = PROJECT["tool"]["cibuildwheel"]["linux"]
 
