@@ -42,33 +42,17 @@ SIMD_INLINE ptrdiff_t label_class(const softxent_block *b, ptrdiff_t sample)
     return class_of(b, b->label_type, label_value(b->labels, b->label_type, sample * b->labels_stride));
 }
 
-/* The class of entry j of a sample's sparse target, LABEL_NONE for padding (-1), or LABEL_BAD. `type` is the block's
- * label type. */
-SIMD_INLINE ptrdiff_t mass_class(const softxent_block *b, const int type, ptrdiff_t sample, ptrdiff_t j)
+/* The class of a label of a sparse target, LABEL_NONE for padding (-1), or LABEL_BAD. */
+SIMD_INLINE ptrdiff_t sparse_class(int64_t label, const int type, ptrdiff_t n_classes)
 {
-    const int64_t class = label_value(b->classes, type, sample * b->masses_stride + j);
-    if ((uint64_t)class < (uint64_t)b->n_classes) return (ptrdiff_t)class;
-    return class == -1 && type != SOFTXENT_UINT64 ? LABEL_NONE : LABEL_BAD;
+    if ((uint64_t)label < (uint64_t)n_classes) return (ptrdiff_t)label;
+    return label == -1 && type != SOFTXENT_UINT64 ? LABEL_NONE : LABEL_BAD;
 }
 
-/* Writes all classes of a sample's sparse target. Returns whether none is bad. */
-SIMD_INLINE int mass_classes_of_type(const softxent_block *b, const int type, ptrdiff_t sample, ptrdiff_t *class)
+SIMD_INLINE ptrdiff_t mass_class(const softxent_block *b, ptrdiff_t sample, ptrdiff_t j)
 {
-    ptrdiff_t least = 0;
-    for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
-        class[j] = mass_class(b, type, sample, j);
-        least = class[j] < least ? class[j] : least;
-    }
-    return least > LABEL_BAD;
-}
-
-SIMD_INLINE int mass_classes(const softxent_block *b, ptrdiff_t sample, ptrdiff_t *class)
-{
-    switch (b->label_type) {
-    case SOFTXENT_INT64: return mass_classes_of_type(b, SOFTXENT_INT64, sample, class);
-    case SOFTXENT_INT32: return mass_classes_of_type(b, SOFTXENT_INT32, sample, class);
-    default: return mass_classes_of_type(b, b->label_type, sample, class);
-    }
+    const int64_t label = label_value(b->classes, b->label_type, sample * b->masses_stride + j);
+    return sparse_class(label, b->label_type, b->n_classes);
 }
 
 /* Writes the classes of n samples from `begin` on, and returns how many come before the first bad label. `type` is the

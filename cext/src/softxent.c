@@ -145,7 +145,7 @@ SIMD_INLINE int has_good_options(const softxent_block *b, softxent_op op)
 static int has_good_classes(const softxent_block *b, ptrdiff_t sample)
 {
     ptrdiff_t j = 0;
-    while (j < b->n_masses && mass_class(b, b->label_type, sample, j) != LABEL_BAD) ++j;
+    while (j < b->n_masses && mass_class(b, sample, j) != LABEL_BAD) ++j;
     return j == b->n_masses;
 }
 

@@ -15,7 +15,7 @@ static int K(has_good_masses)(const softxent_block *b, ptrdiff_t sample)
     const real *s = (const real *)b->sample_weight;
     const int counts = !s || s[sample * b->sample_weight_stride] != 0;
     for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
-        const ptrdiff_t class = mass_class(b, b->label_type, sample, j);
+        const ptrdiff_t class = mass_class(b, sample, j);
         if (class == LABEL_BAD || (class >= 0 && counts && !(T(mass_at)(b, sample, j) >= 0))) return 0;
     }
     return 1;
@@ -41,7 +41,7 @@ static void K(load_target)(const softxent_block *b, const T(view) * target, ptrd
     for (int c = 0; c < vectors; ++c) tile[c] = V(set1)(0);
     for (int i = 0; i < n_samples; ++i)
         for (ptrdiff_t j = 0; j < b->n_masses; ++j) {
-            const ptrdiff_t class = mass_class(b, b->label_type, begin + i, j);
+            const ptrdiff_t class = mass_class(b, begin + i, j);
             const ptrdiff_t vector = (in_rows ? class / LANES : class) - from;
             if (class >= 0 && vector >= 0 && vector < vectors)
                 T(put_in_lane)(&tile[vector], in_rows ? (int)(class % LANES) : i, 1, T(mass_at)(b, begin + i, j));

@@ -595,30 +595,43 @@ SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
         PREFETCH((const real *)b->masses + first + i);
 }
 
-/* Copies the entries of a row's sparse target: classes, q, and logits. Padding becomes the first class, with q = 0.
- * Returns whether all are good. Of a row that does not count, only the classes are looked at, as in the other kernels.
+/* Copies the entries of a row's sparse target: classes, q without the class weights, and logits. Padding becomes the
+ * first class, with q = 0. Each entry is read once. Returns whether all are good. `label_type` and `type` are the block's.
  */
-SIMD_INLINE int T(copy_masses)(T(batch) * r, int i)
+SIMD_INLINE int T(copy_entries)(T(batch) * r, int i, const int label_type, const int type)
 {
     const softxent_block *b = r->call->b;
-    const ptrdiff_t sample = r->targets.begin + i, n = b->n_masses;
-    const char *z = T(logits_of)(r, i, r->kind.type);
-    const real *w = (const real *)r->call->o.class_weight, keep = (real)(1 - r->call->o.label_smoothing);
-    ptrdiff_t *class = r->masses.class[i];
+    const ptrdiff_t n = b->n_masses, n_classes = b->n_classes, first = (r->targets.begin + i) * b->masses_stride;
+    const void *classes = b->classes;
+    const char *z = T(logits_of)(r, i, type);
+    const volatile real *mass = (const real *)b->masses + first;
+    const real keep = (real)(1 - r->call->o.label_smoothing);
+    ptrdiff_t *class = r->masses.class[i], least = 0;
     real *q = r->masses.q[i], *logit = r->masses.logit[i];
-    const int is_good = mass_classes(b, sample, class);
     int n_bad = 0;
-    if (!T(is_counted)(r, i)) return is_good;
-    T(prefetch_masses)(b, sample + r->at_once);
-    memcpy(q, (const real *)b->masses + sample * b->masses_stride, (size_t)n * sizeof *q);
-    for (ptrdiff_t j = 0; j < n; ++j) n_bad += !(q[j] >= 0) & (class[j] >= 0);
     for (ptrdiff_t j = 0; j < n; ++j) {
-        const ptrdiff_t k = class[j] < 0 ? 0 : class[j];
-        q[j] = class[j] < 0 ? 0 : q[j] * keep * (w ? w[k] : 1);
-        class[j] = k,
-        logit[j] = r->kind.type == SOFTXENT_REAL ? ((const real *)(const void *)z)[k] : T(element)(z, r->kind.type, k);
+        const ptrdiff_t given = sparse_class(label_value(classes, label_type, first + j), label_type, n_classes);
+        const ptrdiff_t k = given < 0 ? 0 : given;
+        const real t = mass[j];
+        least = given < least ? given : least;
+        n_bad += !(t >= 0) & (given >= 0);
+        q[j] = given < 0 ? 0 : t * keep, class[j] = k, logit[j] = T(element)(z, type, k);
     }
-    return is_good && n_bad == 0;
+    return least > LABEL_BAD && n_bad == 0;
+}
+
+/* Copies a row's sparse target. Of a row that does not count, only the classes are looked at, as in the other kernels. */
+static int K(copy_masses)(T(batch) * r, int i)
+{
+    const softxent_block *b = r->call->b;
+    const real *w = (const real *)r->call->o.class_weight;
+    const int is_usual = b->label_type == SOFTXENT_INT64 && r->kind.type == SOFTXENT_REAL;
+    if (!T(is_counted)(r, i)) return K(has_good_masses)(b, r->targets.begin + i);
+    T(prefetch_masses)(b, r->targets.begin + i + r->at_once);
+    const int is_good = is_usual ? T(copy_entries)(r, i, SOFTXENT_INT64, SOFTXENT_REAL)
+                                 : T(copy_entries)(r, i, b->label_type, r->kind.type);
+    for (ptrdiff_t j = 0; j < b->n_masses && w; ++j) r->masses.q[i][j] *= w[r->masses.class[i][j]];
+    return is_good;
 }
 
 /* Sums the entries of a row's sparse target, lane by lane, once its maximum is known. */
@@ -644,7 +657,7 @@ static void K(look_up_masses)(T(batch) * r)
     real row_max[LANES];
     V(store)(row_max, r->sample.stats.row_max);
     for (int i = 0; i < r->targets.n_samples; ++i)
-        if (!T(copy_masses)(r, i)) r->targets.n_samples = i;
+        if (!K(copy_masses)(r, i)) r->targets.n_samples = i;
     for (int i = 0; i < LANES; ++i) {
         r->masses.cost[i] = r->masses.top_q[i] = r->masses.others_q[i] = zero;
         if (T(is_counted)(r, i)) T(sum_masses)(&r->masses, i, r->call->b->n_masses, V(set1)(row_max[i]));
