@@ -596,7 +596,8 @@ SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 }
 
 /* Copies the entries of a row's sparse target: classes, q without the class weights, and logits. Padding becomes the
- * first class, with q = 0. Each entry is read once. Returns whether all are good. `label_type` and `type` are the block's.
+ * first class, with q = 0. Each entry is read once. Returns whether all are good. `label_type` and `type` are the
+ * block's.
  */
 SIMD_INLINE int T(copy_entries)(T(batch) * r, int i, const int label_type, const int type)
 {
@@ -620,7 +621,8 @@ SIMD_INLINE int T(copy_entries)(T(batch) * r, int i, const int label_type, const
     return least > LABEL_BAD && n_bad == 0;
 }
 
-/* Copies a row's sparse target. Of a row that does not count, only the classes are looked at, as in the other kernels. */
+/* Copies a row's sparse target. Of a row that does not count, only the classes are looked at, as in the other kernels.
+ */
 static int K(copy_masses)(T(batch) * r, int i)
 {
     const softxent_block *b = r->call->b;
