@@ -142,6 +142,9 @@ def check_one_hot(target: Array, class_axis: int, argument: str = "labels") -> N
             raise one_hot_error(rows, class_axis, argument)
 
 
+# What a binary classifier's logits, one for each sample, lack.
+OF_ONE_CLASS = "logits of one class tell nothing: give the logits with zeros before them in the class axis"
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Errors, and what would do. They may take the time and the memory for a few numbers for each sample.
 
@@ -152,7 +155,9 @@ def label_error(labels: Array, index: tuple[int, ...], n_classes: int, ignore_in
     if 0 <= value < n_classes or value == ignore_index:  # another thread has written it
         return IndexError(f"labels held a value outside [0, {n_classes}) during the call; it has changed since")
     hint = f"; ignore_index={value} would leave such samples out" if ignore_index is None else ""
-    if value == n_classes and count_from_1(labels, n_classes, ignore_index):
+    if n_classes == 1:
+        hint = f"; {OF_ONE_CLASS}"
+    elif value == n_classes and count_from_1(labels, n_classes, ignore_index):
         hint = "; they seem to count from 1: use labels - 1"
     return IndexError(f"{name_of_entry(index)} is {value}, which is not a class in [0, {n_classes}){hint}")
 
@@ -181,10 +186,7 @@ def one_hot_error(rows: Array, class_axis: int, argument: str) -> ValueError:
             "numpy.stack([numpy.zeros_like(logits), logits], axis=-1) as logits"
         )
     elif rows.shape[-1] == 1:
-        hint = (
-            "logits of one class tell nothing; for binary labels give class indices, and the logits with zeros before "
-            "them in the class axis"
-        )
+        hint = f"{OF_ONE_CLASS}, and class indices"
     else:
         hint = "give class indices, or floats: the mass of each class, such as labels divided by their sum"
     return ValueError(
