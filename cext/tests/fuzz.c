@@ -207,7 +207,9 @@ static int takes_masses(int function)
 /* Whether a function looks at the temperatures of samples. */
 static int takes_temperatures(int function)
 {
-    return function < CHECK_LABELS && has_trait((softxent_op)function, HEEDS_OPTIONS);
+    if (function >= CHECK_LABELS) return 0;
+    const softxent_op op = (softxent_op)function;
+    return has_trait(op, HEEDS_OPTIONS) || (has_trait(op, HEEDS_WEIGHTS) && has_trait(op, HEEDS_TEMPERATURE));
 }
 
 /* Whether a function looks at the weights of samples. */

@@ -116,7 +116,7 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
                      : b->masses ? K(good_masses)(b, begin, n, c->has_few_masses)
                                  : n;
     if (b->labels) T(prefetch_labels)(b, begin + n, n);
-    for (int i = 0; i < good && !b->labels; ++i) l->label[i] = LABEL_NONE;
+    for (int i = 0; i < n && !b->labels; ++i) l->label[i] = LABEL_NONE;
     l->begin = begin, l->end = begin + good, l->is_large = 0;
     for (int i = 0; i < good && c->has_weights; ++i) T(read_weights)(l, c, i);
     if (l->is_large) K(read_gains)(l, c);
