@@ -828,8 +828,9 @@ static int judge_masses(const drawn *d, const world *w, const softxent_block *b,
     const array *x = &w->of[MASSES];
     int is_good = 1;
     for (ptrdiff_t j = 0; j < x->count[2]; ++j) {
-        if (class_of_mass(d, w, i, j) == -2) return SOFTXENT_BAD_LABEL;
-        is_good &= number_at(entry_of(x, i, 0, j), x->f) >= 0;
+        const int64_t class = class_of_mass(d, w, i, j);
+        if (class == -2) return SOFTXENT_BAD_LABEL;
+        is_good &= class == -1 || number_at(entry_of(x, i, 0, j), x->f) >= 0; /* the mass of a pad is not looked at */
     }
     return is_good || is_weightless(d, w, b, i) ? SOFTXENT_OK : SOFTXENT_BAD_TARGET;
 }

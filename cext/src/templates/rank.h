@@ -39,7 +39,7 @@ typedef struct {
 SIMD_INLINE T(view) T(view_from)(const void *data, int type, ptrdiff_t sample_stride, ptrdiff_t class_stride,
                                  ptrdiff_t begin, int n_samples, ptrdiff_t n_classes, int in_rows)
 {
-    const char *first = (const char *)data + begin * sample_stride * T(size_of_element)(type);
+    const char *first = data ? (const char *)data + begin * sample_stride * T(size_of_element)(type) : NULL;
     return in_rows ? T(rows_view)(first, type, class_stride, n_classes)
                    : T(lanes_view)(first, type, sample_stride, class_stride, n_samples, n_samples);
 }
