@@ -128,7 +128,7 @@ def holds_arrays(call, name):
 def test_every_array_of_a_call_with_entries_for_samples_is_cut_into_pieces():
     """One that is not would be written, or read, from its first sample on in every piece."""
     names = {name for name in dir(_kernels.Call) if not name.startswith("_") and holds_arrays(_kernels.Call(), name)}
-    names -= {"class_weight", "given_class_weight"}
+    names -= {"class_weight"}
     call, arrays = _kernels.Call(), {name: np.zeros(1) for name in names}
     for name, array in arrays.items():
         setattr(call, name, array)

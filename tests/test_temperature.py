@@ -493,6 +493,14 @@ def test_an_output_that_overlaps_the_temperatures_is_refused():
     np.testing.assert_array_equal(memory, 1)
 
 
+def test_temperatures_of_another_dtype_are_not_overwritten():
+    """The kernels have a copy of them."""
+    z, memory = Z.astype(np.float32), np.ones(4, np.float32)
+    with pytest.raises(ValueError, match="out overlaps temperature in memory"):
+        softxent.cross_entropy(z, Y, temperature=memory, reduction="none", out=memory)
+    np.testing.assert_array_equal(memory, 1)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_and_rank", "cross_entropy_grad_hess"])
 def test_only_the_gradient_has_that_of_the_temperature_beside_it(name):
     with pytest.raises(TypeError, match="unexpected keyword argument 'wrt_temperature'"):

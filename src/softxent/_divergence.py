@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Never, TypedDict, Unpack, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_real_array, overlap
+from ._arrays import Array, as_real_array
 from ._labels import SparseTarget, check_one_hot, target_error
 from ._options import Options, unknown_keyword
 from ._pieces import compute, output
@@ -43,15 +42,9 @@ class Divergence(Problem):
         if target.shape != call.logits.shape:
             raise ValueError(f"target must have the logits' shape {call.logits.shape}; got {target.shape}")
         call.target_holds_logits = self.target_logits
-        call.target = target
+        call.target = call.originals["target"] = target
         if not self.target_logits:
             check_one_hot(target, call.class_axis, "target")
-
-    def solve(self, operation: _kernels.Operation, losses: None = None, out: Array | None = None) -> float | Array:  # type: ignore[override]
-        assert self.call.target is not None
-        if isinstance(out, np.ndarray) and overlap(out, self.call.target):
-            raise ValueError("out overlaps target in memory; give an array of its own, or the logits themselves")
-        return super().solve(operation, losses, out)
 
     def _check_target(self) -> None:
         """As a loss does; but where classes are left out, their masses are not looked at."""

@@ -72,7 +72,7 @@ class Call:
     direction: _Array | None
     grad_output: _Array | None
     class_weight: _Array | None
-    given_class_weight: _Array | None
+    originals: dict[str, _Array]
     loss: Any  # the outputs: arrays, where they are wanted
     out: Any
     hess: Any

@@ -826,7 +826,9 @@ cdef class Call:
     cdef public cnp.ndarray grad_output, direction, where, sample_weight
     cdef public cnp.ndarray loss, out, hess, rank, top, temperature_grad
     cdef public cnp.ndarray class_weight
-    cdef public cnp.ndarray given_class_weight  # as the user gave it: no output may overlap it
+    # Arrays of the user's, by name, of which an attribute above is a copy, or has another name. No output may
+    # overlap them.
+    cdef public dict originals
     cdef public double label_smoothing, temperature, softcap, z_loss, log_base, grad_scale
     cdef public object ignore_index
     cdef public int hess_kind
@@ -834,7 +836,7 @@ cdef class Call:
     cdef Sums sums
 
     def __cinit__(self):
-        self.grad_scale = 1
+        self.originals, self.grad_scale = {}, 1
 
     cpdef list arrays(self):
         """The arrays in the order of `FIELDS`."""
@@ -889,7 +891,7 @@ cdef class Call:
                 cnp.PyArray_DIM(weights, 0) == cnp.PyArray_DIM(self.logits, self.class_axis) and
                 are_weights(weights, self.f32)):
             return False
-        self.class_weight = self.given_class_weight = weights
+        self.class_weight = self.originals["class_weight"] = weights
         return True
 
     # Whether an array has the shape of the logits, or of the samples.
@@ -917,8 +919,9 @@ cdef class Call:
         if not (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(self.logits) and self.has_shape_of(a, with_classes) and
                 cnp.PyArray_ISWRITEABLE(a) and is_behaved(a) and is_nested(a)):
             return False
-        if self.given_class_weight is not None and not are_apart(a, self.given_class_weight):
-            return False
+        for other in self.originals.values():
+            if not are_apart(a, other):
+                return False
         for other in self.arrays():
             if other is None or are_apart(a, other):
                 continue

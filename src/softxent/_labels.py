@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_real_array, overlap, sample_shape, without_axis
+from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
 from ._pieces import pieces
 
 # Samples of an integer target that are checked at once: their sums take half a megabyte.
@@ -45,10 +45,10 @@ class SparseTarget(NamedTuple):
     values: npt.ArrayLike
 
 
-def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: bool) -> tuple[Array, Array]:
-    """The classes and masses of a sparse target as the kernels take them: contiguous, classes native integers, masses
-    of the type that is computed in."""
-    shape = sample_shape(logits, class_axis)
+def set_sparse_target(call: _kernels.Call, target: SparseTarget) -> None:
+    """Set a call's classes and masses as the kernels take them: contiguous, classes native integers, masses of the type
+    that is computed in."""
+    shape = sample_shape(call.logits, call.class_axis)
     indices, values = as_array(target.indices, "labels.indices"), as_real_array(target.values, "labels.values")
     if indices.size == 0 and indices.dtype == np.float64:
         indices = indices.astype(np.intp)  # an empty list has no dtype of its own
@@ -62,17 +62,10 @@ def sparse_target(target: SparseTarget, logits: Array, class_axis: int, f32: boo
         )
     if values.shape != indices.shape:
         raise ValueError(f"labels.values must have the shape of labels.indices, {indices.shape}; got {values.shape}")
-    classes = np.require(indices, indices.dtype.newbyteorder("="), ["C", "A"])
+    call.classes = np.require(indices, indices.dtype.newbyteorder("="), ["C", "A"])
     with np.errstate(all="ignore"):  # a mass that is too large for the type becomes infinite
-        return classes, np.require(values, np.float32 if f32 else np.float64, ["C", "A"])
-
-
-def check_apart(target: SparseTarget, outputs: list[Array]) -> None:
-    """What is overwritten may not be the target, also where the kernels have a copy of it."""
-    for name, array in zip(target._fields, target, strict=True):
-        for out in outputs:
-            if isinstance(array, np.ndarray) and isinstance(out, np.ndarray) and overlap(out, array):
-                raise ValueError(f"out overlaps labels.{name} in memory; give an array of its own")
+        call.masses = np.require(values, np.float32 if call.f32 else np.float64, ["C", "A"])
+    call.originals.update({"labels.indices": indices, "labels.values": values})
 
 
 def labels_or_target(labels: npt.ArrayLike, logits: Array, class_axis: int) -> tuple[Array | None, Array | None]:

@@ -69,7 +69,7 @@ def set_class_weight(call: _kernels.Call, value: npt.ArrayLike) -> None:
             f"class_weight must have one weight for each class, shape ({n_classes},); got {given.shape}{hint}"
         )
     check_weights(given, "class_weight", call.f32)
-    call.given_class_weight = given
+    call.originals["class_weight"] = given
     # The kernels want them contiguous, aligned, and in the type that is computed in.
     call.class_weight = np.require(given, np.float32 if call.f32 else np.float64, ["C", "A", "W"])
 
@@ -117,6 +117,7 @@ def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
             f"temperature must be positive (and between 2**-100 and 2**100); {name} is {float(given[place])}"
         )
     call.temperatures = temperatures
+    call.originals["temperature"] = given
 
 
 def set_softcap(call: _kernels.Call, value: float) -> None:

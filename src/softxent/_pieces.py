@@ -50,8 +50,7 @@ def output(call: Call, given: Array | None, *, with_classes: bool = True, may_be
         return new_output(z, call.class_axis, with_classes) if new is None else new
     if call.can_write(given, with_classes, may_be_logits):
         return given
-    inputs = [(field.name, array) for field, array in zip(FIELDS, call.arrays(), strict=True)]
-    inputs.append(("class_weight", call.given_class_weight))
+    inputs = [*call.originals.items(), *((f.name, a) for f, a in zip(FIELDS, call.arrays(), strict=True))]
     shape, name = (z.shape, "the logits") if with_classes else (sample_shape(z, call.class_axis), "the samples")
     return check_out(given, shape, z.dtype, name, inputs, may_be=z if may_be_logits else None)
 

@@ -15,11 +15,10 @@ from ._arrays import Array, check_integer, sample_shape
 from ._kernels import CHECK_TARGET, BadSample, Operation
 from ._labels import (
     SparseTarget,
-    check_apart,
     for_kernels,
     label_error,
     labels_or_target,
-    sparse_target,
+    set_sparse_target,
     sparse_target_error,
     target_error,
 )
@@ -65,7 +64,7 @@ class Problem:
         call = self.call
         self.sparse = labels if isinstance(labels, SparseTarget) else None
         if isinstance(labels, SparseTarget):
-            call.classes, call.masses = sparse_target(labels, call.logits, call.class_axis, call.f32)
+            set_sparse_target(call, labels)
         elif not call.take_labels(labels):
             call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
 
@@ -88,8 +87,6 @@ class Problem:
         if losses is not None and self.reduction != "none":
             raise ValueError(f"out takes the losses of reduction='none'; reduction is {self.reduction!r}")
         self.overwrites = losses is not None or out is not None or hess is not None
-        if self.sparse is not None:
-            check_apart(self.sparse, [a for a in (losses, out, hess) if a is not None])
         try:
             return self._solve(operation, losses, out, hess)
         except BadSample as bad:
@@ -163,11 +160,12 @@ class Problem:
         A mean does not change by it. Without it, products with the weights could leave the range of the dtype.
         """
         call = self.call
-        of_classes, of_samples = tiny_exponent(call.given_class_weight), tiny_exponent(call.sample_weight)
+        class_weight = call.originals.get("class_weight")
+        of_classes, of_samples = tiny_exponent(class_weight), tiny_exponent(call.sample_weight)
         if of_classes:
             # Class weights do not weigh the z_loss, but the mean divides it by their sum.
             call.z_loss = math.ldexp(call.z_loss, min(-of_classes, 1023 - math.frexp(call.z_loss)[1]))
-            call.class_weight = lifted(call.given_class_weight, of_classes, call.f32)
+            call.class_weight = lifted(class_weight, of_classes, call.f32)
         if of_samples:
             call.sample_weight = lifted(call.sample_weight, of_samples, call.f32)
         return of_classes != 0 or of_samples != 0
