@@ -240,6 +240,12 @@ def without_axis(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> 
     return ""
 
 
+def name_of_entry(index: Iterable[object], argument: str) -> str:
+    """As the user would write the entry of an argument; the argument alone if it is a single number."""
+    numbers = ", ".join(str(i) for i in index)
+    return f"{argument}[{numbers}]" if numbers else argument
+
+
 def as_number(value: float, name: str) -> float:
     """``value`` as a float, or a TypeError if it is not one real number."""
     if type(value) is float:

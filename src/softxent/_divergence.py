@@ -233,9 +233,5 @@ def kl_divergence_and_grad(
     options = Options(sample_weight=sample_weight, where=where, temperature=temperature)
     threads = threads_for(n_threads)
     problem = Divergence(target_logits, logits, target, axis, None, reduction, normalizer, threads, options)
-    if grad_output is not None:
-        problem.multiply_gradient(grad_output)
-    if accumulate and out is None:
-        raise ValueError("accumulate=True adds to out; give out")
-    problem.call.accumulate = bool(accumulate)
+    problem.set_gradient(grad_output, out, accumulate)
     return problem.solve(_kernels.KL_GRAD, out=out), problem.call.out

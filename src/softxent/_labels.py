@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_real_array, sample_shape, without_axis
+from ._arrays import Array, as_array, as_real_array, name_of_entry, sample_shape, without_axis
 from ._pieces import pieces
 
 # Samples of an integer target that are checked at once: their sums take half a megabyte.
@@ -152,7 +152,7 @@ def label_error(labels: Array, index: tuple[int, ...], n_classes: int, ignore_in
         hint = f"; {OF_ONE_CLASS}"
     elif value == n_classes and count_from_1(labels, n_classes, ignore_index):
         hint = "; they seem to count from 1: use labels - 1"
-    return IndexError(f"{name_of_entry(index)} is {value}, which is not a class in [0, {n_classes}){hint}")
+    return IndexError(f"{name_of_entry(index, 'labels')} is {value}, which is not a class in [0, {n_classes}){hint}")
 
 
 def count_from_1(labels: Array, n_classes: int, ignore_index: int | None) -> bool:
@@ -237,7 +237,3 @@ def holds_whole_numbers(array: Array) -> bool:
         return array.dtype.kind == "b"
     with np.errstate(all="ignore"):
         return bool(np.all(np.isfinite(array) & (array == np.floor(array))))
-
-
-def name_of_entry(index: tuple[object, ...], argument: str = "labels") -> str:
-    return f"{argument}[{', '.join(str(i) for i in index)}]" if index else argument

@@ -406,11 +406,7 @@ def cross_entropy_and_grad(
         if result is not None:
             return result  # type: ignore[no-any-return]
     problem = Problem(logits, labels, axis, ignore_index, reduction, normalizer, threads, options)
-    if grad_output is not None:
-        problem.multiply_gradient(grad_output)
-    if accumulate and out is None:
-        raise ValueError("accumulate=True adds to out; give out")
-    problem.call.accumulate = bool(accumulate)
+    problem.set_gradient(grad_output, out, accumulate)
     if not wrt_temperature:
         return problem.solve(_kernels.GRAD, out=out), problem.call.out
     call = problem.call

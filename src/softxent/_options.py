@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _kernels
-from ._arrays import Array, as_array, as_number, as_real_array, sample_shape, without_axis
+from ._arrays import Array, as_array, as_number, as_real_array, name_of_entry, sample_shape, without_axis
 
 # The range of temperature and softcap: a logit divided by one of them is still a normal number.
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100
@@ -112,9 +112,9 @@ def set_temperature(call: _kernels.Call, value: float | npt.ArrayLike) -> None:
         bad = ~((temperatures >= SMALLEST_SCALE) & (temperatures <= LARGEST_SCALE))
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), shape)
-        name = f"temperature[{', '.join(str(int(i)) for i in place)}]"
         raise ValueError(
-            f"temperature must be positive (and between 2**-100 and 2**100); {name} is {float(given[place])}"
+            "temperature must be positive (and between 2**-100 and 2**100); "
+            f"{name_of_entry(place, 'temperature')} is {float(given[place])}"
         )
     call.temperatures = temperatures
     call.originals["temperature"] = given
@@ -164,8 +164,7 @@ def check_weights(weights: Array, name: str, f32: bool) -> None:
             return
         bad = ~((weights >= 0) & (weights <= most))
     place = np.unravel_index(int(np.argmax(bad)), weights.shape)
-    entry = f"{name}[{', '.join(str(int(i)) for i in place)}]" if place else name
-    raise ValueError(f"{name} must be non-negative and finite; {entry} is {weights[place]}")
+    raise ValueError(f"{name} must be non-negative and finite; {name_of_entry(place, name)} is {weights[place]}")
 
 
 def check_where(value: npt.ArrayLike, logits: Array) -> Array:

@@ -68,14 +68,18 @@ class Problem:
         elif not call.take_labels(labels):
             call.labels, call.target = labels_or_target(labels, call.logits, call.class_axis)
 
-    def multiply_gradient(self, grad_output: npt.ArrayLike) -> None:
-        """Multiply the gradient by a number, or by one for each sample."""
-        set_grad_output(self.call, grad_output)
+    def set_gradient(self, grad_output: npt.ArrayLike | None, out: Array | None, accumulate: bool) -> None:
+        """What the gradient is multiplied by (a number, or one for each sample), and whether it is added to ``out``."""
+        if grad_output is not None:
+            set_grad_output(self.call, grad_output)
         if self.call.grad_output is not None and self.reduction != "none":
             raise ValueError(
                 f"grad_output must be a number with reduction={self.reduction!r}; got shape "
                 f"{self.call.grad_output.shape}, which is for reduction='none'"
             )
+        if accumulate and out is None:
+            raise ValueError("accumulate=True adds to out; give out")
+        self.call.accumulate = bool(accumulate)
 
     def solve(
         self, operation: Operation, losses: Array | None = None, out: Array | None = None, hess: Array | None = None
