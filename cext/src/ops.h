@@ -14,26 +14,27 @@ enum {
     NEEDS_PARTS = 1 << 3,
     NEEDS_OTHER_PARTS = 1 << 4,
     NEEDS_TARGET = 1 << 5, /* dense or sparse */
-    NEEDS_DIRECTION = 1 << 6,
-    NEEDS_LOSS = 1 << 7,
-    NEEDS_OUT = 1 << 8,
-    NEEDS_LOSS_OR_OUT = 1 << 9, /* and logits beside `out` */
-    NEEDS_DENSE_TARGET = 1 << 21,
+    NEEDS_DENSE_TARGET = 1 << 6,
+    NEEDS_DIRECTION = 1 << 7,
+    NEEDS_LOSS = 1 << 8,
+    NEEDS_OUT = 1 << 9,
+    NEEDS_LOSS_OR_OUT = 1 << 10, /* and logits beside `out` */
 
     /* What else of a block the operation looks at. The kernels do not see a field that no NEEDS and no HEEDS names. */
-    HEEDS_TEMPERATURE = 1 << 10, /* and `where` */
-    HEEDS_WEIGHTS = 1 << 11,     /* the weights, upstream gradients and temperatures of samples */
-    HEEDS_OPTIONS = 1 << 12,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
-    HEEDS_OUT = 1 << 13,         /* a gradient, if `out` is given; and what it is added to */
-    HEEDS_HESS = 1 << 14,        /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */
+    HEEDS_TEMPERATURE = 1 << 11, /* and `where` */
+    HEEDS_WEIGHTS = 1 << 12,     /* the weights, upstream gradients and temperatures of samples */
+    HEEDS_OPTIONS = 1 << 13,     /* all of them, `where`, and what HEEDS_WEIGHTS says */
+    HEEDS_OUT = 1 << 14,         /* a gradient, if `out` is given; and what it is added to */
+    HEEDS_HESS = 1 << 15,        /* the diagonal of a Hessian, beside a gradient; the derivative with respect to T */
 
     /* What its kernels do. */
-    HAS_LOSS = 1 << 15,       /* the loss of labels or targets, over all classes */
-    HAS_GRADIENT = 1 << 16,   /* `out` is the loss's gradient */
-    HAS_EXPS = 1 << 17,       /* `out` is made of exps that an earlier sweep has formed */
-    HAS_HESSIAN = 1 << 18,    /* a Hessian, for which softcap and z_loss have no formula */
-    REREADS_LOGITS = 1 << 19, /* `out` is made of the logits too: exps must not be stored over them */
-    IS_GENERAL = 1 << 20,     /* only the general kernel can do it */
+    HAS_LOSS = 1 << 16,       /* the loss of labels or targets, over all classes */
+    HAS_GRADIENT = 1 << 17,   /* `out` is the loss's gradient */
+    HAS_EXPS = 1 << 18,       /* `out` is made of exps that an earlier sweep has formed */
+    HAS_HESSIAN = 1 << 19,    /* a Hessian, for which softcap and z_loss have no formula */
+    REREADS_LOGITS = 1 << 20, /* `out` is made of the logits too: exps must not be stored over them */
+    IS_NEGATED = 1 << 21,     /* `out` is minus the loss's gradient: g - p sum g, with g as its target */
+    IS_GENERAL = 1 << 22,     /* only the general kernel can do it */
 };
 
 /* OP(NAME, function, last, traits): OP_NAME is what softxent_FUNCTION_f32 and _f64 do. BAD_SAMPLE is their last
@@ -59,7 +60,7 @@ enum {
     OP(LOG_JVP, log_softmax_jvp, LOGITS_ALONE,                                                                         \
        NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | IS_GENERAL)                                    \
     OP(LOG_VJP, log_softmax_vjp, LOGITS_ALONE,                                                                         \
-       NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | HAS_GRADIENT | IS_GENERAL)                     \
+       NEEDS_LOGITS | NEEDS_DIRECTION | NEEDS_OUT | HEEDS_TEMPERATURE | HAS_GRADIENT | IS_NEGATED | IS_GENERAL)        \
     OP(JACOBIAN, softmax_jacobian, LOGITS_ALONE, NEEDS_LOGITS | NEEDS_OUT | IS_GENERAL)                                \
     OP(BEGIN, begin, BAD_SAMPLE, NEEDS_LOGITS | NEEDS_SHARD | HEEDS_OPTIONS)                                           \
     OP(MERGE, merge, LOGITS_ALONE, NEEDS_PARTS | NEEDS_OTHER_PARTS | HEEDS_TEMPERATURE)                                \

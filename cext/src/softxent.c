@@ -57,15 +57,16 @@ static const softxent_block *read_block(const softxent_block *b, request *own, i
 
 /* ---- What must be given, and what is sound ----------------------------------------------------------------------- */
 
-static int has_labels(const softxent_block *b)
+static int has_label_type(const softxent_block *b)
 {
-    return b->labels && b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64;
+    return b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64;
 }
+
+static int has_labels(const softxent_block *b) { return b->labels && has_label_type(b); }
 
 static int has_masses(const softxent_block *b)
 {
-    return b->classes && b->masses && b->label_type >= SOFTXENT_INT8 && b->label_type <= SOFTXENT_UINT64 &&
-           b->n_masses >= 0 && !b->use_ignore_index;
+    return b->classes && b->masses && has_label_type(b) && b->n_masses >= 0 && !b->use_ignore_index;
 }
 
 /* Labels, a target or a sparse target, and only one of them. */
@@ -162,9 +163,10 @@ SIMD_INLINE void leave_out(softxent_block *b, softxent_options *o, softxent_op o
     b->labels = NULL;
     if (!has_trait(op, NEEDS_TARGET | NEEDS_DENSE_TARGET)) b->target = NULL;
     if (!has_trait(op, NEEDS_TARGET)) b->masses = NULL;
-    if (!has_trait(op, HEEDS_WEIGHTS)) b->sample_weight = b->grad_output = NULL, b->grad_scale = 1;
-    if (!has_trait(op, HEEDS_WEIGHTS)) b->temperatures = NULL;
-    if (op == OP_LOG_VJP) b->grad_scale = -1; /* g - p sum g: the gradient of a loss with the target g, negated */
+    if (!has_trait(op, HEEDS_WEIGHTS)) {
+        b->sample_weight = b->grad_output = NULL, b->temperatures = NULL;
+        b->grad_scale = has_trait(op, IS_NEGATED) ? -1 : 1;
+    }
     if (has_trait(op, HEEDS_TEMPERATURE) && b->options) {
         const softxent_options only_temperature = {.size = sizeof *o, .temperature = b->options->temperature};
         *o = only_temperature, b->options = o;

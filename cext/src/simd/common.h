@@ -13,7 +13,7 @@
  *     add_where add_unless (m, acc, x)         acc + x in the lanes that are (not) set, acc in the others
  *     mul_unless(m, a, b)                      a b, and 0 b in the lanes that are set
  *     to_exponent(t)                           the low bits of t's mantissa, as the exponent of a power of two
- *     split(u, &scale)                         k with u 2^-k in [sqrt 1/2, sqrt 2), and scale = 2^-k, for u >= 1
+ *     split(u, &scale)                         k with u 2^-k in [sqrt 1/2, sqrt 2), and scale = 2^-k; u is normal
  *     of_int64(p)                              LANES numbers below 2^51 in size, as reals
  *     first hmax hsum                          lane 0; across the lanes: hsum in double, in a fixed order
  *     transpose(r)                             transposes LANES vectors of LANES lanes, in place

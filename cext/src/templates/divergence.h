@@ -10,8 +10,7 @@
  *
  *     d_k = (z_k(teacher) - z_k(student) - m(teacher) + m(student)) / T,   x_k = d_k - log(S(teacher) / S(student))
  *
- * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is as precise.
- */
+ * where S = sum exp((z - m) / T). If the two are far apart, KL = sum t d - log(S / S), from one sweep, is precise. */
 
 /* The largest |x| for expm1_near_0. */
 #ifndef SOFTXENT_DIVERGENCE
@@ -176,8 +175,8 @@ SIMD_INLINE void T(pair_terms)(const real *student, const real *teacher, const i
                   gap = T(gap_of)(z, y, pair, is_one);
         const vec e = is_one ? T(exp_shifted)(z, t->shift, 0) : T(exp_tempered)(z, t);
         const vec of_teacher = is_one ? T(exp_shifted)(y, u->shift, 0) : T(exp_tempered)(y, u);
-        T(count)(V(eq)(z, top), e, &others, &n_max),
-            T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
+        T(count)(V(eq)(z, top), e, &others, &n_max);
+        T(count)(V(eq)(y, teacher_top), of_teacher, &teacher_others, &teacher_n_max);
         const vec e_gap = V(select)(V(eq)(of_teacher, zero), zero, V(mul)(of_teacher, gap));
         cost = V(add)(cost, e_gap), size = V(add)(size, T(abs)(e_gap));
     }

@@ -43,7 +43,7 @@ typedef struct {
     T(gain) gain;                      /* for samples without weights or upstream gradients of their own */
     real z_loss, z_loss_root;          /* z_loss times z_loss_root squared is the option z_loss; both stay in range */
     int has_weights;                   /* samples have weights or upstream gradients of their own */
-    int has_few_masses;                /* a sparse target is checked entry by entry, in the row kernel */
+    int checks_masses_later;           /* the row kernel checks each entry of a sparse target where it uses it */
     int has_plain_labels;              /* all labels must be classes, are int64 side by side, and has_weights is 0 */
 } T(call);
 

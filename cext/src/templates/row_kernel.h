@@ -596,9 +596,8 @@ SIMD_INLINE void T(prefetch_masses)(const softxent_block *b, ptrdiff_t sample)
 }
 
 /* Copies the entries of a row's sparse target: classes, q without the class weights, and logits. Padding becomes the
- * first class, with q = 0. Each entry is read once. Returns whether all are good. `label_type` and `type` are the
- * block's.
- */
+ * first class, with q = 0. Each entry is read once. Returns whether all are good. The types are those of the
+ * block. */
 SIMD_INLINE int T(copy_entries)(T(batch) * r, int i, const int label_type, const int type)
 {
     const softxent_block *b = r->call->b;
@@ -621,8 +620,7 @@ SIMD_INLINE int T(copy_entries)(T(batch) * r, int i, const int label_type, const
     return least > LABEL_BAD && n_bad == 0;
 }
 
-/* Copies a row's sparse target. Of a row that does not count, only the classes are looked at, as in the other kernels.
- */
+/* Copies a row's sparse target. Of a row that does not count, only the classes are looked at: so do all kernels. */
 static int K(copy_masses)(T(batch) * r, int i)
 {
     const softxent_block *b = r->call->b;
@@ -866,8 +864,7 @@ SIMD_INLINE void T(load_batch_stats)(T(batch) * r)
             r->tails[i] = T(tail_of)(T(logits_of)(r, i, type) + begin, left, i < n_with_next, type);
 }
 
-/* Subtracts the entries of sparse targets from the gradient. At the maximum of a confident sample it is whole already.
- */
+/* Subtracts the entries of sparse targets from the gradient. It is whole already at a confident sample's maximum. */
 static void K(write_masses)(const T(batch) * r)
 {
     const softxent_block *b = r->call->b;
@@ -939,7 +936,7 @@ static ptrdiff_t K(row_block)(const softxent_block *b, row_kind kind, T(sweep) *
 {
     T(call) call = K(call_of)(b);
     T(batch) r;
-    call.has_few_masses = b->masses != NULL;
+    call.checks_masses_later = b->masses != NULL;
     r.call = &call, r.kind = kind, r.at_once = T(rows_at_once)(b->n_classes);
     r.has_prefetch = kind.output == NO_OUTPUT || b->n_classes <= PREFETCHED_BYTES / T(size_of_element)(kind.out_type);
     T(labels) labels;

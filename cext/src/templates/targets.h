@@ -113,7 +113,7 @@ static void K(read_labels)(T(labels) * l, const T(call) * c, ptrdiff_t begin)
     const ptrdiff_t left = b->n_samples - begin;
     const int n = (int)(left < D(LABELS_READ) ? left : D(LABELS_READ));
     const int good = b->labels   ? label_classes(b, begin, n, l->label)
-                     : b->masses ? K(good_masses)(b, begin, n, c->has_few_masses)
+                     : b->masses ? K(good_masses)(b, begin, n, c->checks_masses_later)
                                  : n;
     if (b->labels) T(prefetch_labels)(b, begin + n, n);
     for (int i = 0; i < n && !b->labels; ++i) l->label[i] = LABEL_NONE;
