@@ -38,7 +38,7 @@
  * batch. */
 static ptrdiff_t K(run_logits)(const softxent_block *b, softxent_op op)
 {
-    const int in_rows = b->logits_class_stride == 1 && b->n_classes > (op == OP_KL ? 4 * TILE : TILE);
+    const int in_rows = b->logits_class_stride == 1 && b->n_classes > (op == OP_KL ? KL_LANE_CLASSES : TILE);
     if (needs_general_kernel(b, op) || (in_rows && b->masses && !has_few_masses(b)))
         return K(general_run)(b, op, in_rows);
 #if HAS_ROW_KERNEL
