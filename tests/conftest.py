@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from command_line import sample, snapshot, store
+from losses import LOSSES
 from softxent import _kernels
 from softxent._cli.main import main
 
@@ -25,6 +26,12 @@ def isa(request):
     _kernels.use_isa(request.param)
     yield request.param
     _kernels.use_isa(before)
+
+
+@pytest.fixture(params=LOSSES)
+def call(request):
+    """Each of the functions that take the options of a loss."""
+    return LOSSES[request.param]
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -12,29 +12,10 @@ import numpy as np
 import pytest
 
 import softxent
-from softxent import reference
+from losses import LOSSES, REFERENCES
 
 Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
-LOSSES = {
-    "loss": softxent.cross_entropy,
-    "loss and grad": softxent.cross_entropy_and_grad,
-    "rank": softxent.cross_entropy_and_rank,
-    "grad and hess": softxent.cross_entropy_grad_hess,
-    "hvp": lambda z, y, **options: softxent.cross_entropy_hvp(z, y, np.ones(np.shape(z)), **options),
-}
-REFERENCES = {
-    "loss": reference.cross_entropy,
-    "loss and grad": reference.cross_entropy_and_grad,
-    "rank": reference.cross_entropy_and_rank,
-    "grad and hess": reference.cross_entropy_grad_hess,
-    "hvp": lambda z, y, **options: reference.cross_entropy_hvp(z, y, np.ones(np.shape(z)), **options),
-}
-
-
-@pytest.fixture(params=LOSSES)
-def call(request):
-    return LOSSES[request.param]
 
 
 @pytest.fixture(params=[*LOSSES.values(), *REFERENCES.values()], ids=[*LOSSES, *(f"reference {n}" for n in REFERENCES)])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import softxent
+from losses import LOSSES
 from softxent import _kernels, reference
 from softxent._options import Options
 
@@ -17,16 +18,7 @@ Z = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
 
 
-def hvp(logits, labels, **options):
-    return softxent.cross_entropy_hvp(logits, labels, np.ones(np.shape(logits)), **options)
-
-
-LOSSES = {
-    "loss": softxent.cross_entropy,
-    "loss and grad": softxent.cross_entropy_and_grad,
-    "grad and hess": softxent.cross_entropy_grad_hess,
-    "hvp": hvp,
-}
+hvp = LOSSES["hvp"]
 SEVERAL_AXES = [softxent.softmax, softxent.log_softmax, softxent.logsumexp, softxent.entropy]
 FAMILY = [*SEVERAL_AXES, softxent.entropy_and_grad]
 PRODUCTS = {
@@ -37,11 +29,6 @@ PRODUCTS = {
 }
 JACOBIANS = {**PRODUCTS, "jacobian": softxent.softmax_jacobian}
 WITH_WHERE = [*FAMILY, *PRODUCTS.values()]  # and with a temperature
-
-
-@pytest.fixture(params=LOSSES)
-def call(request):
-    return LOSSES[request.param]
 
 
 @pytest.fixture(params=[*FAMILY, *JACOBIANS.values()], ids=[*(f.__name__ for f in FAMILY), *JACOBIANS])
@@ -433,7 +420,8 @@ NOT_NUMBERS = ["0.5", "", b"0.5", 1j, [0.5], (0.5,), np.array([0.5]), np.ones((1
 
 def takers(name):
     """The losses that take an option."""
-    return [LOSSES["loss"], LOSSES["loss and grad"]] if name in ("softcap", "z_loss") else LOSSES.values()
+    has_hessian = {"grad and hess", "hvp"} if name in ("softcap", "z_loss") else set()
+    return [function for kind, function in LOSSES.items() if kind not in has_hessian]
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in OUT_OF_RANGE.items() for v in values])

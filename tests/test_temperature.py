@@ -430,18 +430,6 @@ def test_same_bits_in_any_batch_and_place(n_classes, order, dtype, isa, rng):
 # What is refused.
 
 Z, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 2, 0])
-LOSSES = {
-    "loss": softxent.cross_entropy,
-    "loss and grad": softxent.cross_entropy_and_grad,
-    "rank": softxent.cross_entropy_and_rank,
-    "grad and hess": softxent.cross_entropy_grad_hess,
-    "hvp": lambda z, y, **options: softxent.cross_entropy_hvp(z, y, np.ones(np.shape(z)), **options),
-}
-
-
-@pytest.fixture(params=LOSSES)
-def call(request):
-    return LOSSES[request.param]
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, NAN, INF, -INF, 1e-300, 1e300])

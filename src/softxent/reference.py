@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ._arrays import as_array
+from ._arrays import as_array, name_of_entry
 from ._labels import SparseTarget, check_one_hot, native, target_error
 from ._options import check_normalizer
 
@@ -578,7 +578,7 @@ def _dense(labels: Any, weight: Floats, n_classes: int) -> Floats:
     indices, values = native(as_array(labels.indices, "labels.indices")), as_array(labels.values, "labels.values")
     is_bad = (indices < -1) | (indices >= n_classes)
     if np.any(is_bad):
-        name = _entry("labels.indices", is_bad)
+        name = name_of_entry(np.argwhere(is_bad)[0], "labels.indices")
         raise IndexError(
             f"{name} is {indices[is_bad][0]}, which is not a class in [0, {n_classes}), nor -1 for padding"
         )
@@ -594,11 +594,9 @@ def _check_masses(masses: Floats, name: str) -> None:
     """Refuse a negative or nan entry, and name the first."""
     is_bad = ~(masses >= 0)
     if np.any(is_bad):
-        raise ValueError(f"{_entry(name, is_bad)} is {float(masses[is_bad][0])}; a mass must be 0 or more")
-
-
-def _entry(name: str, is_bad: Bools) -> str:
-    return f"{name}[{', '.join(str(i) for i in np.argwhere(is_bad)[0])}]"
+        raise ValueError(
+            f"{name_of_entry(np.argwhere(is_bad)[0], name)} is {float(masses[is_bad][0])}; a mass must be 0 or more"
+        )
 
 
 @dataclass(frozen=True)
