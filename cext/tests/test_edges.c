@@ -919,6 +919,50 @@ static void ignored_samples_keep_what_is_accumulated_into(void)
             }
 }
 
+/* The gradient and the Hessian of one sample, computed beside a sample whose weight is `other`. */
+static void ask_beside(enum dtype d, const softxent_isa *isa, double scale, double other, ptrdiff_t n_classes,
+                       double *out)
+{
+    enum { N = 2, MOST = 200 };
+    static double logits[N * MOST], hess[N * MOST], loss[N];
+    static const float weights_f32[2][N] = {{0.93F, 1}, {0.93F, 0x1p100F}};
+    static const double weights_f64[2][N] = {{0.93, 1}, {0.93, 0x1p100}};
+    static const int64_t labels[N] = {1, 0};
+    const int is_large = other > 1;
+    const softxent_options o = {.size = sizeof o, .temperature = 2, .log_base = scale};
+    softxent_block b = {.size = sizeof b, .isa = isa, .n_samples = N, .n_classes = n_classes, .options = &o};
+    for (ptrdiff_t k = 0; k < N * n_classes; ++k)
+        d == F32 ? (void)(((float *)(void *)logits)[k] = (float)(k % 7)) : (void)(logits[k] = (double)(k % 7));
+    b.logits = logits, b.loss = loss, b.out = out, b.hess = hess, b.labels = labels;
+    b.grad_scale = scale, b.loss_stride = b.labels_stride = 1;
+    b.label_type = SOFTXENT_INT64;
+    b.logits_sample_stride = b.out_sample_stride = b.hess_sample_stride = n_classes;
+    b.logits_class_stride = b.out_class_stride = b.hess_class_stride = 1;
+    b.sample_weight = d == F32 ? (const void *)weights_f32[is_large] : (const void *)weights_f64[is_large];
+    b.sample_weight_stride = 1;
+    CHECK((d == F32 ? softxent_cross_entropy_f32 : softxent_cross_entropy_f64)(&b, NULL) == SOFTXENT_OK);
+    const size_t bytes = (size_t)n_classes * (d == F32 ? sizeof(float) : sizeof(double));
+    memcpy((char *)out + bytes, hess, bytes); /* in place of the other sample's gradient */
+}
+
+/* grad_scale / log_base is 1 here, also where twice grad_scale or log_base times the temperature is out of range. */
+static void scales_that_cancel(void)
+{
+    enum { MOST = 200 };
+    static const ptrdiff_t class_counts[] = {3, TILE, TILE + 1, MOST};
+    static double expected[2 * MOST], out[2 * MOST];
+    EACH_DTYPE
+    for (int c = 0; c < 4; ++c) EACH_ISA
+        {
+            const size_t bytes = 2 * (size_t)class_counts[c] * (d == F32 ? sizeof(float) : sizeof(double));
+            ask_beside(d, *isa, 1, 1, class_counts[c], expected);
+            for (int way = 0; way < 4; ++way) {
+                ask_beside(d, *isa, way % 2 ? DBL_MAX : 1, way / 2 ? 0x1p100 : 1, class_counts[c], out);
+                CHECK(memcmp(out, expected, bytes) == 0);
+            }
+        }
+}
+
 int main(void)
 {
     make_arenas();
@@ -942,5 +986,6 @@ int main(void)
     RUN_TEST(zero_weights);
     RUN_TEST(general_labels_that_are_no_class);
     RUN_TEST(general_same_bits);
+    RUN_TEST(scales_that_cancel);
     return report();
 }

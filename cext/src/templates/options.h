@@ -54,8 +54,9 @@ static T(call) K(call_of)(const softxent_block *b)
     if (c.o.temperature == 0) c.o.temperature = 1;
     if (c.o.log_base == 0) c.o.log_base = 1;
     const double n = (double)b->n_classes, upstream = b->grad_scale / c.o.temperature;
-    c.scale = upstream / c.o.log_base, c.z_scale = upstream * 2 * c.o.z_loss;
-    c.hess_scale = upstream / (c.o.log_base * c.o.temperature);
+    /* In this order a product overflows only where the scale itself does: 0 times infinity would be nan. */
+    c.scale = upstream / c.o.log_base, c.z_scale = upstream * c.o.z_loss * 2;
+    c.hess_scale = c.scale / c.o.temperature;
     if (b->hess && b->hess_kind == SOFTXENT_XGBOOST) c.hess_scale *= 2;
     if (b->hess && b->hess_kind == SOFTXENT_LIGHTGBM && n > 1) c.hess_scale *= n / (n - 1);
     c.gain = K(gain_of)(c.scale, c.z_scale, c.hess_scale, 1);

@@ -78,13 +78,14 @@ SIMD_INLINE void T(read_weights)(T(labels) * l, const T(call) * c, int i)
     const double own = s ? s[sample * b->sample_weight_stride] : 1;
     const double weight = y >= 0 && w ? w[y] : b->labels != NULL; /* 1 also for a class in another shard */
     const T(scales) x = T(scales_of)(c, sample, own);
-    const double largest = larger(larger(fabs(x.upstream), fabs(x.z_upstream)), fabs(x.hess_upstream));
+    const double limit = TWO_TO_HEADROOM / larger(weight, 1);
+    const int is_small = fabs(x.upstream) <= limit && fabs(x.z_upstream) <= limit && fabs(x.hess_upstream) <= limit;
     if (own == 0) l->label[i] = LABEL_IGNORED;
     l->label_weight[i] = (real)weight, l->label_q[i] = (real)((1 - c->o.label_smoothing) * weight);
     l->sample_weight[i] = (real)own, l->upstream[i] = (real)x.upstream;
     l->z_upstream[i] = (real)x.z_upstream, l->hess_upstream[i] = (real)x.hess_upstream;
     /* nan sets it too: how a sample is computed must not depend on the other samples */
-    l->is_large |= !(largest * larger(weight, 1) <= TWO_TO_HEADROOM);
+    l->is_large |= !is_small;
 }
 
 /* Computes again what read_weights has, for upstream gradients that may be out of range. */
